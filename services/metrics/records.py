@@ -1,0 +1,73 @@
+"""What a training run reports, as plain values: made in the training loop, stored by `services.metrics.service`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """One finished epoch. Losses are means over examples; accuracies are shares in [0, 1]."""
+
+    epoch: int
+    """Counted from 1."""
+    step: int
+    """Training steps done since the start of the run."""
+    train_loss: float
+    train_accuracy: float
+    eval_loss: float
+    eval_accuracy: float
+    lr: float
+    """Learning rate of the first parameter group at the epoch's last step."""
+    epoch_s: float
+    samples_per_s: float
+    """Training examples per second over all ranks, evaluation left out."""
+    grad_evals: int
+    """Forward-backward passes since the start of the run (one per rank and pass counts once)."""
+    probe_forwards: int
+    """Forward passes spent on alpha searches since the start of the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlphaRecord:
+    """One search for alpha*: the probe curve L(theta_0 + rho_max v(alpha)) and its maximum."""
+
+    epoch: int
+    step: int
+    """The training step that searched, counted from 1 since the start of the run."""
+    alpha: float
+    angle_rad: float
+    """Angle between v0 and v1."""
+    alphas: tuple[float, ...]
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """A checkpoint that lies complete and verified in the artifact store."""
+
+    epoch: int
+    """Finished epochs it holds."""
+    step: int
+    name: str
+    """Folder name below the job's checkpoint folder."""
+    size_bytes: int
+    sha256: str
+    """Digest of its manifest, which holds the digest of every file."""
+    is_best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSummary:
+    """What a finished (or stopped) run amounts to; every field is derived from the whole run, resumes included."""
+
+    epochs: int
+    step: int
+    best_epoch: int
+    best_accuracy: float
+    final_accuracy: float
+    final_eval_loss: float
+    train_s: float
+    """Seconds spent in epochs, over all attempts."""
+    grad_evals: int
+    probe_forwards: int
+    mean_alpha: float | None
+    """Mean of the searched (or the fixed) alpha; None for optimizers without one."""

@@ -1,0 +1,123 @@
+"""JobSpec: everything one training job says, checked as a whole before anything is queued."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from services.specs.base import Spec, field_error
+from services.specs.dataset import Dataset, Digits
+from services.specs.model import Model, SmallCnn
+from services.specs.optimizer import Optimizer, XsamVariant
+from services.specs.schedule import ConstantSchedule, Schedule
+
+LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=63)]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=255)]
+JobName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_length=100)]
+Priority = Annotated[int, Field(ge=-100, le=100)]
+
+
+class Resources(Spec):
+    """What the job occupies while it runs: all its workers at once, or it waits."""
+
+    num_workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Ranks of data-parallel training (DDP from two on)."""
+    gpus_per_worker: Annotated[float, Field(ge=0, le=16)] = 0
+    """Whole GPUs, or a fraction below one to share a GPU."""
+    cpus_per_worker: Annotated[int, Field(ge=1, le=256)] = 1
+
+    @model_validator(mode="after")
+    def _gpus_are_whole_or_a_share(self) -> Self:
+        if self.gpus_per_worker > 1 and self.gpus_per_worker != int(self.gpus_per_worker):
+            raise field_error(
+                "resources.gpus_per_worker",
+                f"gpus_per_worker is {self.gpus_per_worker}; allowed are whole numbers, or a fraction below 1",
+            )
+        return self
+
+
+class CheckpointPolicy(Spec):
+    """When the run is saved so that it can go on after an interruption."""
+
+    every_epochs: Annotated[int, Field(ge=1, le=100_000)] = 1
+    """Save after every N epochs; the last epoch is always saved."""
+    every_steps: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    """Save after every N training steps as well, for long epochs."""
+    keep_last: Annotated[int, Field(ge=1, le=100)] = 2
+    """Newest checkpoints to keep; the best one is kept besides."""
+
+
+class RetryPolicy(Spec):
+    """How often a job may start again, by the cause that ended an attempt."""
+
+    infrastructure: Annotated[int, Field(ge=0, le=100)] = 5
+    """A lost runner, node or rank."""
+    user: Annotated[int, Field(ge=0, le=10)] = 0
+    """An exception out of the training code."""
+
+
+class JobSpec(Spec):
+    """One training job. Every field has a default: `{}` trains XSAM on the bundled digits."""
+
+    name: JobName | None = None
+    """A word for people; it need not be unique."""
+    model: Model = SmallCnn()
+    dataset: Dataset = Digits()
+    optimizer: Optimizer = XsamVariant()
+    schedule: Schedule = ConstantSchedule()
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 64
+    """Global batch size: the ranks share it evenly."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: autocast in forward passes; parameters and optimizer state stay fp32."""
+    resources: Resources = Resources()
+    checkpoint: CheckpointPolicy = CheckpointPolicy()
+    retry: RetryPolicy = RetryPolicy()
+    priority: Priority = 0
+    """Higher goes first."""
+    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=64)] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        _check_batch(self)
+        _check_image(self)
+        return self
+
+    @property
+    def num_train(self) -> int | None:
+        """Training examples per epoch, None where only the files can tell."""
+        available = self.dataset.facts().train_size
+        wanted = self.dataset.train_size
+        return available if wanted is None else wanted
+
+
+def _check_batch(spec: JobSpec) -> None:
+    workers = spec.resources.num_workers
+    if spec.batch_size % workers:
+        raise field_error(
+            "batch_size",
+            f"batch_size is {spec.batch_size}, which {workers} workers cannot share evenly; "
+            "allowed are multiples of resources.num_workers",
+        )
+    available = spec.dataset.facts().train_size
+    wanted = spec.dataset.train_size
+    if available is not None and wanted is not None and wanted > available:
+        raise field_error(
+            "dataset.train_size",
+            f"dataset.train_size is {wanted}, but {spec.dataset.name} has {available} training examples",
+        )
+    if spec.num_train is not None and spec.batch_size > spec.num_train:
+        raise field_error(
+            "batch_size",
+            f"batch_size is {spec.batch_size}, larger than the {spec.num_train} training examples of an epoch",
+        )
+
+
+def _check_image(spec: JobSpec) -> None:
+    size = spec.dataset.facts().image_size
+    if size is not None and size < spec.model.min_image_size:
+        raise field_error(
+            "model.name",
+            f"model {spec.model.name} needs images of at least {spec.model.min_image_size} pixels, "
+            f"but {spec.dataset.name} has {size}",
+        )

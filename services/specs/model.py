@@ -1,0 +1,132 @@
+"""Which networks a job may name, and what each needs of its images; the networks are built in workers."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, JsonValue, StringConstraints
+
+from services.specs.base import Spec
+
+TARGET_PATTERN = r"^[A-Za-z_][\w]*(\.[A-Za-z_][\w]*)*:[A-Za-z_][\w]*$"
+Target = Annotated[str, StringConstraints(pattern=TARGET_PATTERN, max_length=200)]
+"""`package.module:factory`, an importable callable of the team's own."""
+
+
+class _Model(Spec):
+    @property
+    def min_image_size(self) -> int:
+        """Smallest image side in pixels that the network takes."""
+        return 1
+
+
+class SmallCnn(_Model):
+    """Two convolution blocks with BatchNorm and a linear head, for 8 x 8 to 32 x 32 images."""
+
+    name: Literal["small_cnn"] = "small_cnn"
+    width: Annotated[int, Field(ge=1, le=512)] = 16
+    """Channels of the first block; the second has twice as many."""
+    batch_norm: bool = True
+
+    @property
+    def min_image_size(self) -> int:
+        """Two poolings halve the side twice."""
+        return 4
+
+
+class Mlp(_Model):
+    """Fully connected network with ReLU."""
+
+    name: Literal["mlp"] = "mlp"
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=8192)], ...], Field(max_length=16)] = (128, 128)
+    """Units of each hidden layer."""
+
+
+class _Torchvision(_Model):
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class ResNet18(_Torchvision):
+    """torchvision's ResNet-18; images up to 64 pixels get the CIFAR stem (3 x 3 convolution, no pooling)."""
+
+    name: Literal["resnet18"] = "resnet18"
+
+
+class ResNet34(_Torchvision):
+    """torchvision's ResNet-34; images up to 64 pixels get the CIFAR stem (3 x 3 convolution, no pooling)."""
+
+    name: Literal["resnet34"] = "resnet34"
+
+
+class ResNet50(_Torchvision):
+    """torchvision's ResNet-50; images up to 64 pixels get the CIFAR stem (3 x 3 convolution, no pooling)."""
+
+    name: Literal["resnet50"] = "resnet50"
+
+
+class Vgg11Bn(_Torchvision):
+    """torchvision's VGG-11 with BatchNorm; its five poolings need 32 pixels."""
+
+    name: Literal["vgg11_bn"] = "vgg11_bn"
+
+    @property
+    def min_image_size(self) -> int:
+        """Five poolings halve the side five times."""
+        return 32
+
+
+class DenseNet121(_Torchvision):
+    """torchvision's DenseNet-121; images up to 64 pixels get the CIFAR stem."""
+
+    name: Literal["densenet121"] = "densenet121"
+
+    @property
+    def min_image_size(self) -> int:
+        """Three transitions halve the side three times."""
+        return 8
+
+
+class VitB16(_Torchvision):
+    """torchvision's ViT-B; patches are 16 pixels from 224-pixel images on and an eighth of the side below."""
+
+    name: Literal["vit_b_16"] = "vit_b_16"
+
+    @property
+    def min_image_size(self) -> int:
+        """A side of eight patches of one pixel."""
+        return 8
+
+
+class CustomModel(_Model):
+    """A network of the team's own: `target` is called with `num_classes`, `channels`, `image_size` and `options`."""
+
+    name: Literal["custom"] = "custom"
+    target: Target
+    options: dict[str, JsonValue] = Field(default_factory=dict, max_length=100)
+
+
+Model = Annotated[
+    SmallCnn | Mlp | ResNet18 | ResNet34 | ResNet50 | Vgg11Bn | DenseNet121 | VitB16 | CustomModel,
+    Field(discriminator="name"),
+]
+
+MODELS: dict[str, type[_Model]] = {
+    "small_cnn": SmallCnn,
+    "mlp": Mlp,
+    "resnet18": ResNet18,
+    "resnet34": ResNet34,
+    "resnet50": ResNet50,
+    "vgg11_bn": Vgg11Bn,
+    "densenet121": DenseNet121,
+    "vit_b_16": VitB16,
+    "custom": CustomModel,
+}
+
+
+def package_of(target: str) -> str:
+    """Return the top-level package of a `package.module:factory` name."""
+    return re.split(r"[.:]", target, maxsplit=1)[0]
+
+
+def options_of(spec: Spec) -> dict[str, Any]:
+    """Return everything a specification says besides its discriminating name."""
+    return spec.model_dump(exclude={"name"})
