@@ -1,0 +1,35 @@
+"""Rows about the machines: what the dispatcher last saw of the Ray cluster."""
+
+from datetime import datetime
+
+from sqlalchemy import String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from services.clock import db_now
+from services.db.base import Base
+
+
+class Dispatcher(Base):
+    """A dispatcher process and its last sign of life."""
+
+    __tablename__ = "dispatchers"
+
+    id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    """`host:pid:start`."""
+    started_at: Mapped[datetime] = mapped_column(default=db_now())
+    seen_at: Mapped[datetime] = mapped_column(default=db_now())
+    num_warm_runners: Mapped[int] = mapped_column(default=0)
+
+
+class ClusterNode(Base):
+    """A node of the Ray cluster as last seen."""
+
+    __tablename__ = "cluster_nodes"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """Ray's node id."""
+    host: Mapped[str] = mapped_column(String(255))
+    num_cpus: Mapped[float]
+    num_gpus: Mapped[float]
+    is_alive: Mapped[bool]
+    seen_at: Mapped[datetime] = mapped_column(default=db_now())

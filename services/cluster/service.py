@@ -1,0 +1,94 @@
+"""What is known of the cluster from SQL alone: nodes and dispatchers as last seen, and whether a job could ever fit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from services.clock import db_now
+from services.cluster.models import ClusterNode, Dispatcher
+from services.db.upsert import upsert
+from services.errors import InfeasibleError
+from services.specs.job import Resources
+
+SEEN_RECENTLY_S = 30.0
+"""A dispatcher or node that was silent longer counts as gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSeen:
+    """A node of the Ray cluster with everything it has, used or not."""
+
+    id: str
+    host: str
+    num_cpus: float
+    num_gpus: float
+
+
+def report_alive(session: Session, dispatcher_id: str, *, nodes: Sequence[NodeSeen], num_warm_runners: int) -> None:
+    """Write a dispatcher's sign of life together with the nodes it sees."""
+    seen = {"seen_at": db_now()}
+    values = {"id": dispatcher_id, "num_warm_runners": num_warm_runners, **seen}
+    upsert(session, Dispatcher, [values], keys=("id",))
+    rows = [
+        {"id": n.id, "host": n.host, "num_cpus": n.num_cpus, "num_gpus": n.num_gpus, "is_alive": True, **seen}
+        for n in nodes
+    ]
+    upsert(session, ClusterNode, rows, keys=("id",))
+    gone = update(ClusterNode).where(ClusterNode.id.not_in([n.id for n in nodes]), ClusterNode.is_alive)
+    session.execute(gone.values(is_alive=False))
+
+
+def sign_off(session: Session, dispatcher_id: str) -> None:
+    """Forget a dispatcher that ended in order."""
+    session.execute(delete(Dispatcher).where(Dispatcher.id == dispatcher_id))
+
+
+def live_dispatchers(session: Session) -> Sequence[Dispatcher]:
+    """Return the dispatchers that were seen recently."""
+    return session.scalars(select(Dispatcher).where(Dispatcher.seen_at > db_now(-SEEN_RECENTLY_S))).all()
+
+
+def live_nodes(session: Session) -> Sequence[ClusterNode]:
+    """Return the nodes that a dispatcher saw recently."""
+    query = select(ClusterNode).where(ClusterNode.is_alive, ClusterNode.seen_at > db_now(-SEEN_RECENTLY_S))
+    return session.scalars(query.order_by(ClusterNode.host, ClusterNode.id)).all()
+
+
+def check_feasible(session: Session, wanted: Resources) -> None:
+    """Refuse a request that the cluster could not hold even if it were empty; unknown clusters pass.
+
+    Raises:
+        InfeasibleError: too many workers, GPUs or CPUs; the message says what the cluster has.
+    """
+    nodes = live_nodes(session)
+    if not nodes:
+        return
+    room = sum(workers_that_fit(node.num_cpus, node.num_gpus, wanted) for node in nodes)
+    if room >= wanted.num_workers:
+        return
+    largest = max(nodes, key=lambda node: (node.num_gpus, node.num_cpus))
+    total = f"{sum(n.num_gpus for n in nodes):g} GPUs and {sum(n.num_cpus for n in nodes):g} CPUs"
+    raise InfeasibleError(
+        f"{wanted.num_workers} workers of {wanted.gpus_per_worker:g} GPUs and {wanted.cpus_per_worker} CPUs don't fit: "
+        f"the cluster has {len(nodes)} nodes with {total} in all, the largest with {largest.num_gpus:g} GPUs and "
+        f"{largest.num_cpus:g} CPUs; room for {room} such workers",
+        field=_field_at_fault(room, wanted, largest),
+    )
+
+
+def workers_that_fit(num_cpus: float, num_gpus: float, wanted: Resources) -> int:
+    """Return how many workers of this size one empty node holds."""
+    by_cpu = int(num_cpus // wanted.cpus_per_worker)
+    if wanted.gpus_per_worker == 0:
+        return by_cpu
+    if wanted.gpus_per_worker < 1:
+        return min(by_cpu, int(num_gpus) * int(1 / wanted.gpus_per_worker + 1e-9))
+    return min(by_cpu, int(num_gpus // wanted.gpus_per_worker))
+
+
+def _field_at_fault(room: int, wanted: Resources, largest: ClusterNode) -> str:
+    if room:
+        return "resources.num_workers"
+    return "resources.gpus_per_worker" if wanted.gpus_per_worker > largest.num_gpus else "resources.cpus_per_worker"

@@ -1,0 +1,13 @@
+"""All tables in one metadata: importing this module makes the mapping complete."""
+
+from sqlalchemy import MetaData
+
+from services.artifacts import models as artifact_models
+from services.cluster import models as cluster_models
+from services.db.base import Base
+from services.jobs import models as job_models
+from services.metrics import models as metric_models
+
+MODEL_MODULES = (job_models, metric_models, artifact_models, cluster_models)
+
+metadata: MetaData = Base.metadata

@@ -1,0 +1,26 @@
+"""INSERT ... ON CONFLICT DO UPDATE on both databases."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from services.db.base import Base
+
+
+def upsert(session: Session, model: type[Base], rows: Sequence[dict[str, Any]], *, keys: Sequence[str]) -> None:
+    """Insert rows, replacing the named columns of those whose keys exist already.
+
+    Args:
+        session: open in a unit of work.
+        model: the mapped class; its primary key or a unique constraint covers `keys`.
+        rows: values by column name, every row with the same names.
+        keys: columns that identify a row.
+    """
+    if not rows:
+        return
+    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(model).values(list(rows))
+    replaced = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    session.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=replaced))

@@ -1,0 +1,27 @@
+"""A job's history: what happened, when, by whom."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from services.jobs.models import JobEvent
+
+SYSTEM = "system"
+"""Actor of what the service does by itself."""
+
+
+def record(
+    session: Session, job_id: str, kind: str, message: str, *, actor: str = SYSTEM, data: dict[str, Any] | None = None
+) -> JobEvent:
+    """Append an event in the caller's transaction."""
+    event = JobEvent(job_id=job_id, kind=kind, message=message, actor=actor, data=data or {})
+    session.add(event)
+    return event
+
+
+def list_events(session: Session, job_id: str, *, after: int = 0, limit: int = 500) -> Sequence[JobEvent]:
+    """Return the job's events with an id above `after`, oldest first."""
+    query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.id > after).order_by(JobEvent.id).limit(limit)
+    return session.scalars(query).all()

@@ -1,0 +1,104 @@
+"""Rows of the queue: jobs, their attempts, their events. Written by queue.py and service.py only."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from services.clock import db_now
+from services.db.base import Base, new_id
+from services.db.types import BigId
+from services.jobs.states import JobState
+
+_STATES = ", ".join(f"'{state}'" for state in JobState)
+
+
+class Job(Base):
+    """One request for work and where it stands."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(String(12), primary_key=True, default=new_id)
+    kind: Mapped[str] = mapped_column(String(16), default="training")
+    name: Mapped[str | None] = mapped_column(String(100))
+    team: Mapped[str] = mapped_column(String(63))
+    submitted_by: Mapped[str] = mapped_column(String(63))
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    spec: Mapped[dict[str, Any]]
+    labels: Mapped[dict[str, str]] = mapped_column(default=dict)
+    priority: Mapped[int] = mapped_column(default=0)
+
+    num_workers: Mapped[int]
+    gpus_per_worker: Mapped[float]
+    cpus_per_worker: Mapped[int]
+
+    state: Mapped[str] = mapped_column(String(16), default=JobState.QUEUED)
+    created_at: Mapped[datetime] = mapped_column(default=db_now())
+    scheduled_at: Mapped[datetime] = mapped_column(default=db_now())
+    """Not before this instant; a retry with backoff lies in the future."""
+    started_at: Mapped[datetime | None]
+    """Start of the first attempt."""
+    finished_at: Mapped[datetime | None]
+
+    attempt: Mapped[int] = mapped_column(default=0)
+    """Number of the current or last attempt; 0 before the first."""
+    lease_token: Mapped[str | None] = mapped_column(String(32))
+    lease_expires_at: Mapped[datetime | None]
+    runner: Mapped[str | None] = mapped_column(String(100))
+    wish: Mapped[str | None] = mapped_column(String(16))
+    wish_at: Mapped[datetime | None]
+
+    num_epochs: Mapped[int]
+    epochs_done: Mapped[int] = mapped_column(default=0)
+    progress: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Live position inside an epoch: step, steps per epoch, loss."""
+    summary: Mapped[dict[str, Any] | None]
+    """The result, a TrainingSummary, once succeeded."""
+    failure_kind: Mapped[str | None] = mapped_column(String(32))
+    failure_message: Mapped[str | None]
+
+    __table_args__ = (
+        UniqueConstraint("team", "idempotency_key"),
+        CheckConstraint(f"state IN ({_STATES})", name="state"),
+        CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="running_has_lease"),
+        # The queue's order, the dispatcher's scan and the pages of a list.
+        Index("ix_jobs_queue", "state", "priority", "scheduled_at"),
+        Index("ix_jobs_created", "created_at", "id"),
+        Index("ix_jobs_state_created", "state", "created_at", "id"),
+        Index("ix_jobs_team_created", "team", "created_at", "id"),
+    )
+
+
+class JobAttempt(Base):
+    """One run of a job, from claim to end."""
+
+    __tablename__ = "job_attempts"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    runner: Mapped[str] = mapped_column(String(100))
+    started_at: Mapped[datetime] = mapped_column(default=db_now())
+    first_step_at: Mapped[datetime | None]
+    """When the first training step of the attempt had finished."""
+    finished_at: Mapped[datetime | None]
+    outcome: Mapped[str | None] = mapped_column(String(32))
+    """`succeeded`, or the kind of failure."""
+    message: Mapped[str | None]
+    traceback: Mapped[str | None]
+
+
+class JobEvent(Base):
+    """Something that happened to a job, in order; never changed once written."""
+
+    __tablename__ = "job_events"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    at: Mapped[datetime] = mapped_column(default=db_now())
+    kind: Mapped[str] = mapped_column(String(32))
+    actor: Mapped[str] = mapped_column(String(100))
+    message: Mapped[str]
+    data: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+    __table_args__ = (Index("ix_job_events_job", "job_id", "id"),)

@@ -1,0 +1,116 @@
+"""What the doors show of jobs; what they take is `services.specs.job.JobSpec`."""
+
+from datetime import datetime
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from services.jobs.models import Job, JobEvent
+from services.jobs.states import FailureKind, JobState, Wish
+from services.specs.job import JobSpec
+
+
+class Read(BaseModel):
+    """A document the service answers with."""
+
+    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+
+
+class SummaryRead(Read):
+    """The result of a finished training job."""
+
+    epochs: int
+    step: int
+    """Training steps of the whole run."""
+    best_epoch: int
+    best_accuracy: float
+    """Highest evaluation accuracy of any epoch, a share in [0, 1]."""
+    final_accuracy: float
+    final_eval_loss: float
+    train_s: float
+    """Seconds spent in epochs, over all attempts."""
+    grad_evals: int
+    """Forward-backward passes."""
+    probe_forwards: int
+    """Forward passes spent on alpha searches."""
+    mean_alpha: float | None
+    """Mean of the alpha estimates; null for optimizers without one."""
+
+
+class ProgressRead(Read):
+    """How far a job is."""
+
+    epochs_done: int
+    num_epochs: int
+    step: int | None = None
+    """Training steps done since the start of the run."""
+    steps_per_epoch: int | None = None
+    loss: float | None = None
+    """Loss of a recent training step."""
+
+
+class FailureRead(Read):
+    """Why a job failed."""
+
+    kind: FailureKind
+    message: str
+
+
+class JobRead(Read):
+    """A job and where it stands."""
+
+    id: str
+    name: str | None
+    team: str
+    submitted_by: str
+    state: JobState
+    priority: int
+    labels: dict[str, str]
+    created_at: datetime
+    scheduled_at: datetime
+    """A queued job does not start before this instant."""
+    started_at: datetime | None
+    finished_at: datetime | None
+    attempt: int
+    """Number of the current or last attempt; 0 before the first."""
+    wish: Wish | None
+    """What the runner has been asked to do, until it has done it."""
+    progress: ProgressRead
+    summary: SummaryRead | None
+    failure: FailureRead | None
+    spec: JobSpec
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """Return the document for a row."""
+        plain = {name: getattr(job, name) for name in cls.model_fields if name not in ("progress", "failure")}
+        progress = {"epochs_done": job.epochs_done, "num_epochs": job.num_epochs, **job.progress}
+        failure = None
+        if job.failure_kind is not None:
+            failure = {"kind": job.failure_kind, "message": job.failure_message or ""}
+        return cls.model_validate({**plain, "progress": progress, "failure": failure})
+
+
+class EventRead(Read):
+    """Something that happened to a job."""
+
+    id: int
+    """Grows with time; pass it as `after` to read on."""
+    at: datetime
+    kind: str
+    actor: str
+    message: str
+    data: dict[str, Any]
+
+    @classmethod
+    def of(cls, event: JobEvent) -> Self:
+        """Return the document for a row."""
+        return cls.model_validate(event)
+
+
+class JobPage(Read):
+    """A page of jobs, newest first."""
+
+    items: list[JobRead]
+    next_cursor: str | None
+    """Pass it as `cursor` for the next page; null on the last."""

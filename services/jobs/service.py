@@ -1,0 +1,163 @@
+"""What the doors call for jobs: submit, read, list, cancel."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Select, select, tuple_
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from services.cluster import service as cluster
+from services.errors import ConflictError, InvalidRequestError, NotFoundError
+from services.jobs import cursor as cursors
+from services.jobs import events, queue
+from services.jobs.models import Job
+from services.jobs.states import JobState
+from services.specs.dataset import CustomDataset
+from services.specs.job import JobSpec
+from services.specs.model import CustomModel, package_of
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who calls: a user of a team."""
+
+    user: str
+    team: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a list shows; empty fields filter nothing."""
+
+    states: Sequence[JobState] = ()
+    team: str | None = None
+    name: str | None = None
+    labels: Mapping[str, str] | None = None
+
+
+def submit(
+    session: Session,
+    spec: JobSpec,
+    *,
+    actor: Actor,
+    allowed_packages: Sequence[str] = (),
+    idempotency_key: str | None = None,
+) -> tuple[Job, bool]:
+    """Queue a job and return it with whether it is new.
+
+    A repeated submit with the same key and the same specification returns the first job.
+
+    Raises:
+        InvalidRequestError: the specification names code that is not allowed here.
+        InfeasibleError: the cluster, as last seen, could never run it.
+        ConflictError: the key was used for another specification.
+    """
+    earlier = _earlier_submit(session, spec, actor, idempotency_key)
+    if earlier is not None:
+        return earlier, False
+    _check_targets(spec, allowed_packages)
+    cluster.check_feasible(session, spec.resources)
+    job = _new_job(spec, actor, idempotency_key)
+    try:
+        with session.begin_nested():
+            session.add(job)
+            session.flush()
+    except IntegrityError:
+        # Another request with the same key won between our look and our insert.
+        earlier = _earlier_submit(session, spec, actor, idempotency_key)
+        if earlier is None:
+            raise
+        return earlier, False
+    events.record(session, job.id, "submitted", f"queued by {actor.user}", actor=actor.user)
+    return job, True
+
+
+def get(session: Session, job_id: str) -> Job:
+    """Return a job.
+
+    Raises:
+        NotFoundError: no such job.
+    """
+    job = session.get(Job, job_id)
+    if job is None:
+        raise NotFoundError(f"no job {job_id}", field="job_id")
+    return job
+
+
+def list_jobs(
+    session: Session, *, where: JobFilter, cursor: str | None = None, limit: int = 50
+) -> tuple[Sequence[Job], str | None]:
+    """Return a page of jobs, newest first, and the cursor of the next page (None on the last).
+
+    Raises:
+        InvalidRequestError: the cursor is not one of ours.
+    """
+    query = _filtered(where).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
+    if cursor is not None:
+        created_at, job_id = cursors.decode(cursor)
+        query = query.where(tuple_(Job.created_at, Job.id) < tuple_(created_at, job_id))
+    rows = session.scalars(query).all()
+    page = rows[:limit]
+    more = len(rows) > limit
+    return page, cursors.encode(page[-1].created_at, page[-1].id) if more else None
+
+
+def cancel(session: Session, job_id: str, *, actor: Actor) -> Job:
+    """Cancel a job; one that runs is asked to stop and ends within seconds.
+
+    Raises:
+        NotFoundError: no such job.
+        InvalidTransitionError: it has already ended otherwise.
+    """
+    queue.request_cancel(session, job_id, actor=actor.user)
+    return session.get_one(Job, job_id, populate_existing=True)
+
+
+def _earlier_submit(session: Session, spec: JobSpec, actor: Actor, key: str | None) -> Job | None:
+    if key is None:
+        return None
+    job = session.scalar(select(Job).where(Job.team == actor.team, Job.idempotency_key == key))
+    if job is not None and job.spec != spec.model_dump(mode="json"):
+        raise ConflictError(
+            f"Idempotency-Key {key!r} belongs to job {job.id}, which has another specification", field="Idempotency-Key"
+        )
+    return job
+
+
+def _check_targets(spec: JobSpec, allowed_packages: Sequence[str]) -> None:
+    for field, part in (("model.target", spec.model), ("dataset.target", spec.dataset)):
+        if not isinstance(part, CustomModel | CustomDataset):
+            continue
+        if package_of(part.target) not in allowed_packages:
+            allowed = ", ".join(allowed_packages) or "none; the operator sets XSAM_TRAINING__ALLOWED_PACKAGES"
+            raise InvalidRequestError(f"{field} is {part.target!r}; allowed packages are: {allowed}", field=field)
+
+
+def _new_job(spec: JobSpec, actor: Actor, key: str | None) -> Job:
+    return Job(
+        name=spec.name,
+        team=actor.team,
+        submitted_by=actor.user,
+        idempotency_key=key,
+        spec=spec.model_dump(mode="json"),
+        labels=dict(spec.labels),
+        priority=spec.priority,
+        num_workers=spec.resources.num_workers,
+        gpus_per_worker=spec.resources.gpus_per_worker,
+        cpus_per_worker=spec.resources.cpus_per_worker,
+        num_epochs=spec.epochs,
+    )
+
+
+def _filtered(where: JobFilter) -> Select[Job]:
+    query = select(Job)
+    if where.states:
+        query = query.where(Job.state.in_(where.states))
+    if where.team is not None:
+        query = query.where(Job.team == where.team)
+    if where.name is not None:
+        query = query.where(Job.name == where.name)
+    for key, value in (where.labels or {}).items():
+        query = query.where(Job.labels[key].as_string() == value)
+    return query

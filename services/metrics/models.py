@@ -1,0 +1,40 @@
+"""Rows of what runs measured: epochs and alpha estimates."""
+
+from sqlalchemy import ForeignKey
+from sqlalchemy.orm import Mapped, mapped_column
+
+from services.db.base import Base
+
+
+class EpochMetric(Base):
+    """One epoch of a job; a resumed attempt that repeats an epoch replaces its row."""
+
+    __tablename__ = "epoch_metrics"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int]
+    step: Mapped[int]
+    train_loss: Mapped[float]
+    train_accuracy: Mapped[float]
+    eval_loss: Mapped[float]
+    eval_accuracy: Mapped[float]
+    lr: Mapped[float]
+    epoch_s: Mapped[float]
+    samples_per_s: Mapped[float]
+    grad_evals: Mapped[int]
+    probe_forwards: Mapped[int]
+
+
+class AlphaEstimate(Base):
+    """One search for alpha*, with the curve it saw."""
+
+    __tablename__ = "alpha_estimates"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    epoch: Mapped[int]
+    alpha: Mapped[float]
+    angle_rad: Mapped[float]
+    alphas: Mapped[list[float]]
+    losses: Mapped[list[float]]

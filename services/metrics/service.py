@@ -1,0 +1,65 @@
+"""Storing and reading what runs measured; every write is fenced by the job's lease."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from services.db.upsert import upsert
+from services.jobs import queue
+from services.jobs.queue import Lease
+from services.metrics.models import AlphaEstimate, EpochMetric
+from services.metrics.records import AlphaRecord, EpochRecord
+
+
+def write_epochs(session: Session, lease: Lease, records: Sequence[EpochRecord]) -> None:
+    """Store finished epochs and move the job's progress; an epoch that was run again replaces its row.
+
+    Raises:
+        LeaseLostError: the caller no longer owns the job.
+    """
+    if not records:
+        return
+    queue.touch(session, lease, epochs_done=max(record.epoch for record in records))
+    rows = [{"job_id": lease.job_id, "attempt": lease.attempt, **asdict(record)} for record in records]
+    upsert(session, EpochMetric, rows, keys=("job_id", "epoch"))
+
+
+def write_alphas(session: Session, lease: Lease, records: Sequence[AlphaRecord]) -> None:
+    """Store alpha estimates; a search that was run again replaces its row.
+
+    Raises:
+        LeaseLostError: the caller no longer owns the job.
+    """
+    if not records:
+        return
+    queue.touch(session, lease)
+    rows = [
+        {"job_id": lease.job_id, **asdict(record), "alphas": list(record.alphas), "losses": list(record.losses)}
+        for record in records
+    ]
+    upsert(session, AlphaEstimate, rows, keys=("job_id", "step"))
+
+
+def rewind(session: Session, lease: Lease, *, epoch: int, step: int) -> None:
+    """Drop rows beyond the point from which a run goes on, so that nothing unrepeated is left over.
+
+    Raises:
+        LeaseLostError: the caller no longer owns the job.
+    """
+    queue.touch(session, lease, epochs_done=epoch)
+    session.execute(delete(EpochMetric).where(EpochMetric.job_id == lease.job_id, EpochMetric.epoch > epoch))
+    session.execute(delete(AlphaEstimate).where(AlphaEstimate.job_id == lease.job_id, AlphaEstimate.step > step))
+
+
+def list_epochs(session: Session, job_id: str, *, after: int = 0) -> Sequence[EpochMetric]:
+    """Return the job's epochs above `after`, in order."""
+    query = select(EpochMetric).where(EpochMetric.job_id == job_id, EpochMetric.epoch > after)
+    return session.scalars(query.order_by(EpochMetric.epoch)).all()
+
+
+def list_alphas(session: Session, job_id: str, *, after_step: int = 0) -> Sequence[AlphaEstimate]:
+    """Return the job's alpha estimates after a step, in order."""
+    query = select(AlphaEstimate).where(AlphaEstimate.job_id == job_id, AlphaEstimate.step > after_step)
+    return session.scalars(query.order_by(AlphaEstimate.step)).all()

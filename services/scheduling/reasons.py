@@ -1,0 +1,316 @@
+"""Why a queued job does not start: a stable code, the numbers behind it, and a sentence for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+
+class ReasonCode(StrEnum):
+    """Stable codes; clients may branch on them."""
+
+    HELD = "held"
+    NOT_YET_ELIGIBLE = "not_yet_eligible"
+    NO_NODES = "no_nodes"
+    INFEASIBLE_CLUSTER = "infeasible_cluster"
+    INFEASIBLE_QUOTA = "infeasible_quota"
+    TEAM_QUOTA = "team_quota"
+    QUOTA_RESERVED = "quota_reserved"
+    INSUFFICIENT_RESOURCES = "insufficient_resources"
+    FRAGMENTED = "fragmented"
+    RESERVED = "reserved"
+    PREEMPTING = "preempting"
+
+    @property
+    def is_infeasible(self) -> bool:
+        """Whether waiting cannot help: only a smaller request, a larger cluster or a larger quota can."""
+        return self in (ReasonCode.INFEASIBLE_CLUSTER, ReasonCode.INFEASIBLE_QUOTA)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the job asks for."""
+
+    num_workers: int
+    gpus_per_worker: float
+    cpus_per_worker: float
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of all workers."""
+        return self.num_workers * self.gpus_per_worker
+
+    @property
+    def cpus(self) -> float:
+        """CPUs of all workers."""
+        return self.num_workers * self.cpus_per_worker
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """What is missing. For quota codes the numbers are the team's, otherwise the cluster's.
+
+    Args:
+        gpus: GPUs missing, 0 if the sum is enough.
+        cpus: CPUs missing, 0 if the sum is enough.
+        running_jobs: Jobs over the team's limit of running jobs.
+        free_gpus: GPUs free now, over all schedulable nodes or in the quota; None for a quota without limit.
+        free_cpus: Like `free_gpus`.
+        total_gpus: All GPUs of the known nodes, or the quota.
+        total_cpus: Like `total_gpus`.
+        total_running_jobs: The quota's limit of running jobs; None for the cluster, and without a limit.
+        workers_that_fit: Workers of this job that would find room on the nodes now.
+    """
+
+    gpus: float
+    cpus: float
+    running_jobs: int
+    free_gpus: float | None
+    free_cpus: float | None
+    total_gpus: float | None
+    total_cpus: float | None
+    total_running_jobs: int | None
+    workers_that_fit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a team holds now."""
+
+    team: str
+    gpus: float
+    cpus: float
+    running_jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Fair share of the job's team and user.
+
+    Args:
+        team_usage_resource_s: Decayed resource-seconds of the team, its running jobs included.
+        user_usage_resource_s: The user's part.
+        usage_fraction: The team's part of all teams' decayed usage, 0 to 1.
+        entitled_fraction: The team's part by weight among the teams that wait or run, 0 to 1.
+        holding: What the team holds now.
+    """
+
+    team_usage_resource_s: float
+    user_usage_resource_s: float
+    usage_fraction: float
+    entitled_fraction: float
+    holding: Holding
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why one queued job does not start now.
+
+    Args:
+        code: The first rule that stopped it.
+        job_id: The job.
+        team: Its team.
+        user: Its owner.
+        request: What it asks for.
+        position: Place among the jobs that could start if there were room, from 1; None where it is not in line.
+        num_in_line: Length of that line.
+        shortage: What is missing; None where resources are not the cause.
+        blocking_job_ids: Jobs in the way, at most five: the largest holders, the quota's users, the job the
+            resources are kept for, or the victims that are asked to stop.
+        holdings: Who holds the cluster, largest first.
+        standing: Own and team usage.
+        estimated_start_at: When resources are expected; None if not derivable.
+        is_lower_bound: The estimate counts the running jobs only, not the line ahead: it can be later, not earlier.
+        eligible_at: Earliest start by back-off or wish.
+        attempt: Attempt that waits.
+    """
+
+    code: ReasonCode
+    job_id: str
+    team: str
+    user: str
+    request: Request
+    position: int | None
+    num_in_line: int
+    shortage: Shortage | None
+    blocking_job_ids: tuple[str, ...]
+    holdings: tuple[Holding, ...]
+    standing: Standing
+    estimated_start_at: datetime | None
+    is_lower_bound: bool
+    eligible_at: datetime | None
+    attempt: int
+
+    def sentence(self) -> str:
+        """Say it to a person, in one line."""
+        parts = [_CAUSES[self.code](self)]
+        if self.position is not None:
+            parts.append(f"Position {self.position} of {self.num_in_line}.")
+        if self.estimated_start_at is not None:
+            when = _instant(self.estimated_start_at)
+            parts.append(f"Not before {when}." if self.is_lower_bound else f"Expected to start at {when}.")
+        return " ".join(parts)
+
+
+def _held(reason: Reason) -> str:
+    return "Paused by a person: it waits until it is resumed."
+
+
+def _not_yet_eligible(reason: Reason) -> str:
+    when = "a later time" if reason.eligible_at is None else _instant(reason.eligible_at)
+    return f"Attempt {reason.attempt} may not start before {when}."
+
+
+def _no_nodes(reason: Reason) -> str:
+    return "No node that takes jobs is known: the cluster is away, or all its nodes are draining."
+
+
+def _infeasible_cluster(reason: Reason) -> str:
+    return (
+        f"Can never start: {_request_text(reason.request)} does not fit even on the empty cluster "
+        f"({_total_text(reason.shortage)}). Ask for less per worker, or add nodes."
+    )
+
+
+def _infeasible_quota(reason: Reason) -> str:
+    return (
+        f"Can never start: {_request_text(reason.request)} is more than the whole quota of team {reason.team} "
+        f"({_total_text(reason.shortage)}). Ask for less, or have the quota raised."
+    )
+
+
+def _team_quota(reason: Reason) -> str:
+    held = reason.standing.holding
+    return (
+        f"Team {reason.team} has reached its quota ({_total_text(reason.shortage)}): it holds "
+        f"{_amounts(held.gpus, held.cpus)} in {_count(held.running_jobs, 'job')}, "
+        f"and {_missing_text(reason.shortage)}."
+    )
+
+
+def _quota_reserved(reason: Reason) -> str:
+    return (
+        f"The rest of team {reason.team}'s quota is kept for {_jobs_text(reason.blocking_job_ids)}, "
+        "which is ahead in the team's line and waits for quota too."
+    )
+
+
+def _insufficient(reason: Reason) -> str:
+    return (
+        f"Waiting for {_request_text(reason.request)}: {_free_text(reason.shortage)}, "
+        f"{_missing_text(reason.shortage)}. {_holdings_text(reason.holdings)}"
+    )
+
+
+def _fragmented(reason: Reason) -> str:
+    fitting = 0 if reason.shortage is None else reason.shortage.workers_that_fit
+    return (
+        f"Waiting for {_request_text(reason.request)}: {_free_text(reason.shortage)}, but spread over nodes so that "
+        f"only {fitting} of {_count(reason.request.num_workers, 'worker')} would find room. "
+        f"{_holdings_text(reason.holdings)}"
+    )
+
+
+def _reserved(reason: Reason) -> str:
+    return (
+        f"There is room for {_request_text(reason.request)}, but it is kept for "
+        f"{_jobs_text(reason.blocking_job_ids)}, which is ahead; a job that is sure to end in time could start."
+    )
+
+
+def _preempting(reason: Reason) -> str:
+    return f"Starts as soon as {_jobs_text(reason.blocking_job_ids)} stopped and made room."
+
+
+_CAUSES = {
+    ReasonCode.HELD: _held,
+    ReasonCode.NOT_YET_ELIGIBLE: _not_yet_eligible,
+    ReasonCode.NO_NODES: _no_nodes,
+    ReasonCode.INFEASIBLE_CLUSTER: _infeasible_cluster,
+    ReasonCode.INFEASIBLE_QUOTA: _infeasible_quota,
+    ReasonCode.TEAM_QUOTA: _team_quota,
+    ReasonCode.QUOTA_RESERVED: _quota_reserved,
+    ReasonCode.INSUFFICIENT_RESOURCES: _insufficient,
+    ReasonCode.FRAGMENTED: _fragmented,
+    ReasonCode.RESERVED: _reserved,
+    ReasonCode.PREEMPTING: _preempting,
+}
+
+
+def _instant(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _count(number: float, noun: str) -> str:
+    return f"{number:g} {noun}" if number == 1 else f"{number:g} {noun}s"
+
+
+def _amounts(gpus: float, cpus: float) -> str:
+    parts = [_count(gpus, "GPU")] if gpus else []
+    if cpus or not parts:
+        parts.append(_count(cpus, "CPU"))
+    return " and ".join(parts)
+
+
+def _request_text(request: Request) -> str:
+    each = _amounts(request.gpus_per_worker, request.cpus_per_worker)
+    return each if request.num_workers == 1 else f"{request.num_workers} workers with {each} each"
+
+
+def _total_text(shortage: Shortage | None) -> str:
+    if shortage is None:
+        return "no limit"
+    totals = [
+        _count(total, noun)
+        for total, noun in (
+            (shortage.total_gpus, "GPU"),
+            (shortage.total_cpus, "CPU"),
+            (shortage.total_running_jobs, "running job"),
+        )
+        if total is not None
+    ]
+    return ", ".join(totals) or "no limit"
+
+
+def _missing_text(shortage: Shortage | None) -> str:
+    if shortage is None:
+        return "nothing is missing"
+    missing = [
+        _count(amount, noun)
+        for amount, noun in (
+            (shortage.gpus, "GPU"),
+            (shortage.cpus, "CPU"),
+            (shortage.running_jobs, "job slot"),
+        )
+        if amount
+    ]
+    if not missing:
+        return "nothing is missing"
+    verb = "is" if len(missing) == 1 and missing[0].startswith("1 ") else "are"
+    return f"{' and '.join(missing)} {verb} missing"
+
+
+def _free_text(shortage: Shortage | None) -> str:
+    if shortage is None:
+        return "nothing is known about free resources"
+    return (
+        f"{shortage.free_gpus or 0:g} of {_count(shortage.total_gpus or 0, 'GPU')} and "
+        f"{shortage.free_cpus or 0:g} of {_count(shortage.total_cpus or 0, 'CPU')} are free"
+    )
+
+
+def _holdings_text(holdings: tuple[Holding, ...]) -> str:
+    if not holdings:
+        return "Nobody holds anything."
+    shown = ", ".join(f"team {held.team} {_amounts(held.gpus, held.cpus)}" for held in holdings[:3])
+    rest = f" and {len(holdings) - 3} more" if len(holdings) > 3 else ""
+    return f"Held by {shown}{rest}."
+
+
+def _jobs_text(job_ids: tuple[str, ...]) -> str:
+    if not job_ids:
+        return "another job"
+    shown = ", ".join(job_ids[:3])
+    rest = f" and {len(job_ids) - 3} more" if len(job_ids) > 3 else ""
+    return f"{'job' if len(job_ids) == 1 else 'jobs'} {shown}{rest}"

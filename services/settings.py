@@ -1,0 +1,107 @@
+"""Settings of the whole service; the only reader of environment variables.
+
+Every field is set by `XSAM_<GROUP>__<FIELD>`, for example `XSAM_DATABASE__URL` or `XSAM_API__PORT`.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ApiSettings(_Group):
+    """The HTTP door."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; loopback unless told otherwise."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8042
+    """TCP port; 0 takes a free one."""
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
+    """Larger request bodies are refused."""
+
+
+class DatabaseSettings(_Group):
+    """Where rows live."""
+
+    url: SecretStr | None = None
+    """SQLAlchemy URL; by default a SQLite file in the data directory."""
+    pool_size: Annotated[int, Field(ge=1, le=200)] = 10
+    """Connections that each process keeps (PostgreSQL)."""
+
+
+class RayCluster(_Group):
+    """How the dispatcher reaches Ray."""
+
+    address: str | None = None
+    """`auto` or `HOST:PORT` joins a cluster; by default the dispatcher starts a local one."""
+    num_cpus: Annotated[int, Field(ge=1)] | None = None
+    """CPUs of the local cluster; by default all of the machine's."""
+    num_gpus: Annotated[int, Field(ge=0)] | None = None
+    """GPUs of the local cluster; by default all of the machine's."""
+
+
+class DispatcherSettings(_Group):
+    """Leases and rhythm of `python -m workers`."""
+
+    poll_s: Annotated[float, Field(gt=0, le=60)] = 0.1
+    """Seconds between two looks at the queue."""
+    lease_s: Annotated[float, Field(ge=1, le=3600)] = 15.0
+    """A runner silent for so long has lost its job."""
+    cancel_grace_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    """A job that ignores a cancel wish for so long is killed."""
+    warm_runners: Annotated[int, Field(ge=0, le=64)] | None = None
+    """Idle runner processes kept ready; by default one for every two CPUs, at most four."""
+
+
+class TrainingSettings(_Group):
+    """What jobs may use."""
+
+    dataset_root: Path | None = None
+    """Folder with torchvision datasets and image folders; by default `datasets` in the data directory."""
+    allow_download: bool = False
+    """Whether a missing torchvision dataset may be downloaded."""
+    allowed_packages: tuple[str, ...] = ()
+    """Top-level packages from which a job's `target` may be imported."""
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set, grouped; read once at the start of a process and passed on."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="XSAM_", env_nested_delimiter="__", extra="ignore", frozen=True, use_attribute_docstrings=True
+    )
+
+    data_dir: Path = Path("xsam-data")
+    """Holds the SQLite file, artifacts, datasets and logs; must be shared by all nodes of a cluster."""
+    api: ApiSettings = ApiSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    ray: RayCluster = RayCluster()
+    dispatcher: DispatcherSettings = DispatcherSettings()
+    training: TrainingSettings = TrainingSettings()
+
+    @property
+    def database_url(self) -> str:
+        """The database URL with its default filled in."""
+        if self.database.url is not None:
+            return self.database.url.get_secret_value()
+        return f"sqlite:///{self.data_dir.resolve() / 'xsam.db'}"
+
+    @property
+    def artifact_root(self) -> Path:
+        """Folder of the artifact store."""
+        return self.data_dir.resolve() / "artifacts"
+
+    @property
+    def dataset_root(self) -> Path:
+        """Folder of the datasets with its default filled in."""
+        return (self.training.dataset_root or self.data_dir / "datasets").resolve()
+
+
+def get_settings() -> Settings:
+    """Read the settings from the environment."""
+    return Settings()
