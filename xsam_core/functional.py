@@ -1,0 +1,132 @@
+"""Pure maths on lists of tensors: norms, products, sums and the slerp of the paper's eq. for v(alpha).
+
+No optimizer, no model and no rank is known here. Lists may mix dtypes; a list lives on one device.
+
+Symbols of the papers:
+
+| paper          | here                                            |
+|----------------|-------------------------------------------------|
+| theta_k-theta_0| displacement                                    |
+| v0, v1         | unit displacement, unit gradient at theta_k     |
+| psi            | angle_rad                                       |
+| v(alpha)       | slerp_weights(angle_rad, alpha) applied to both |
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Scalar = float | Tensor
+
+# acos is kept this far from pi, where the plane of v0 and v1 is undefined: sin(psi) stays large enough
+# that v(alpha) of exactly opposite vectors is cos(alpha * pi) * v0 up to rounding.
+_OPPOSITE_MARGIN = 1e-7
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the real dtype in which sums over tensors of `dtype` are kept: float32 for half types."""
+    return torch.float64 if dtype in {torch.float64, torch.complex128} else torch.float32
+
+
+def total_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the Euclidean norm of all tensors together.
+
+    Args:
+        tensors: At least one tensor, all on one device.
+
+    Shape:
+        0-dim, at least float32, on the tensors' device; inputs untouched, no host synchronisation.
+
+    Example:
+        >>> total_norm([torch.tensor([3.0]), torch.tensor([[0.0, 4.0]])])
+        tensor(5.)
+    """
+    norms = torch._foreach_norm(tensors, 2, dtype=accumulation_dtype(tensors[0].dtype))
+    return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
+
+
+def sum_of_squares(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the squared Euclidean norm of all tensors together; 0-dim, at least float32."""
+    norms = torch._foreach_norm(tensors, 2, dtype=accumulation_dtype(tensors[0].dtype))
+    return torch.stack(norms).square_().sum()
+
+
+def dot(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> Tensor:
+    """Return the inner product of two lists of tensors of the same shapes.
+
+    Shape:
+        0-dim, at least float32, on the tensors' device; inputs untouched, no host synchronisation.
+
+    Example:
+        >>> dot([torch.tensor([1.0, 2.0]), torch.tensor(3.0)], [torch.tensor([4.0, 5.0]), torch.tensor(6.0)])
+        tensor(32.)
+    """
+    dtype = accumulation_dtype(xs[0].dtype)
+    return torch.stack(
+        [torch.dot(x.reshape(-1).to(dtype), y.reshape(-1).to(dtype)) for x, y in zip(xs, ys, strict=True)]
+    ).sum()
+
+
+def scale_(tensors: Sequence[Tensor], scale: Scalar) -> None:
+    """Multiply every tensor by `scale` in place."""
+    if not (isinstance(scale, float) and scale == 1.0):
+        torch._foreach_mul_(tensors, scale)
+
+
+def add_scaled_(targets: Sequence[Tensor], sources: Sequence[Tensor], scale: Scalar) -> None:
+    """Add `scale * sources` to `targets` in place.
+
+    With a tensor `scale` the product has to be formed first and is formed in `sources`, which are then
+    spent: a second model-sized buffer is exactly what the optimizer avoids.
+    """
+    if isinstance(scale, Tensor):
+        torch._foreach_mul_(sources, scale)
+        torch._foreach_add_(targets, sources)
+    elif scale != 0.0:
+        torch._foreach_add_(targets, sources, alpha=scale)
+
+
+def host_scalar(value: Tensor) -> Scalar:
+    """Return a float where reading one costs nothing (CPU), else the 0-dim tensor itself."""
+    return value.item() if value.device.type == "cpu" else value
+
+
+def angle_between(product: Tensor, norm_x: Tensor, norm_y: Tensor) -> Tensor:
+    """Return the angle in rad of two vectors from their inner product and norms.
+
+    Rounding can push the cosine past 1, where arccos is NaN, so it is clamped. If either vector is zero
+    there is no angle, and 0 is returned.
+
+    Shape:
+        0-dim like the inputs, in [0, pi).
+
+    Example:
+        >>> angle_between(torch.tensor(1.0 + 1e-6), torch.tensor(1.0), torch.tensor(1.0))
+        tensor(0.)
+    """
+    lengths = norm_x * norm_y
+    cosine = torch.where(lengths > 0, product / lengths, 1.0)
+    return torch.acos(cosine.clamp(-1.0 + _OPPOSITE_MARGIN, 1.0))
+
+
+def slerp_weights(angle_rad: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """Return (c0, c1) such that v(alpha) = c0 * v0 + c1 * v1 for unit vectors at `angle_rad`.
+
+    c0 = sin((1 - alpha) psi) / sin(psi), c1 = sin(alpha psi) / sin(psi), written with sinc so that
+    psi = 0 gives the limits 1 - alpha and alpha without a special case.
+
+    References:
+        Chen and Zhou, arXiv 2603.10048: v(alpha). The authors' code (Cccjl219/XSAM, utils/xsam.py, commit
+        74fd250) takes arccos of the unclamped product, which is NaN for parallel vectors.
+
+    Example:
+        >>> slerp_weights(torch.tensor(0.5), 1.0)
+        (tensor(0.), tensor(1.))
+    """
+    turns = angle_rad / math.pi
+    unit = torch.sinc(turns)
+    return (1 - alpha) * torch.sinc((1 - alpha) * turns) / unit, alpha * torch.sinc(alpha * turns) / unit

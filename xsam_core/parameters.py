@@ -1,0 +1,103 @@
+"""Which parameters take part in a step, sorted into lists that foreach kernels can work on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed import ProcessGroup
+
+from xsam_core.errors import SparseGradientError
+
+
+@dataclass(slots=True)
+class ParamSlice:
+    """Parameters of one group that share a device, a dtype and a sharding.
+
+    Attributes:
+        group: The param group, read for rho, rho_max, adaptive, adaptive_eta and perturb.
+        params: The leaf parameters.
+        values: Their storage as plain real tensors (of a DTensor: the local shard).
+        shard_groups: Process groups over which these shards add up to whole parameters; none if whole.
+        grads: Gradients of the last pass, as plain real tensors; empty while a pass runs.
+        first_grads: Copy of g_0, if the direction mixes it in.
+        origin: theta_0, once the ascent has begun; never filled if the slice is not perturbed.
+    """
+
+    group: dict[str, Any]
+    params: list[Tensor]
+    values: list[Tensor]
+    shard_groups: tuple[ProcessGroup, ...] = ()
+    grads: list[Tensor] = field(default_factory=list)
+    first_grads: list[Tensor] = field(default_factory=list)
+    origin: list[Tensor] = field(default_factory=list)
+
+    @property
+    def is_perturbed(self) -> bool:
+        """Whether the ascent moves this slice: `perturb` is true and rho is not 0."""
+        return bool(self.group["perturb"]) and self.group["rho"] != 0
+
+    def take_grads(self) -> None:
+        """Look the gradients of the last pass up again; a parameter the pass did not reach counts as zero."""
+        for param in self.params:
+            if param.grad is None:
+                param.grad = torch.zeros_like(param)
+        self.grads = [plain(p.grad) for p in self.params if p.grad is not None]
+
+    def drop_grads(self) -> None:
+        """Let go of the gradients, so that the next pass finds their memory free."""
+        self.grads = []
+        clear_grads(self.params)
+
+
+def clear_grads(params: Iterable[Tensor]) -> None:
+    """Set every `.grad` to None."""
+    for param in params:
+        param.grad = None
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """Return the real local tensor that shares the storage of `tensor`."""
+    if hasattr(tensor, "to_local"):
+        tensor = tensor.to_local()
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def shard_groups(tensor: Tensor) -> tuple[ProcessGroup, ...]:
+    """Return the process groups over which a DTensor is split (empty for a plain or replicated tensor)."""
+    if not hasattr(tensor, "device_mesh"):
+        return ()
+    placements = enumerate(tensor.placements)  # type: ignore[attr-defined]
+    return tuple(tensor.device_mesh.get_group(dim) for dim, place in placements if place.is_shard())
+
+
+def slices_with_grads(param_groups: Sequence[dict[str, Any]]) -> list[ParamSlice]:
+    """Sort all parameters that have a gradient into slices, in the order of the groups.
+
+    Raises:
+        SparseGradientError: A gradient is sparse.
+    """
+    slices: list[ParamSlice] = []
+    for index, group in enumerate(param_groups):
+        in_group: dict[tuple[object, ...], ParamSlice] = {}
+        for position, param in enumerate(group["params"]):
+            if param.grad is None:
+                continue
+            if param.grad.layout is not torch.strided:
+                raise SparseGradientError(
+                    f"parameter {position} of group {index} has a gradient of layout {param.grad.layout}; "
+                    "SAM needs dense gradients (nn.Embedding(..., sparse=False))"
+                )
+            split = shard_groups(param)
+            key = (param.device, param.dtype, split)
+            if key not in in_group:
+                in_group[key] = ParamSlice(group, [], [], split)
+            in_group[key].params.append(param)
+            in_group[key].values.append(plain(param))
+        slices.extend(in_group.values())
+    for piece in slices:
+        piece.take_grads()
+    return slices

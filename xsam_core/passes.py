@@ -1,0 +1,133 @@
+"""Runs the user's closures: forward and backward over all micro-batches, or forward alone for a probe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xsam_core.batch_norm import frozen_running_stats
+from xsam_core.distributed import Replicas
+from xsam_core.errors import ArgumentError, ClosureError
+from xsam_core.parameters import clear_grads
+from xsam_core.scaling import LossScaling
+from xsam_core.types import Closures
+
+
+class Passes:
+    """The passes of one step; each visits all micro-batches. A backward pass leaves gradients in `.grad`.
+
+    Args:
+        closures: One closure, or one per micro-batch.
+        weights: Share of each micro-batch in the loss; None gives each the same.
+        param_groups: Whose gradients are cleared before a backward pass.
+        replicas: How this rank's passes meet those of other ranks.
+        norm_layers: Layers whose running statistics only the first pass may update.
+        scaling: Loss scaling for fp16; None for every other precision.
+
+    Raises:
+        ArgumentError: `weights` does not fit the closures.
+        ClosureError: There is no closure.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        closures: Closures,
+        weights: Sequence[float] | None,
+        param_groups: Sequence[dict[str, Any]],
+        replicas: Replicas,
+        norm_layers: Sequence[nn.Module],
+        scaling: LossScaling | None,
+    ) -> None:
+        self._closures = [closures] if callable(closures) else list(closures)
+        self._weights = _checked_weights(weights, len(self._closures))
+        self._params = [p for group in param_groups for p in group["params"]]
+        self._replicas = replicas
+        self._norm_layers = norm_layers
+        self._scaling = scaling
+        self._is_first = True
+
+    def backward(self) -> Tensor:
+        """Run forward and backward over all micro-batches and return the loss, detached.
+
+        A loss that is not finite makes every gradient NaN, even where its graph would not: averaged
+        gradients then tell all ranks, without a collective of its own.
+        """
+        clear_grads(self._params)
+        self._forget_old_weights()
+        losses = []
+        last = len(self._closures) - 1
+        with self._stats_context(), torch.enable_grad():
+            for index, (closure, weight) in enumerate(zip(self._closures, self._weights, strict=True)):
+                with self._replicas.pass_context(is_first=self._is_first, syncs_gradients=index == last):
+                    loss = checked_loss(closure())
+                    seed = torch.mul(loss.detach(), 0.0).add_(weight)
+                    scaled = loss if self._scaling is None else self._scaling.scale(loss)
+                    torch.autograd.backward(scaled, seed)
+                losses.append(loss.detach() if weight == 1.0 else loss.detach() * weight)
+        if self._scaling is not None:
+            self._scaling.unscale()
+        self._is_first = False
+        return sum(losses[1:], start=losses[0])
+
+    def probe(self) -> Tensor:
+        """Return the loss at the present parameters, without gradients, statistics or collectives."""
+        self._forget_old_weights()
+        with self._stats_context(), torch.no_grad(), self._replicas.probe_context():
+            losses = [checked_scalar(c()) * w for c, w in zip(self._closures, self._weights, strict=True)]
+        return sum(losses[1:], start=losses[0])
+
+    def _stats_context(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._is_first else frozen_running_stats(self._norm_layers)
+
+    def _forget_old_weights(self) -> None:
+        """Drop copies of the parameters that were made before they moved.
+
+        A caller's autocast region around the whole step keeps casts of the weights, and FSDP2 keeps
+        gathered parameters after a forward pass without a backward.
+        """
+        torch.clear_autocast_cache()
+        self._replicas.reshard()
+
+
+def checked_scalar(loss: object) -> Tensor:
+    """Return `loss` if it is a tensor with one element.
+
+    Raises:
+        ClosureError: It is not.
+    """
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        shown = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise ClosureError(f"the closure must return the scalar loss as a tensor, got {shown}")
+    return loss.reshape(())
+
+
+def checked_loss(loss: object) -> Tensor:
+    """Return `loss` if backward can start from it.
+
+    Raises:
+        ClosureError: It is no scalar tensor, or has no graph.
+    """
+    scalar = checked_scalar(loss)
+    if not scalar.requires_grad:
+        raise ClosureError(
+            "the closure returned a loss without a graph; it must run the forward pass with gradients enabled, "
+            "return the loss undetached, and leave backward() to the optimizer"
+        )
+    return scalar
+
+
+def _checked_weights(weights: Sequence[float] | None, num_closures: int) -> list[float]:
+    if num_closures == 0:
+        raise ClosureError("step() got an empty sequence of closures; it needs at least one")
+    if weights is None:
+        return [1.0 / num_closures] * num_closures
+    if len(weights) != num_closures:
+        raise ArgumentError(f"weights must have one number per closure: got {len(weights)} for {num_closures}")
+    if not all(math.isfinite(w) and w >= 0 for w in weights) or not math.isclose(sum(weights), 1.0, rel_tol=1e-6):
+        raise ArgumentError(f"weights must be >= 0 and sum to 1, got {list(weights)}")
+    return [float(w) for w in weights]
