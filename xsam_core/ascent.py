@@ -15,6 +15,7 @@ from torch import Tensor
 
 from xsam_core.directions import Direction, Geometry, Weights
 from xsam_core.functional import (
+    NORM_EPS,
     Scalar,
     accumulation_dtype,
     add_scaled_,
@@ -26,9 +27,6 @@ from xsam_core.functional import (
     sum_of_squares,
 )
 from xsam_core.parameters import ParamSlice, slices_with_grads
-
-# Added to gradient norms before dividing by them, as in the authors' code.
-_NORM_EPS = 1e-12
 
 
 class Ascent:
@@ -59,7 +57,7 @@ class Ascent:
             for piece in self._perturbed:
                 _scale_by_weights_(piece)
             length = sum_up(self._perturbed, lambda s: sum_of_squares(s.grads), self._zero).sqrt()
-        inverse = 1.0 / (length + _NORM_EPS)
+        inverse = 1.0 / (length + NORM_EPS)
         for piece in self._perturbed:
             if not piece.origin:
                 piece.origin = [torch.empty_like(v) for v in piece.values]

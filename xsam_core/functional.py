@@ -22,6 +22,9 @@ from torch import Tensor
 
 Scalar = float | Tensor
 
+# Added to a norm before dividing by it, as in the authors' code; the angles they recorded show it.
+NORM_EPS = 1e-12
+
 # acos is kept this far from pi, where the plane of v0 and v1 is undefined: sin(psi) stays large enough
 # that v(alpha) of exactly opposite vectors is cos(alpha * pi) * v0 up to rounding.
 _OPPOSITE_MARGIN = 1e-7
@@ -32,7 +35,7 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype in {torch.float64, torch.complex128} else torch.float32
 
 
-def total_norm(tensors: Sequence[Tensor]) -> Tensor:
+def total_norm(tensors: list[Tensor]) -> Tensor:
     """Return the Euclidean norm of all tensors together.
 
     Args:
@@ -49,7 +52,7 @@ def total_norm(tensors: Sequence[Tensor]) -> Tensor:
     return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
 
 
-def sum_of_squares(tensors: Sequence[Tensor]) -> Tensor:
+def sum_of_squares(tensors: list[Tensor]) -> Tensor:
     """Return the squared Euclidean norm of all tensors together; 0-dim, at least float32."""
     norms = torch._foreach_norm(tensors, 2, dtype=accumulation_dtype(tensors[0].dtype))
     return torch.stack(norms).square_().sum()
@@ -71,13 +74,13 @@ def dot(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> Tensor:
     ).sum()
 
 
-def scale_(tensors: Sequence[Tensor], scale: Scalar) -> None:
+def scale_(tensors: list[Tensor], scale: Scalar) -> None:
     """Multiply every tensor by `scale` in place."""
     if not (isinstance(scale, float) and scale == 1.0):
         torch._foreach_mul_(tensors, scale)
 
 
-def add_scaled_(targets: Sequence[Tensor], sources: Sequence[Tensor], scale: Scalar) -> None:
+def add_scaled_(targets: list[Tensor], sources: list[Tensor], scale: Scalar) -> None:
     """Add `scale * sources` to `targets` in place.
 
     With a tensor `scale` the product has to be formed first and is formed in `sources`, which are then
@@ -108,8 +111,7 @@ def angle_between(product: Tensor, norm_x: Tensor, norm_y: Tensor) -> Tensor:
         >>> angle_between(torch.tensor(1.0 + 1e-6), torch.tensor(1.0), torch.tensor(1.0))
         tensor(0.)
     """
-    lengths = norm_x * norm_y
-    cosine = torch.where(lengths > 0, product / lengths, 1.0)
+    cosine = torch.where(norm_x * norm_y > 0, product / ((norm_x + NORM_EPS) * (norm_y + NORM_EPS)), 1.0)
     return torch.acos(cosine.clamp(-1.0 + _OPPOSITE_MARGIN, 1.0))
 
 

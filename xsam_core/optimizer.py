@@ -25,7 +25,7 @@ from xsam_core.errors import ClosureError, NonFiniteError
 from xsam_core.parameters import clear_grads
 from xsam_core.passes import Passes
 from xsam_core.scaling import LossScaling
-from xsam_core.types import AlphaCurve, Closure, Closures, StepTelemetry
+from xsam_core.types import AlphaCurve, Closures, StepTelemetry
 
 
 class _Missing:
@@ -93,7 +93,7 @@ class SharpnessAware(Optimizer):
     @torch.no_grad()
     def step(  # type: ignore[override]
         self,
-        closure: Closures | None | type[_Missing] = _Missing,
+        closure: Closures | type[_Missing] | None = _Missing,
         *,
         search_alpha: bool | None = None,
         weights: Sequence[float] | None = None,
@@ -145,12 +145,10 @@ class SharpnessAware(Optimizer):
             curve=curve,
         )
 
-    @torch._disable_dynamo
     def state_dict(self) -> dict[str, Any]:
         """Return the base optimizer's state, all groups, and the few numbers that live between steps."""
         return {**super().state_dict(), "sharpness_aware": self._run_state()}
 
-    @torch._disable_dynamo
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` returned; training goes on as if it had not stopped."""
         super().load_state_dict({key: state_dict[key] for key in ("state", "param_groups")})

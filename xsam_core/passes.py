@@ -34,7 +34,7 @@ class Passes:
         ClosureError: There is no closure.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         closures: Closures,
         weights: Sequence[float] | None,

@@ -26,7 +26,7 @@ class SAM(SharpnessAware):
 class XSAM(SharpnessAware):
     """SAM along the direction in which, at a distance of rho_max, the loss is highest."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         params: ParamsT,
         base_optimizer: type[Optimizer],
