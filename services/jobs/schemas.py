@@ -114,3 +114,9 @@ class JobPage(Read):
     items: list[JobRead]
     next_cursor: str | None
     """Pass it as `cursor` for the next page; null on the last."""
+
+
+class EventPage(Read):
+    """The job's events after the one asked for, oldest first."""
+
+    items: list[EventRead]

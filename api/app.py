@@ -1,0 +1,92 @@
+"""The FastAPI application: routes, error handlers, middleware and what they share."""
+
+import getpass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from api import error_handlers
+from api.dependencies import Service, local_user_name
+from api.middleware import BodyLimit, RequestLog
+from api.problems import FieldError, Problem
+from api.routes import catalog, health, jobs
+from api.version import VERSION
+from services.db.session import Database
+from services.settings import Settings
+
+_DESCRIPTION = """
+Submit training jobs, follow them, read what they measured.
+
+- Errors are problem documents (RFC 9457, `application/problem+json`) with a stable `code`; `errors` names each field.
+- Unknown fields and unknown query parameters are refused, so that a misspelt one is never silently ignored.
+- Times are RFC 3339 in UTC. Accuracies are shares in [0, 1]. Fields that end in `_s` are seconds.
+- Numbers may come as text (`"1e-3"`), because YAML 1.1 reads `1e-3` as text.
+"""
+
+_TAGS = [
+    {"name": "jobs", "description": "Submit, read, cancel; metrics, alpha estimates, events and logs."},
+    {"name": "catalog", "description": "What a job may name, with the JSON Schema of its options."},
+    {"name": "health", "description": "Probes for whoever keeps the service running."},
+]
+
+
+def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
+    """Return the application.
+
+    Args:
+        settings: what the operator set.
+        database: already migrated; by default the one in the settings is opened, and closed with the app.
+    """
+    opened = database or Database(settings.database_url, pool_size=settings.database.pool_size)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        if database is None:
+            opened.dispose()
+
+    app = _Api(
+        title="XSAM training service",
+        version=VERSION,
+        summary="Training jobs with sharpness-aware optimizers on a shared cluster.",
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
+        lifespan=lifespan,
+        separate_input_output_schemas=False,
+        # Swagger's and ReDoc's pages load their code from a CDN; this service has to work without internet.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = Service(settings, opened, local_user_name(_user_name()))
+    app.include_router(jobs.router)
+    app.include_router(catalog.router)
+    app.include_router(health.router)
+    error_handlers.install(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_bytes)
+    app.add_middleware(RequestLog)  # added last, so outermost
+    return app
+
+
+class _Api(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document, with the problem documents that handlers (not routes) answer with."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            reference = "#/components/schemas/{model}"
+            for model in (Problem, FieldError):
+                schema = model.model_json_schema(ref_template=reference, mode="serialization")
+                schema.pop("$defs", None)
+                schemas[model.__name__] = schema
+            for unused in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(unused, None)
+        return self.openapi_schema or {}
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user id has no name
+        return "local"

@@ -1,0 +1,115 @@
+"""Query parameters and headers of the job routes; unknown ones are refused, as unknown fields of a body are.
+
+A filter that is misspelt and ignored would show all jobs as if they matched.
+"""
+
+from typing import Annotated
+
+from fastapi import Header
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from services.errors import InvalidRequestError
+from services.jobs.service import JobFilter
+from services.jobs.states import JobState
+
+LARGEST_EVENT_ID = 2**63 - 1
+LARGEST_COUNT = 2**31 - 1
+
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=100)]
+LabelEquals = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*=[^\x00-\x1f\x7f]*$", max_length=319)
+]
+After = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="A name for this submit that you make up; sent again, it returns the first job, not a second.",
+        examples=["nightly-2026-03-01"],
+    ),
+]
+LastEventId = Annotated[
+    int | None,
+    Header(
+        alias="Last-Event-ID",
+        ge=0,
+        le=LARGEST_EVENT_ID,
+        description="Id of the last event that arrived; the stream goes on after it.",
+    ),
+]
+
+
+class _Query(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class JobsQuery(_Query):
+    """Which jobs to list."""
+
+    state: list[JobState] = []
+    """Jobs in any of these states; repeat the parameter for several."""
+    team: Text | None = None
+    """Jobs of this team."""
+    name: Text | None = None
+    """Jobs of exactly this name."""
+    label: list[LabelEquals] = []
+    """Jobs with this label, as `key=value`; repeated, all must match."""
+    cursor: Annotated[str | None, Field(max_length=500)] = None
+    """`next_cursor` of the page before."""
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    """Jobs per page."""
+
+    def as_filter(self) -> JobFilter:
+        """Return the filter that the service understands.
+
+        Raises:
+            InvalidRequestError: one label is asked for twice with different values.
+        """
+        labels: dict[str, str] = {}
+        for text in self.label:
+            key, _, value = text.partition("=")
+            if labels.setdefault(key, value) != value:
+                raise InvalidRequestError(
+                    f"label {key} is asked to be {labels[key]!r} and {value!r}; no job can have both", field="label"
+                )
+        return JobFilter(states=self.state, team=self.team, name=self.name, labels=labels)
+
+
+class MetricsQuery(_Query):
+    """Which epochs to read."""
+
+    after: After = 0
+    """Only epochs above this one."""
+
+
+class AlphaQuery(_Query):
+    """Which alpha estimates to read."""
+
+    after: After = 0
+    """Only estimates after this training step."""
+
+
+class EventsQuery(_Query):
+    """Which events to read."""
+
+    after: Annotated[int, Field(ge=0, le=LARGEST_EVENT_ID)] = 0
+    """Only events after the one with this id."""
+    limit: Annotated[int, Field(ge=1, le=1000)] = 500
+    """Events per answer; a stream sends all."""
+
+
+class LogsQuery(_Query):
+    """Which log lines to read."""
+
+    attempt: Annotated[int, Field(ge=1, le=LARGEST_COUNT)] | None = None
+    """Lines of this attempt; by default of the latest."""
+    rank: Annotated[int, Field(ge=0, le=LARGEST_COUNT)] | None = None
+    """Lines of this rank; by default of all, merged by time."""
+    tail: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """Only the last N lines there are now."""
+    follow: bool = False
+    """Keep the answer open and send lines as they come, until the job ends."""

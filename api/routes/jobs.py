@@ -1,0 +1,205 @@
+"""Jobs: submit, list, read, cancel, and what they measured, did and wrote."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Query, Request, Response, status
+from fastapi.responses import PlainTextResponse, StreamingResponse
+
+from api import streams
+from api.dependencies import JobId, PrincipalDep, ReadSession, ServiceDep, WriteSession, no_query
+from api.examples import SUBMIT_EXAMPLES
+from api.parameters import AlphaQuery, EventsQuery, IdempotencyKey, JobsQuery, LastEventId, LogsQuery, MetricsQuery
+from api.problems import documented
+from services.artifacts.layout import JobFolder
+from services.errors import NotFoundError
+from services.jobs import events
+from services.jobs import service as jobs
+from services.jobs.schemas import EventPage, EventRead, JobPage, JobRead
+from services.jobs.states import JobState, is_terminal
+from services.metrics import service as metrics
+from services.metrics.schemas import AlphaRead, AlphasRead, EpochRead, MetricsRead
+from services.specs.job import JobSpec
+
+router = APIRouter(
+    prefix="/v1/jobs",
+    tags=["jobs"],
+    responses=documented("validation_failed", "invalid_request", "database_unavailable"),
+)
+
+_EVENT_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The events; with `Accept: text/event-stream` a stream of them that ends with the job. "
+        "Each message has the event's `id`, its kind as `event` and the same document as `data`; "
+        "the last message is `end`.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    204: {"description": "To `Last-Event-ID`: the job has ended and all its events were sent; don't reconnect."},
+}
+_LOG_TEXT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Lines `TIME [rank N] TEXT`, ordered by time.",
+        "content": {
+            "text/plain": {
+                "schema": {"type": "string"},
+                "example": "2026-03-01T09:00:02.118402Z [rank 0] epoch 1/30: accuracy 0.641\n",
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "",
+    operation_id="submitJob",
+    summary="Submit a job",
+    status_code=status.HTTP_201_CREATED,
+    responses={
+        200: {"description": "The job that an earlier submit with this Idempotency-Key made.", "model": JobRead},
+        **documented(
+            "malformed_body",
+            "conflict",
+            "body_too_large",
+            "unsupported_media_type",
+            "validation_failed",
+            "infeasible",
+            "invalid_request",
+        ),
+    },
+    dependencies=[Depends(no_query)],
+)
+def submit_job(
+    spec: Annotated[JobSpec, Body(openapi_examples=SUBMIT_EXAMPLES)],
+    session: WriteSession,
+    service: ServiceDep,
+    principal: PrincipalDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> JobRead:
+    """Queue a job. Every field of the specification has a default: `{}` trains XSAM on the bundled digits."""
+    job, is_new = jobs.submit(
+        session,
+        spec,
+        actor=principal,
+        allowed_packages=service.settings.training.allowed_packages,
+        idempotency_key=idempotency_key,
+    )
+    if not is_new:
+        response.status_code = status.HTTP_200_OK
+    response.headers["Location"] = f"{router.prefix}/{job.id}"
+    return JobRead.of(job)
+
+
+@router.get("", operation_id="listJobs", summary="List jobs")
+def list_jobs(session: ReadSession, query: Annotated[JobsQuery, Query()]) -> JobPage:
+    """Return a page of jobs, newest first; follow `next_cursor` for the rest.
+
+    Pages stay what they are when jobs are added meanwhile.
+    """
+    page, next_cursor = jobs.list_jobs(session, where=query.as_filter(), cursor=query.cursor, limit=query.limit)
+    return JobPage(items=[JobRead.of(job) for job in page], next_cursor=next_cursor)
+
+
+@router.get(
+    "/{job_id}",
+    operation_id="getJob",
+    summary="Read a job",
+    responses=documented("not_found"),
+    dependencies=[Depends(no_query)],
+)
+def get_job(job_id: JobId, session: ReadSession) -> JobRead:
+    """Return a job: its state, progress, result and specification."""
+    return JobRead.of(jobs.get(session, job_id))
+
+
+@router.post(
+    "/{job_id}/cancel",
+    operation_id="cancelJob",
+    summary="Cancel a job",
+    responses={
+        202: {"description": "It runs and was asked to stop; it ends within seconds.", "model": JobRead},
+        **documented("not_found", "invalid_transition"),
+    },
+    dependencies=[Depends(no_query)],
+)
+def cancel_job(job_id: JobId, session: WriteSession, principal: PrincipalDep, response: Response) -> JobRead:
+    """Cancel a job that waits, or ask a running one to stop. Cancelling twice is no error."""
+    job = jobs.cancel(session, job_id, actor=principal)
+    if job.state == JobState.RUNNING:
+        response.status_code = status.HTTP_202_ACCEPTED
+    return JobRead.of(job)
+
+
+@router.get(
+    "/{job_id}/metrics", operation_id="listMetrics", summary="Read a job's epochs", responses=documented("not_found")
+)
+def list_metrics(job_id: JobId, session: ReadSession, query: Annotated[MetricsQuery, Query()]) -> MetricsRead:
+    """Return what each epoch measured, in order."""
+    jobs.get(session, job_id)
+    rows = metrics.list_epochs(session, job_id, after=query.after)
+    return MetricsRead(items=[EpochRead.model_validate(row) for row in rows])
+
+
+@router.get(
+    "/{job_id}/alpha",
+    operation_id="listAlphaEstimates",
+    summary="Read a job's alpha estimates",
+    responses=documented("not_found"),
+)
+def list_alpha_estimates(job_id: JobId, session: ReadSession, query: Annotated[AlphaQuery, Query()]) -> AlphasRead:
+    """Return every search for alpha* with its probe curve, in order; empty for optimizers that don't search."""
+    jobs.get(session, job_id)
+    rows = metrics.list_alphas(session, job_id, after_step=query.after)
+    return AlphasRead(items=[AlphaRead.model_validate(row) for row in rows])
+
+
+@router.get(
+    "/{job_id}/events",
+    operation_id="listEvents",
+    summary="Read or stream a job's events",
+    response_model=EventPage,
+    responses={**_EVENT_STREAM, **documented("not_found")},
+)
+def list_events(
+    request: Request,
+    job_id: JobId,
+    service: ServiceDep,
+    query: Annotated[EventsQuery, Query()],
+    last_event_id: LastEventId = None,
+) -> Any:
+    """Return what happened to a job, oldest first, or stream it as it happens."""
+    after = query.after if last_event_id is None else last_event_id
+    if "text/event-stream" not in request.headers.get("accept", ""):
+        with service.database.read() as session:
+            jobs.get(session, job_id)
+            rows = events.list_events(session, job_id, after=after, limit=query.limit)
+            return EventPage(items=[EventRead.of(row) for row in rows])
+    found, state = streams.look_for_events(service, job_id, after)
+    if last_event_id is not None and not found and is_terminal(state):
+        return Response(status_code=status.HTTP_204_NO_CONTENT)
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(
+        streams.event_stream(service, job_id, after), media_type="text/event-stream", headers=headers
+    )
+
+
+@router.get(
+    "/{job_id}/logs",
+    operation_id="readLogs",
+    summary="Read or follow a job's log",
+    response_class=PlainTextResponse,
+    responses={**_LOG_TEXT, **documented("not_found", "storage_error")},
+)
+def read_logs(job_id: JobId, service: ServiceDep, query: Annotated[LogsQuery, Query()]) -> Response:
+    """Return the lines that the job's ranks wrote; with `follow`, go on until the job ends."""
+    with service.database.read() as session:
+        attempt = jobs.get(session, job_id).attempt
+    if query.attempt is not None and query.attempt > attempt:
+        raise NotFoundError(
+            f"job {job_id} has had {attempt} attempts; there is none numbered {query.attempt}", "attempt"
+        )
+    if query.follow:
+        lines = streams.log_stream(service, job_id, attempt=query.attempt, rank=query.rank, tail=query.tail)
+        return StreamingResponse(lines, media_type="text/plain", headers={"X-Accel-Buffering": "no"})
+    folder = JobFolder(service.settings.artifact_root, job_id)
+    text = streams.log_text(folder, query.attempt or attempt, rank=query.rank, tail=query.tail)
+    return StreamingResponse(text, media_type="text/plain")

@@ -1,0 +1,5 @@
+"""The release of this code."""
+
+from importlib.metadata import version
+
+VERSION = version("xsam")
