@@ -1,0 +1,93 @@
+"""Puts the parts of a run together: data feeds, the model with or without DDP, the optimizer."""
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from services.specs.job import JobSpec
+from workers.training.data import Data, EvalFeed, TrainFeed
+from workers.training.datasets import prepare_data
+from workers.training.errors import TooFewExamplesError
+from workers.training.models import build_model
+from workers.training.optimizers import build_optimizer
+from workers.training.place import Place
+from workers.training.ranks import Ranks
+from workers.training.seeds import derive_seed
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What one rank trains with."""
+
+    train_feed: TrainFeed
+    eval_feed: EvalFeed
+    model: nn.Module
+    """The network itself, on the rank's device."""
+    wrapped: nn.Module
+    """What training forwards go through: DDP's wrapper where there are several ranks, else the network."""
+    optimizer: torch.optim.Optimizer
+    num_classes: int
+
+
+def build_parts(spec: JobSpec, place: Place, ranks: Ranks) -> Parts:
+    """Build everything from the specification; equal specifications give equal weights and data on every rank."""
+    _prepare_process(place)
+    data = prepare_data(spec.dataset, place, ranks, seed=spec.seed)
+    _check_batch_size(spec, data)
+    _seed_everything(derive_seed(spec.seed, "weights"))
+    model = build_model(
+        spec.model,
+        place,
+        image_size=data.image_size,
+        channels=data.channels,
+        num_classes=data.num_classes,
+    ).to(place.device)
+    wrapped = _with_ddp(model, place)
+    parts = Parts(
+        train_feed=TrainFeed(data, place, batch_size=spec.batch_size, augment=spec.dataset.augment, seed=spec.seed),
+        eval_feed=EvalFeed(data, place, batch_size=spec.batch_size),
+        model=model,
+        wrapped=wrapped,
+        optimizer=build_optimizer(spec.optimizer, wrapped),
+        num_classes=data.num_classes,
+    )
+    # From here on random numbers are drawn by dropout alone, which each rank must draw for itself.
+    _seed_everything(derive_seed(spec.seed, "rank", place.rank))
+    return parts
+
+
+def _prepare_process(place: Place) -> None:
+    torch.set_num_threads(place.num_threads)
+    if torch.device(place.device).type == "cuda":
+        torch.cuda.set_device(place.device)
+        # A resumed run must take the same kernels as one that was not interrupted.
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+
+
+def _seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def _check_batch_size(spec: JobSpec, data: Data) -> None:
+    available = len(data.train.labels)
+    if available < spec.batch_size:
+        raise TooFewExamplesError(
+            f"batch_size is {spec.batch_size}, but dataset {spec.dataset.name} has {available} training examples; "
+            "an epoch needs at least one whole batch"
+        )
+
+
+def _with_ddp(model: nn.Module, place: Place) -> nn.Module:
+    if place.world_size == 1:
+        return model
+    is_cuda = torch.device(place.device).type == "cuda"
+    # DDP would broadcast buffers before every forward pass. Training does not read BatchNorm's statistics,
+    # so once before each evaluation is enough (see `loop`), and passes that only probe stay free of collectives.
+    return DistributedDataParallel(model, device_ids=[place.device] if is_cuda else None, broadcast_buffers=False)

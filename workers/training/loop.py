@@ -1,0 +1,209 @@
+"""The training loop: one function for one rank or many, on CPU or GPU, alone, under Ray Train or in a trial."""
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own convention)
+from torch import Tensor
+
+from services.metrics.records import EpochRecord, TrainingSummary
+from services.specs.job import JobSpec
+from services.specs.optimizer import XsamVariant
+from workers.training.build import build_parts
+from workers.training.errors import DivergenceError
+from workers.training.evaluation import evaluate
+from workers.training.memory import named_memory_errors
+from workers.training.optimizers import is_search_step, read_alpha, take_step
+from workers.training.place import Place
+from workers.training.progress import EpochLosses, Progress
+from workers.training.pulse import Pulse
+from workers.training.ranks import Ranks
+from workers.training.telemetry import Control, ProgressThrottle, SilentTelemetry, Telemetry
+from xsam_core.errors import NonFiniteError
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOutcome:
+    """How a run ended: through all its epochs (`stopped_by` None), or stopped by a wish."""
+
+    summary: TrainingSummary
+    stopped_by: str | None
+
+
+def run_training(spec: JobSpec, place: Place, telemetry: Telemetry, control: Control) -> TrainingOutcome:
+    """Train a job to its end or until a wish stops it, from its newest checkpoint if there is one.
+
+    Call it on every rank. `telemetry` and `control` are used on rank 0 only; every rank returns the same. torch's
+    thread count, the global random states and, on CUDA, cuDNN's flags are set for the whole process.
+
+    Raises:
+        UserSpecError: the job asks for something that can't be had (DatasetMissingError, TargetError, ...).
+        DivergenceError: a loss or gradient is not finite or has exploded.
+        OutOfMemoryError: the device's or the machine's memory is full.
+        CheckpointError: a checkpoint can't be written or read, or belongs to another job.
+    """
+    progress = Progress()
+
+    def describe() -> str:
+        return (
+            f"out of memory on {place.device} in {progress.position()}: each of {place.world_size} workers holds "
+            f"{spec.batch_size // place.world_size} of batch_size {spec.batch_size} examples at once; "
+            "use a smaller batch_size, more workers, precision bf16 or a smaller model"
+        )
+
+    with named_memory_errors(describe):
+        return _Run(spec, place, progress, telemetry, control).train()
+
+
+class _Run:
+    """One rank's run: the order of things. What the things are is built in `build`."""
+
+    def __init__(self, spec: JobSpec, place: Place, progress: Progress, telemetry: Telemetry, control: Control) -> None:
+        self._spec = spec
+        self._place = place
+        self._progress = progress
+        self._ranks = Ranks(place)
+        self._telemetry = telemetry if self._ranks.is_first else SilentTelemetry()
+        self._throttle = ProgressThrottle(self._telemetry, is_silent=not self._ranks.is_first)
+        self._parts = build_parts(spec, place, self._ranks)
+        self._steps_per_epoch = self._parts.train_feed.steps_per_epoch
+        self._losses = EpochLosses(self._steps_per_epoch, self._parts.num_classes, place.device)
+        self._train_pulse = Pulse(place, self._ranks, control, self._losses.first_bad)
+        self._eval_pulse = Pulse(place, self._ranks, control, lambda: 0)
+        self._autocast = _autocast(spec, place)
+        self._is_first_step = True
+
+    def train(self) -> TrainingOutcome:
+        """Run the epochs that are left."""
+        progress = self._progress
+        self._telemetry.started(
+            steps_per_epoch=self._steps_per_epoch,
+            first_step=progress.step + 1,
+            first_epoch=progress.epochs_done + 1,
+            num_parameters=sum(p.numel() for p in self._parts.model.parameters()),
+        )
+        while progress.epochs_done < self._spec.epochs:
+            wish = self._train_rest_of_epoch()
+            is_epoch_trained = progress.step_in_epoch == self._steps_per_epoch
+            if wish is None or (wish != "cancel" and is_epoch_trained):
+                wish = self._finish_epoch() or wish
+            if wish is not None:
+                return self._outcome(wish)
+        return self._outcome(None)
+
+    def _train_rest_of_epoch(self) -> str | None:
+        """Train up to the end of the epoch; return the wish that came, if one did."""
+        progress = self._progress
+        self._parts.model.train()
+        self._losses.restart(progress.step_in_epoch)
+        self._train_pulse.start()
+        started_at = time.perf_counter() - progress.epoch_train_s
+        for images, labels in self._parts.train_feed.batches(progress.epochs_done, progress.step_in_epoch):
+            self._step(images, labels)
+            progress.epoch_train_s = time.perf_counter() - started_at
+            wish, bad_step = self._train_pulse.beat()
+            if bad_step:
+                self._raise_diverged(bad_step)
+            if wish is not None:
+                return wish
+        self._train_pulse.pause()
+        return None
+
+    def _step(self, images: Tensor, labels: Tensor) -> None:
+        progress, spec = self._progress, self._spec
+        first_logits: list[Tensor] = []
+
+        def closure() -> Tensor:
+            with self._autocast:
+                logits = self._parts.wrapped(images).float()
+            if not first_logits:
+                first_logits.append(logits.detach())
+            return F.cross_entropy(logits, labels)
+
+        self._set_lr()
+        searches = is_search_step(spec.optimizer, step=progress.step, step_in_epoch=progress.step_in_epoch)
+        try:
+            loss = take_step(self._parts.optimizer, closure, search_alpha=searches)
+        except NonFiniteError as e:
+            raise DivergenceError(f"training diverged in {progress.position()}: {e}") from e
+        self._losses.record(loss, first_logits[0], labels)
+        progress.take_step(spec.optimizer.grad_evals_per_step)
+        if searches:
+            self._take_alpha()
+        self._report_step()
+
+    def _set_lr(self) -> None:
+        progress, spec = self._progress, self._spec
+        epoch = progress.epochs_done + progress.step_in_epoch / self._steps_per_epoch
+        lr = spec.optimizer.base.lr * spec.schedule.factor(epoch, spec.epochs)
+        for group in self._parts.optimizer.param_groups:
+            group["lr"] = lr
+
+    def _take_alpha(self) -> None:
+        progress = self._progress
+        record = read_alpha(self._parts.optimizer, epoch=progress.epochs_done + 1, step=progress.step)
+        progress.take_alpha(record)
+        self._telemetry.alpha(record)
+
+    def _report_step(self) -> None:
+        if self._is_first_step:
+            self._is_first_step = False
+            self._telemetry.first_step()
+        self._throttle.report(
+            epoch=self._progress.epochs_done + 1,
+            step=self._progress.step,
+            read_loss=self._losses.mean_since_report,
+        )
+
+    def _finish_epoch(self) -> str | None:
+        """Evaluate, report and save; return "cancel" where that wish came first."""
+        progress = self._progress
+        (badness,) = self._ranks.maxima(self._losses.first_bad())
+        if badness:
+            self._raise_diverged(badness)
+        started_at = time.perf_counter()
+        # Each rank has averaged over its own batches; evaluation takes rank 0's, as DDP does.
+        self._ranks.copy_from_first(self._parts.model.buffers())
+        result = evaluate(self._parts.model, self._parts.eval_feed, self._ranks, self._eval_pulse, self._autocast)
+        if result is None:
+            return "cancel"
+        loss_sum, num_correct, _ = self._ranks.sums(*self._losses.totals(), 0)
+        num_examples = self._steps_per_epoch * self._spec.batch_size
+        record = EpochRecord(
+            epoch=progress.epochs_done + 1,
+            step=progress.step,
+            train_loss=loss_sum / (self._steps_per_epoch * self._place.world_size),
+            train_accuracy=num_correct / num_examples,
+            eval_loss=result[0],
+            eval_accuracy=result[1],
+            lr=self._parts.optimizer.param_groups[0]["lr"],
+            epoch_s=progress.epoch_train_s + time.perf_counter() - started_at,
+            samples_per_s=num_examples / progress.epoch_train_s,
+            grad_evals=progress.grad_evals,
+            probe_forwards=progress.probe_forwards,
+        )
+        progress.finish_epoch(record)
+        self._telemetry.epoch(record)
+        return None
+
+    def _raise_diverged(self, step_in_epoch: int) -> None:
+        progress = self._progress
+        loss = self._losses.losses[step_in_epoch - 1].item()
+        step = progress.step - progress.step_in_epoch + step_in_epoch
+        raise DivergenceError(
+            f"training diverged in epoch {progress.epochs_done + 1}, step {step}: the loss is {loss:g} "
+            f"(limit {self._losses.limit:g}); a lower lr or rho, or a warm-up, usually helps"
+        )
+
+    def _outcome(self, stopped_by: str | None) -> TrainingOutcome:
+        optimizer = self._spec.optimizer
+        fixed_alpha = optimizer.alpha if isinstance(optimizer, XsamVariant) else None
+        return TrainingOutcome(self._progress.summary(fixed_alpha), stopped_by)
+
+
+def _autocast(spec: JobSpec, place: Place) -> AbstractContextManager[object]:
+    if spec.precision == "fp32":
+        return nullcontext()
+    return torch.autocast(torch.device(place.device).type, dtype=torch.bfloat16)

@@ -1,0 +1,94 @@
+"""From an optimizer's specification to the optimizer, and one training step with either kind."""
+
+from collections.abc import Callable
+from typing import Any, assert_never
+
+import torch
+from torch import Tensor, nn
+
+from services.metrics.records import AlphaRecord
+from services.specs.optimizer import Optimizer, SamVariant, SgdVariant, XsamVariant
+from xsam_core import SAM, XSAM
+
+BASE_CLASSES: dict[str, type[torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "nadam": torch.optim.NAdam,
+    "radam": torch.optim.RAdam,
+    "rmsprop": torch.optim.RMSprop,
+    "adagrad": torch.optim.Adagrad,
+}
+
+
+def build_optimizer(spec: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer for `model`, which is DDP's wrapper where there are several ranks."""
+    base_class, base_options = BASE_CLASSES[spec.base.name], spec.base.options()
+    match spec:
+        case SgdVariant():
+            return base_class(model.parameters(), **base_options)
+        case SamVariant():
+            return SAM(model.parameters(), base_class, model=model, **_ascent_options(spec), **base_options)
+        case XsamVariant():
+            return XSAM(
+                model.parameters(),
+                base_class,
+                model=model,
+                rho_max=spec.probe_radius,
+                alpha=spec.alpha,
+                alpha_max=spec.alpha_max,
+                alpha_delta=spec.alpha_delta,
+                **_search_options(spec),
+                **_ascent_options(spec),
+                **base_options,
+            )
+    assert_never(spec)
+
+
+def _ascent_options(spec: SamVariant | XsamVariant) -> dict[str, Any]:
+    return {
+        "rho": spec.rho,
+        "ascent_steps": spec.ascent_steps,
+        "adaptive": spec.adaptive,
+        "scope": spec.scope,
+    }
+
+
+def _search_options(spec: XsamVariant) -> dict[str, Any]:
+    return {} if spec.alpha_search == "grid" else {"alpha_search": spec.alpha_search}
+
+
+def is_search_step(spec: Optimizer, *, step: int, step_in_epoch: int) -> bool:
+    """Return whether a step, both counts from 0, searches for alpha*; it depends on the position alone."""
+    if not isinstance(spec, XsamVariant) or spec.alpha is not None:
+        return False
+    return step_in_epoch == 0 if spec.alpha_every == "epoch" else step % spec.alpha_every == 0
+
+
+def take_step(optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor], *, search_alpha: bool) -> Tensor:
+    """Do one training step and return the loss before it, detached; `closure` runs the forward pass only."""
+    if isinstance(optimizer, SAM | XSAM):
+        loss = optimizer.step(closure, search_alpha=search_alpha)
+        if loss is None:
+            raise RuntimeError(f"{type(optimizer).__name__}.step(closure) returned no loss")
+        return loss
+    optimizer.zero_grad(set_to_none=True)
+    loss = closure()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.detach()
+
+
+def read_alpha(optimizer: torch.optim.Optimizer, *, epoch: int, step: int) -> AlphaRecord:
+    """Return what the last step, which searched for alpha*, found; waits for the device."""
+    seen = optimizer.telemetry if isinstance(optimizer, XSAM) else None
+    if seen is None or seen.curve is None or seen.alpha is None:
+        raise RuntimeError(f"step {step} was to search for alpha*, but {type(optimizer).__name__} has no curve")
+    return AlphaRecord(
+        epoch=epoch,
+        step=step,
+        alpha=float(seen.alpha),
+        angle_rad=float(seen.angle_rad),
+        alphas=seen.curve.alphas,
+        losses=seen.curve.losses,
+    )

@@ -1,0 +1,88 @@
+"""How ranks decide together, at the same step, whether to stop: on a wish from outside or on a bad loss."""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from workers.training.place import Place
+from workers.training.ranks import Ranks
+from workers.training.telemetry import Control
+
+TARGET_INTERVAL_S = 0.3
+"""Time between two meetings of the ranks: short enough to stop fast, long enough to cost nothing."""
+_WISHES = (None, "pause", "preempt", "cancel")
+_LAST_STEP = 2**62
+"""Bad steps travel as the distance from it, so that the maximum over ranks is the earliest one."""
+
+
+class Pulse:
+    """Is beaten after every unit of work of one kind (training steps, or evaluation batches).
+
+    One rank asks for the wish at every beat. Several ranks meet only at some beats: the same small all-reduce that
+    carries the wish also carries how many beats to skip until the next meeting, which rank 0 derives from
+    the pace so far. So all ranks stop at the same beat, and short steps don't pay for it.
+
+    Args:
+        place: this rank.
+        ranks: the collectives.
+        control: asked on rank 0 only.
+        first_bad: returns the step, from 1, whose loss was bad since the last call, or 0; may wait for the device.
+    """
+
+    def __init__(self, place: Place, ranks: Ranks, control: Control, first_bad: Callable[[], int]) -> None:
+        self._ranks = ranks
+        self._control = control
+        self._first_bad = first_bad
+        self._is_waiting_free = torch.device(place.device).type == "cpu"
+        self._next_check_at = 0.0
+        self._interval = 1
+        self._beats_left = 1
+        self._beat_s: float | None = None
+        self._busy_s = 0.0
+        self._last_at = time.monotonic()
+
+    def start(self) -> None:
+        """Start the clock for a stretch of work: time between stretches is not the work's."""
+        self._last_at = time.monotonic()
+
+    def beat(self) -> tuple[str | None, int]:
+        """Return the wish, if any, and the step of a bad loss or 0; both are the same on every rank."""
+        if self._ranks.world_size == 1:
+            return self._control.wish(), self._own_first_bad()
+        self._beats_left -= 1
+        if self._beats_left > 0:
+            return None, 0
+        return self._meet()
+
+    def _own_first_bad(self) -> int:
+        if not self._is_waiting_free:
+            now = time.monotonic()
+            if now < self._next_check_at:
+                return 0
+            self._next_check_at = now + TARGET_INTERVAL_S
+        return self._first_bad()
+
+    def _meet(self) -> tuple[str | None, int]:
+        is_first = self._ranks.is_first
+        wish = _WISHES.index(self._control.wish()) if is_first else 0
+        # Rank 0's proposal is the maximum, since the others propose nothing.
+        proposal = self._next_interval() if is_first else 0
+        bad_step = self._first_bad()
+        wish, proposal, badness = self._ranks.maxima(wish, proposal, _LAST_STEP - bad_step if bad_step else 0)
+        now = time.monotonic()
+        self._beat_s = (self._busy_s + now - self._last_at) / self._interval
+        self._busy_s, self._last_at = 0.0, now
+        self._interval = self._beats_left = proposal
+        return _WISHES[wish], _LAST_STEP - badness if badness else 0
+
+    def pause(self) -> None:
+        """Stop the clock until `start`."""
+        self._busy_s += time.monotonic() - self._last_at
+
+    def _next_interval(self) -> int:
+        if self._beat_s is None:
+            return 1
+        wanted = int(TARGET_INTERVAL_S / max(self._beat_s, 1e-6))
+        # Doubling at most: the first steps of a run say little about the pace.
+        return max(1, min(wanted, 2 * self._interval))
