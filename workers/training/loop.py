@@ -12,6 +12,7 @@ from services.metrics.records import EpochRecord, TrainingSummary
 from services.specs.job import JobSpec
 from services.specs.optimizer import XsamVariant
 from workers.training.build import build_parts
+from workers.training.checkpoints import CheckpointStore
 from workers.training.errors import DivergenceError
 from workers.training.evaluation import evaluate
 from workers.training.memory import named_memory_errors
@@ -22,6 +23,9 @@ from workers.training.pulse import Pulse
 from workers.training.ranks import Ranks
 from workers.training.telemetry import Control, ProgressThrottle, SilentTelemetry, Telemetry
 from xsam_core.errors import NonFiniteError
+
+CHEAP_CHECKPOINT_PARAMETERS = 20_000_000
+"""A cancelled run saves where it was if that takes well under a second; a larger model is not waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,10 @@ class _Run:
         self._train_pulse = Pulse(place, self._ranks, control, self._losses.first_bad)
         self._eval_pulse = Pulse(place, self._ranks, control, lambda: 0)
         self._autocast = _autocast(spec, place)
+        self._store = CheckpointStore(spec, place, self._ranks, self._parts)
+        self._store.restore(progress, self._losses)
+        self._num_parameters = sum(p.numel() for p in self._parts.model.parameters())
+        self._saved_step = progress.step
         self._is_first_step = True
 
     def train(self) -> TrainingOutcome:
@@ -82,7 +90,7 @@ class _Run:
             steps_per_epoch=self._steps_per_epoch,
             first_step=progress.step + 1,
             first_epoch=progress.epochs_done + 1,
-            num_parameters=sum(p.numel() for p in self._parts.model.parameters()),
+            num_parameters=self._num_parameters,
         )
         while progress.epochs_done < self._spec.epochs:
             wish = self._train_rest_of_epoch()
@@ -90,6 +98,7 @@ class _Run:
             if wish is None or (wish != "cancel" and is_epoch_trained):
                 wish = self._finish_epoch() or wish
             if wish is not None:
+                self._save_where_stopped(wish)
                 return self._outcome(wish)
         return self._outcome(None)
 
@@ -108,6 +117,7 @@ class _Run:
                 self._raise_diverged(bad_step)
             if wish is not None:
                 return wish
+            self._save_if_due()
         self._train_pulse.pause()
         return None
 
@@ -160,9 +170,7 @@ class _Run:
     def _finish_epoch(self) -> str | None:
         """Evaluate, report and save; return "cancel" where that wish came first."""
         progress = self._progress
-        (badness,) = self._ranks.maxima(self._losses.first_bad())
-        if badness:
-            self._raise_diverged(badness)
+        self._raise_if_diverged()
         started_at = time.perf_counter()
         # Each rank has averaged over its own batches; evaluation takes rank 0's, as DDP does.
         self._ranks.copy_from_first(self._parts.model.buffers())
@@ -184,9 +192,46 @@ class _Run:
             grad_evals=progress.grad_evals,
             probe_forwards=progress.probe_forwards,
         )
-        progress.finish_epoch(record)
+        if progress.finish_epoch(record):
+            self._store.keep_best_weights()
         self._telemetry.epoch(record)
+        self._save_if_due(accuracy=record.eval_accuracy)
         return None
+
+    def _save_if_due(self, accuracy: float | None = None) -> None:
+        """Save if the policy says so: every N steps, and with the accuracy of an epoch's end every N epochs."""
+        progress, policy = self._progress, self._spec.checkpoint
+        is_due = policy.every_steps is not None and progress.step % policy.every_steps == 0
+        if accuracy is not None:
+            done = progress.epochs_done
+            is_due = is_due or done % policy.every_epochs == 0 or done == self._spec.epochs
+        elif progress.step_in_epoch == self._steps_per_epoch:
+            # The epoch's end, after its evaluation, is the same step and the better place.
+            return
+        if is_due:
+            self._save(accuracy)
+
+    def _save_where_stopped(self, wish: str) -> None:
+        progress = self._progress
+        is_unevaluated = progress.step_in_epoch == self._steps_per_epoch
+        is_costly = wish == "cancel" and self._num_parameters > CHEAP_CHECKPOINT_PARAMETERS
+        if progress.step == self._saved_step or is_unevaluated or is_costly:
+            return
+        self._save(progress.final_accuracy if progress.step_in_epoch == 0 else None)
+
+    def _save(self, accuracy: float | None) -> None:
+        # A diverged state must not become what the next attempt goes on from.
+        self._raise_if_diverged()
+        record = self._store.save(self._progress, self._losses, accuracy)
+        self._saved_step = self._progress.step
+        if record is not None:
+            self._telemetry.checkpoint(record)
+
+    def _raise_if_diverged(self) -> None:
+        """Compare with the other ranks: all raise or none."""
+        step_in_epoch = self._ranks.earliest(self._losses.first_bad())
+        if step_in_epoch:
+            self._raise_diverged(step_in_epoch)
 
     def _raise_diverged(self, step_in_epoch: int) -> None:
         progress = self._progress

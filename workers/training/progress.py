@@ -34,14 +34,14 @@ class Progress:
     final_accuracy: float = 0.0
     final_eval_loss: float = 0.0
 
-    @classmethod
-    def from_values(cls, values: dict[str, Any]) -> "Progress":
-        """Return the progress that `values` was made of."""
-        return cls(**values)
-
     def values(self) -> dict[str, Any]:
         """Return plain values that JSON keeps exactly."""
         return asdict(self)
+
+    def load_values(self, values: dict[str, Any]) -> None:
+        """Take over what `values` returned."""
+        for name, value in values.items():
+            setattr(self, name, value)
 
     def position(self) -> str:
         """Return where the run is, for people: the epoch and the step it works on, both from 1."""
@@ -105,6 +105,17 @@ class EpochLosses:
     def restart(self, step: int) -> None:
         """Go on recording behind `step`: 0 in a new epoch, more where a checkpoint filled the steps before."""
         self._num_recorded = self._num_checked = self._num_reported = step
+
+    def values(self) -> dict[str, Tensor]:
+        """Return the recorded steps, on the CPU."""
+        steps = slice(self._num_recorded)
+        return {"losses": self.losses[steps].cpu().clone(), "num_correct": self.num_correct[steps].cpu().clone()}
+
+    def load_values(self, values: dict[str, Tensor]) -> None:
+        """Take over the steps of an interrupted epoch; `restart` behind them comes next."""
+        steps = slice(len(values["losses"]))
+        self.losses[steps] = values["losses"].to(self.losses.device)
+        self.num_correct[steps] = values["num_correct"].to(self.losses.device)
 
     def record(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a step."""

@@ -6,14 +6,12 @@ from collections.abc import Callable
 import torch
 
 from workers.training.place import Place
-from workers.training.ranks import Ranks
+from workers.training.ranks import Ranks, mirrored
 from workers.training.telemetry import Control
 
 TARGET_INTERVAL_S = 0.3
 """Time between two meetings of the ranks: short enough to stop fast, long enough to cost nothing."""
 _WISHES = (None, "pause", "preempt", "cancel")
-_LAST_STEP = 2**62
-"""Bad steps travel as the distance from it, so that the maximum over ranks is the earliest one."""
 
 
 class Pulse:
@@ -68,13 +66,12 @@ class Pulse:
         wish = _WISHES.index(self._control.wish()) if is_first else 0
         # Rank 0's proposal is the maximum, since the others propose nothing.
         proposal = self._next_interval() if is_first else 0
-        bad_step = self._first_bad()
-        wish, proposal, badness = self._ranks.maxima(wish, proposal, _LAST_STEP - bad_step if bad_step else 0)
+        wish, proposal, bad_step = self._ranks.maxima(wish, proposal, mirrored(self._first_bad()))
         now = time.monotonic()
         self._beat_s = (self._busy_s + now - self._last_at) / self._interval
         self._busy_s, self._last_at = 0.0, now
         self._interval = self._beats_left = proposal
-        return _WISHES[wish], _LAST_STEP - badness if badness else 0
+        return _WISHES[wish], mirrored(bad_step)
 
     def pause(self) -> None:
         """Stop the clock until `start`."""

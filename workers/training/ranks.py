@@ -8,6 +8,8 @@ from torch import Tensor
 
 from workers.training.place import Place
 
+_LAST_STEP = 2**62
+
 
 class Ranks:
     """All ranks of a run, seen from one of them. Every method must be called by all of them in the same order."""
@@ -24,6 +26,11 @@ class Ranks:
     def maxima(self, *values: int) -> list[int]:
         """Return each value's maximum over the ranks."""
         return [int(value) for value in self._reduced(values, torch.int64, dist.ReduceOp.MAX)]
+
+    def earliest(self, step: int) -> int:
+        """Return the smallest step over the ranks, where 0 means none."""
+        (latest,) = self.maxima(mirrored(step))
+        return mirrored(latest)
 
     def from_first(self, value: int) -> int:
         """Return rank 0's value."""
@@ -50,3 +57,11 @@ class Ranks:
         if self.world_size > 1:
             dist.all_reduce(stacked, op=operation)
         return stacked.tolist()
+
+
+def mirrored(step: int) -> int:
+    """Return the step's distance from the end of time, and back again; 0, for none, stays 0.
+
+    The maximum of mirrored steps is the earliest step.
+    """
+    return _LAST_STEP - step if step else 0

@@ -1,0 +1,161 @@
+"""Runs of the training loop for tests: recorded reports, scripted wishes, and two real gloo ranks."""
+
+from __future__ import annotations
+
+import multiprocessing
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+from torch import Tensor
+
+from services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
+from services.specs.job import JobSpec
+from workers.training.loop import TrainingOutcome, run_training
+from workers.training.place import Place
+
+RANK_TIMEOUT_S = 120
+
+
+@dataclass
+class Recorder:
+    """Telemetry that keeps everything."""
+
+    starts: list[dict[str, int]] = field(default_factory=list)
+    num_first_steps: int = 0
+    progress_reports: list[tuple[int, int, float]] = field(default_factory=list)
+    epochs: list[EpochRecord] = field(default_factory=list)
+    alphas: list[AlphaRecord] = field(default_factory=list)
+    checkpoints: list[CheckpointRecord] = field(default_factory=list)
+
+    def started(self, **facts: int) -> None:
+        self.starts.append(facts)
+
+    def first_step(self) -> None:
+        self.num_first_steps += 1
+
+    def progress(self, *, epoch: int, step: int, loss: float) -> None:
+        self.progress_reports.append((epoch, step, loss))
+
+    def epoch(self, record: EpochRecord) -> None:
+        self.epochs.append(record)
+
+    def alpha(self, record: AlphaRecord) -> None:
+        self.alphas.append(record)
+
+    def checkpoint(self, record: CheckpointRecord) -> None:
+        self.checkpoints.append(record)
+
+
+@dataclass
+class WishAfter:
+    """Control that wishes from its N-th reading on; by default never."""
+
+    wish_: str | None = None
+    after: int = 0
+    num_readings: int = 0
+
+    def wish(self) -> str | None:
+        self.num_readings += 1
+        return self.wish_ if self.num_readings >= self.after else None
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What one rank's run left behind."""
+
+    outcome: TrainingOutcome
+    telemetry: Recorder
+    folder: Path
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        return load_file(self.folder / "weights" / "last.safetensors")
+
+
+def spec_of(**fields: Any) -> JobSpec:
+    return JobSpec.model_validate({"checkpoint": {"every_epochs": 1000}, **fields})
+
+
+def place_in(folder: Path, rank: int = 0, world_size: int = 1, **options: Any) -> Place:
+    return Place(
+        **{
+            "rank": rank,
+            "world_size": world_size,
+            "device": "cpu",
+            "dataset_root": None,
+            "checkpoint_dir": folder / "checkpoints",
+            **options,
+        }
+    )
+
+
+def run(spec: JobSpec, folder: Path, control: WishAfter | None = None, **place_options: Any) -> Ran:
+    telemetry = Recorder()
+    outcome = run_training(spec, place_in(folder, **place_options), telemetry, control or WishAfter())
+    return Ran(outcome, telemetry, folder)
+
+
+class RankPool:
+    """Two processes that stay warm for all tests; every run meets over a store file of its own."""
+
+    def __init__(self, world_size: int, store_folder: Path) -> None:
+        self.world_size = world_size
+        self._store_folder = store_folder
+        self._executor = ProcessPoolExecutor(world_size, mp_context=multiprocessing.get_context("spawn"))
+
+    def run(self, spec: JobSpec, folder: Path, control: WishAfter | None = None, **place_options: Any) -> list[Ran]:
+        """Run on all ranks and return each one's result; the first rank's exception comes first."""
+        store = self._store_folder / uuid.uuid4().hex
+        futures = [
+            # A task waits for its peers in the rendezvous, so each lands in a process of its own.
+            self._executor.submit(_run_rank, spec, folder, rank, self.world_size, store, control, place_options)
+            for rank in range(self.world_size)
+        ]
+        return [future.result(timeout=RANK_TIMEOUT_S) for future in futures]
+
+    def close(self) -> None:
+        self._executor.shutdown()
+
+
+def _run_rank(
+    spec: JobSpec,
+    folder: Path,
+    rank: int,
+    world_size: int,
+    store: Path,
+    control: WishAfter | None,
+    place_options: dict[str, Any],
+) -> Ran:
+    timeout = timedelta(seconds=RANK_TIMEOUT_S / 2)
+    with _process_group(rank, world_size, store, timeout):
+        return run(spec, folder, control, rank=rank, world_size=world_size, **place_options)
+
+
+@contextmanager
+def _process_group(rank: int, world_size: int, store: Path, timeout: timedelta) -> Iterator[None]:
+    torch.set_num_threads(1)
+    file_store = dist.FileStore(str(store), world_size)
+    dist.init_process_group("gloo", store=file_store, rank=rank, world_size=world_size, timeout=timeout)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def without_times(records: list[EpochRecord]) -> list[EpochRecord]:
+    return [replace(record, epoch_s=0.0, samples_per_s=0.0) for record in records]
+
+
+def assert_equal_weights(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert actual.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(actual[name], tensor), name
