@@ -3,8 +3,10 @@
 Every field is set by `XSAM_<GROUP>__<FIELD>`, for example `XSAM_DATABASE__URL` or `XSAM_API__PORT`.
 """
 
+import json
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -43,6 +45,11 @@ class RayCluster(_Group):
     """CPUs of the local cluster; by default all of the machine's."""
     num_gpus: Annotated[int, Field(ge=0)] | None = None
     """GPUs of the local cluster; by default all of the machine's."""
+    dashboard: bool = True
+    """Whether the local cluster runs Ray's dashboard; without it, Ray can't clean up after killed worker groups."""
+    worker_groups: Literal["auto", "managed"] = "auto"
+    """auto: runs on CPUs use warm processes, runs on several GPUs a group that Ray Train starts. managed: always such
+    a group for several workers."""
 
 
 class DispatcherSettings(_Group):
@@ -54,8 +61,10 @@ class DispatcherSettings(_Group):
     """A runner silent for so long has lost its job."""
     cancel_grace_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
     """A job that ignores a cancel wish for so long is killed."""
-    warm_runners: Annotated[int, Field(ge=0, le=64)] | None = None
-    """Idle runner processes kept ready; by default one for every two CPUs, at most four."""
+    infeasible_grace_s: Annotated[float, Field(ge=0, le=86400)] = 60.0
+    """A queued job that the whole cluster could not hold for so long fails; nodes may be rebooting meanwhile."""
+    warm_processes: Annotated[int, Field(ge=0, le=64)] | None = None
+    """Idle runners, and idle ranks, kept ready on each node; by default one per CPU, at most four."""
 
 
 class TrainingSettings(_Group):
@@ -83,6 +92,8 @@ class Settings(BaseSettings):
     ray: RayCluster = RayCluster()
     dispatcher: DispatcherSettings = DispatcherSettings()
     training: TrainingSettings = TrainingSettings()
+    parent_pid: Annotated[int, Field(ge=1)] | None = None
+    """Stop in order when this process, the one that started this one, is gone; set by `xsam serve` for its children."""
 
     @property
     def database_url(self) -> str:
@@ -105,3 +116,19 @@ class Settings(BaseSettings):
 def get_settings() -> Settings:
     """Read the settings from the environment."""
     return Settings()
+
+
+def environment_for(settings: Settings) -> dict[str, str]:
+    """Return an environment from which a child process reads these settings, and stops when this process does."""
+    values = settings.model_dump(mode="json", exclude_none=True, exclude={"database", "parent_pid"})
+    named = {"XSAM_DATA_DIR": str(settings.data_dir.resolve()), "XSAM_PARENT_PID": str(os.getpid())}
+    named["XSAM_DATABASE__URL"] = settings.database_url
+    named["XSAM_DATABASE__POOL_SIZE"] = str(settings.database.pool_size)
+    for group, fields in values.items():
+        if isinstance(fields, dict):
+            named |= {f"XSAM_{group}__{name}".upper(): _as_variable(value) for name, value in fields.items()}
+    return {**os.environ, **named}
+
+
+def _as_variable(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -30,6 +30,7 @@ class Base(DeclarativeBase):
         dict[str, Any]: JsonColumn,
         dict[str, str]: JsonColumn,
         list[float]: JsonColumn,
+        list[str]: JsonColumn,
         list[dict[str, Any]]: JsonColumn,
     }
 

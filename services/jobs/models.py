@@ -46,6 +46,8 @@ class Job(Base):
     lease_token: Mapped[str | None] = mapped_column(String(32))
     lease_expires_at: Mapped[datetime | None]
     runner: Mapped[str | None] = mapped_column(String(100))
+    placement: Mapped[list[str] | None]
+    """Node of each worker while running, in rank order."""
     wish: Mapped[str | None] = mapped_column(String(16))
     wish_at: Mapped[datetime | None]
 

@@ -10,6 +10,7 @@ Contract:
 """
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,9 @@ from services.jobs import events
 from services.jobs.models import Job, JobAttempt
 from services.jobs.retry import RetryDecision
 from services.jobs.states import TRANSITIONS, FailureKind, JobState, Wish
+
+NOT_PLACED = "not_placed"
+"""Outcome of an attempt that never got its resources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,18 @@ class ClaimedJob:
     spec: dict[str, Any]
 
 
-def claim(session: Session, job_id: str, *, runner: str, lease_s: float) -> ClaimedJob | None:
-    """Take a queued job that is due and start its next attempt; None if somebody else was faster."""
+def claim(
+    session: Session, job_id: str, *, runner: str, lease_s: float, placement: Sequence[str] = ()
+) -> ClaimedJob | None:
+    """Take a queued job that is due and start its next attempt; None if somebody else was faster.
+
+    Args:
+        session: open in a unit of work.
+        job_id: the job to take.
+        runner: name of the process that will run it.
+        lease_s: seconds until the claim lapses unless renewed.
+        placement: node of each worker, in rank order, as far as known.
+    """
     token = secrets.token_hex(16)
     statement = (
         update(Job)
@@ -54,6 +68,7 @@ def claim(session: Session, job_id: str, *, runner: str, lease_s: float) -> Clai
             lease_token=token,
             lease_expires_at=db_now(lease_s),
             runner=runner,
+            placement=list(placement),
             attempt=Job.attempt + 1,
             started_at=func.coalesce(Job.started_at, db_now()),
             wish=None,
@@ -99,6 +114,29 @@ def touch(session: Session, lease: Lease, **values: Any) -> None:
     _write(session, lease, values or {"lease_token": lease.token})
 
 
+def read_wish(session: Session, lease: Lease) -> Wish | None:
+    """Return what somebody wants of the job, without renewing the lease.
+
+    Raises:
+        LeaseLostError: the lease expired or the job is somebody else's.
+    """
+    row = session.execute(select(Job.wish).where(*_held(lease))).one_or_none()
+    if row is None:
+        raise _lost(lease)
+    return None if row.wish is None else Wish(row.wish)
+
+
+def merge_progress(session: Session, lease: Lease, position: dict[str, Any]) -> None:
+    """Update the live position inside an epoch; only the runner writes it, so reading it first is safe.
+
+    Raises:
+        LeaseLostError: the lease expired or the job is somebody else's.
+    """
+    touch(session, lease)
+    earlier = session.scalar(select(Job.progress).where(Job.id == lease.job_id)) or {}
+    touch(session, lease, progress={**earlier, **position})
+
+
 def complete(session: Session, lease: Lease, *, summary: dict[str, Any]) -> None:
     """End the job as succeeded.
 
@@ -133,17 +171,12 @@ def expire(session: Session, lease: Lease, *, message: str, decision: RetryDecis
 
     The job is queued again or failed as `decision` says; one that somebody wanted cancelled is cancelled.
     """
-    expired = (Job.id == lease.job_id, Job.lease_token == lease.token, Job.lease_expires_at <= db_now())
-    cancelled = update(Job).where(*expired, Job.wish == Wish.CANCEL).values(_ended(JobState.CANCELLED))
-    if _changed_one(session, cancelled):
-        _end_attempt(session, lease, FailureKind.CANCELLED, message)
-        events.record(session, lease.job_id, "cancelled", message)
-        return True
-    kind = FailureKind.INFRASTRUCTURE
-    if not _changed_one(session, update(Job).where(*expired).values(_after_failure(kind, message, decision))):
-        return False
-    _record_failure(session, lease, kind, message, decision, None)
-    return True
+    return _take_back(session, lease, message, decision, Job.lease_expires_at <= db_now())
+
+
+def revoke(session: Session, lease: Lease, *, message: str, decision: RetryDecision) -> bool:
+    """Take the job from a runner that is known to be dead, whatever its lease; otherwise like `expire`."""
+    return _take_back(session, lease, message, decision)
 
 
 def finish_cancelled(session: Session, lease: Lease) -> None:
@@ -166,6 +199,17 @@ def release(session: Session, lease: Lease, *, outcome: FailureKind, message: st
     _write(session, lease, {**_without_lease(), "state": to, "scheduled_at": db_now()})
     _end_attempt(session, lease, outcome, message)
     events.record(session, lease.job_id, str(to), message)
+
+
+def postpone(session: Session, lease: Lease, *, delay_s: float, message: str) -> None:
+    """Give a running job back unrun: its place was taken meanwhile. It costs no retry and is due after `delay_s`.
+
+    Raises:
+        LeaseLostError: the lease expired or the job is somebody else's.
+    """
+    _write(session, lease, {**_without_lease(), "state": JobState.QUEUED, "scheduled_at": db_now(delay_s)})
+    _end_attempt(session, lease, NOT_PLACED, message)
+    events.record(session, lease.job_id, NOT_PLACED, message)
 
 
 def request_cancel(session: Session, job_id: str, *, actor: str) -> JobState:
@@ -199,12 +243,43 @@ def request_cancel(session: Session, job_id: str, *, actor: str) -> JobState:
     return JobState(state)
 
 
+def request_preemption(session: Session, job_id: str, *, for_job_id: str) -> bool:
+    """Ask a running job to checkpoint and go back to the queue; False if it has ended or was asked for something."""
+    statement = update(Job).where(Job.id == job_id, Job.state == JobState.RUNNING, Job.wish.is_(None))
+    if not _changed_one(session, statement.values(wish=Wish.PREEMPT, wish_at=db_now())):
+        return False
+    events.record(session, job_id, "preempting", f"asked to make room for job {for_job_id}")
+    return True
+
+
+def has_queued(session: Session) -> bool:
+    """Return whether any job waits and is due."""
+    query = select(Job.id).where(Job.state == JobState.QUEUED, Job.scheduled_at <= db_now())
+    return session.execute(query.limit(1)).first() is not None
+
+
 def fail_queued(session: Session, job_id: str, *, kind: FailureKind, message: str) -> bool:
     """Fail a job that can never run; False if it is no longer queued."""
     values = {**_ended(JobState.FAILED), "failure_kind": kind, "failure_message": message}
     if not _changed_one(session, update(Job).where(Job.id == job_id, Job.state == JobState.QUEUED).values(values)):
         return False
     events.record(session, job_id, "failed", message, data={"kind": kind})
+    return True
+
+
+def _take_back(
+    session: Session, lease: Lease, message: str, decision: RetryDecision, *conditions: ColumnElement[bool]
+) -> bool:
+    owned = (Job.id == lease.job_id, Job.lease_token == lease.token, *conditions)
+    cancelled = update(Job).where(*owned, Job.wish == Wish.CANCEL).values(_ended(JobState.CANCELLED))
+    if _changed_one(session, cancelled):
+        _end_attempt(session, lease, FailureKind.CANCELLED, message)
+        events.record(session, lease.job_id, "cancelled", message)
+        return True
+    kind = FailureKind.INFRASTRUCTURE
+    if not _changed_one(session, update(Job).where(*owned).values(_after_failure(kind, message, decision))):
+        return False
+    _record_failure(session, lease, kind, message, decision, None)
     return True
 
 
@@ -232,7 +307,7 @@ def _lost(lease: Lease) -> LeaseLostError:
 
 
 def _without_lease() -> dict[str, Any]:
-    return {"lease_token": None, "lease_expires_at": None, "runner": None, "wish": None, "wish_at": None}
+    return dict.fromkeys(("lease_token", "lease_expires_at", "runner", "placement", "wish", "wish_at"))
 
 
 def _ended(state: JobState) -> dict[str, Any]:

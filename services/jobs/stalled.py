@@ -29,6 +29,26 @@ def expire_leases(session: Session, *, limit: int = 100) -> list[Lease]:
     return [lease for job in session.scalars(query) if (lease := _expire(session, job)) is not None]
 
 
+def has_expired_leases(session: Session) -> bool:
+    """Return whether `expire_leases` would find work; a cheap look that takes no lock."""
+    query = select(Job.id).where(Job.state == JobState.RUNNING, Job.lease_expires_at <= db_now())
+    return session.execute(query.limit(1)).first() is not None
+
+
+def fail_infrastructure(session: Session, lease: Lease, *, message: str) -> None:
+    """End an attempt whose runner is known to be dead, without waiting for its lease; nothing if it ended already."""
+    job = session.get(Job, lease.job_id, with_for_update=True)
+    if job is None or job.lease_token != lease.token:
+        return
+    queue.revoke(session, lease, message=message, decision=_decision(session, job))
+
+
+def overdue_wishes(session: Session, *, grace_s: float) -> set[Lease]:
+    """Return the leases of running jobs that were asked to stop more than `grace_s` ago."""
+    query = select(Job).where(Job.state == JobState.RUNNING, Job.wish_at <= db_now(-grace_s))
+    return {Lease(job.id, job.lease_token or "", job.attempt) for job in session.scalars(query)}
+
+
 def past_outcomes(session: Session, job_id: str) -> Sequence[str | None]:
     """Return how each earlier attempt ended, oldest first."""
     query = select(JobAttempt.outcome).where(JobAttempt.job_id == job_id, JobAttempt.finished_at.is_not(None))

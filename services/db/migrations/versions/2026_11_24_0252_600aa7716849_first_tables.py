@@ -1,6 +1,6 @@
 """first tables.
 
-Revision: b2244ba56e60
+Revision: 600aa7716849
 Follows:
 """
 
@@ -9,7 +9,7 @@ from alembic import op
 
 from services.db import types
 
-revision = "b2244ba56e60"
+revision = "600aa7716849"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -58,6 +58,7 @@ def upgrade() -> None:
         sa.Column("lease_token", sa.String(length=32), nullable=True),
         sa.Column("lease_expires_at", types.UtcDateTime(), nullable=True),
         sa.Column("runner", sa.String(length=100), nullable=True),
+        sa.Column("placement", types.JsonColumn, nullable=True),
         sa.Column("wish", sa.String(length=16), nullable=True),
         sa.Column("wish_at", types.UtcDateTime(), nullable=True),
         sa.Column("num_epochs", sa.Integer(), nullable=False),

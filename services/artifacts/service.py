@@ -1,0 +1,41 @@
+"""Rows about checkpoints; the files are written by ranks and deleted by retention."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from services.artifacts.models import Checkpoint
+from services.db.upsert import upsert
+from services.jobs import queue
+from services.jobs.queue import Lease
+from services.metrics.records import CheckpointRecord
+
+
+def write_checkpoints(session: Session, lease: Lease, records: Sequence[CheckpointRecord]) -> None:
+    """Store that checkpoints lie complete in the artifact store.
+
+    Raises:
+        LeaseLostError: the caller no longer owns the job.
+    """
+    if not records:
+        return
+    queue.touch(session, lease)
+    rows = [{"job_id": lease.job_id, **asdict(record)} for record in records]
+    upsert(session, Checkpoint, rows, keys=("job_id", "name"))
+
+
+def forget_checkpoints(session: Session, lease: Lease, *, kept: Sequence[str]) -> None:
+    """Drop the rows of checkpoints that retention has deleted.
+
+    Raises:
+        LeaseLostError: the caller no longer owns the job.
+    """
+    queue.touch(session, lease)
+    session.execute(delete(Checkpoint).where(Checkpoint.job_id == lease.job_id, Checkpoint.name.not_in(kept)))
+
+
+def list_checkpoints(session: Session, job_id: str) -> Sequence[Checkpoint]:
+    """Return the job's checkpoints, oldest first."""
+    return session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step)).all()

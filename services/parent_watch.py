@@ -1,0 +1,23 @@
+"""Ends a child process in order when the process that started it is gone, even if that one was killed."""
+
+import os
+import signal
+import threading
+import time
+
+_LOOK_EVERY_S = 0.5
+
+
+def stop_with(parent_pid: int) -> None:
+    """Send this process SIGTERM as soon as `parent_pid` is no longer its parent.
+
+    A child of a dead process gets another parent at once, and a process id is not used again while its child looks,
+    so comparing the two can't be fooled. Call it once, from a process that drains on SIGTERM.
+    """
+    threading.Thread(target=_watch, args=(parent_pid,), name="parent-watch", daemon=True).start()
+
+
+def _watch(parent_pid: int) -> None:
+    while os.getppid() == parent_pid:
+        time.sleep(_LOOK_EVERY_S)
+    os.kill(os.getpid(), signal.SIGTERM)

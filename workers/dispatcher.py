@@ -1,0 +1,266 @@
+"""The dispatcher: one turn after the other it collects ended runs, expires dead leases, places due jobs."""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+from sqlalchemy.exc import DBAPIError
+
+from services.cluster import service as cluster_service
+from services.cluster.service import NodeSeen
+from services.db.session import Database
+from services.errors import LeaseLostError
+from services.jobs import queue, stalled
+from services.jobs.queue import ClaimedJob, Lease
+from services.jobs.states import FailureKind, JobState
+from services.scheduling import service as scheduling
+from services.scheduling.policy import plan
+from services.scheduling.reasons import Reason, ReasonCode
+from services.scheduling.types import Placement
+from services.settings import Settings
+from services.specs.job import JobSpec
+from workers import cluster
+from workers.assignment import RunnerConfig
+from workers.pool import WarmPool
+from workers.rank import RankActor
+from workers.ray_errors import sentence
+from workers.runner import RunnerActor, RunnerOutcome
+
+log = logging.getLogger(__name__)
+
+REPORT_INTERVAL_S = 2.0
+DEFAULT_MAX_WARM = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A job that this dispatcher has handed to a runner."""
+
+    lease: Lease
+    runner: ActorHandle
+    runner_node: str
+    ranks: tuple[tuple[str, ActorHandle], ...]
+    """Lent rank processes with their nodes."""
+    has_foreign_code: bool
+    """The job ran a team's own code, so its processes are not lent again."""
+
+
+class Dispatcher:
+    """Places jobs on the cluster. `turn` does one round and never waits long; `run` repeats it.
+
+    Ray must be connected. All methods belong to one thread, but for `stop`.
+
+    Args:
+        settings: the service's settings.
+        database: opened by the caller, migrated.
+    """
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+        self.id = f"{socket.gethostname()}:{os.getpid()}"
+        self._config = RunnerConfig(
+            database_url=settings.database_url,
+            artifact_root=settings.artifact_root,
+            dataset_root=settings.dataset_root,
+            allow_download=settings.training.allow_download,
+            allowed_packages=settings.training.allowed_packages,
+            lease_s=settings.dispatcher.lease_s,
+        )
+        self._nodes: Sequence[NodeSeen] = cluster.nodes()
+        size = self._warm_size()
+        self._runners = WarmPool(RunnerActor, "runner", size=size, on_start=self._configure)
+        self._ranks = WarmPool(RankActor, "rank", size=size)
+        self._flights: dict[ray.ObjectRef, _Flight] = {}
+        self._stopped = threading.Event()
+        self._report_at = 0.0
+        self._holders: tuple[str, ...] = ()
+        self._infeasible_since: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Take turns until stopped; a database that is away is waited for."""
+        while not self._stopped.is_set():
+            try:
+                self.turn()
+            except DBAPIError as e:
+                log.warning("the database did not answer, trying again: %s", str(e).splitlines()[0])
+            self._stopped.wait(self._settings.dispatcher.poll_s)
+
+    def stop(self) -> None:
+        """Ask `run` to return after its turn; callable from a signal handler."""
+        self._stopped.set()
+
+    def turn(self) -> None:
+        """Do one round."""
+        self._collect()
+        self._report()
+        self._expire()
+        self._enforce_deadlines()
+        self._place()
+        node_ids = [node.id for node in self._nodes]
+        self._runners.refill(node_ids)
+        self._ranks.refill(node_ids)
+
+    def is_warm(self) -> bool:
+        """Return whether the first job would find its processes ready."""
+        size = self._warm_size()
+        return self._runners.num_ready >= size and self._ranks.num_ready >= size
+
+    def drain(self) -> None:
+        """Give running jobs back to the queue and end all processes; for a shutdown in order."""
+        for ref, flight in list(self._flights.items()):
+            self._end_flight(flight)
+            self._release(flight.lease)
+            del self._flights[ref]
+        self._runners.close()
+        self._ranks.close()
+        with self._database.unit_of_work() as session:
+            cluster_service.sign_off(session, self.id)
+
+    def _collect(self) -> None:
+        """Take back the processes of runs that ended."""
+        if not self._flights:
+            return
+        done, _ = ray.wait(list(self._flights), num_returns=len(self._flights), timeout=0)
+        for ref in done:
+            self._land(ref, self._flights.pop(ref))
+
+    def _land(self, ref: ray.ObjectRef, flight: _Flight) -> None:
+        try:
+            outcome = RunnerOutcome(ray.get(ref))
+        except RayError as e:
+            self._end_flight(flight)
+            self._fail(flight.lease, f"the runner died: {sentence(e)}")
+            return
+        if outcome is RunnerOutcome.LEASE_LOST:
+            self._end_flight(flight)
+            return
+        self._runners.give_back(flight.runner_node, flight.runner)
+        for node_id, rank in flight.ranks:
+            if outcome is RunnerOutcome.RANKS_CLEAN and not flight.has_foreign_code:
+                self._ranks.give_back(node_id, rank)
+            else:
+                ray.kill(rank)
+
+    def _report(self) -> None:
+        if time.monotonic() < self._report_at:
+            return
+        self._nodes = cluster.nodes()
+        num_warm = self._runners.num_ready
+        with self._database.unit_of_work() as session:
+            cluster_service.report_alive(session, self.id, nodes=self._nodes, num_warm_runners=num_warm)
+        self._report_at = time.monotonic() + REPORT_INTERVAL_S
+
+    def _expire(self) -> None:
+        with self._database.read() as session:
+            if not stalled.has_expired_leases(session):
+                return
+        with self._database.unit_of_work() as session:
+            expired = set(stalled.expire_leases(session))
+        for ref, flight in list(self._flights.items()):
+            if flight.lease in expired:
+                self._end_flight(flight)
+                del self._flights[ref]
+
+    def _enforce_deadlines(self) -> None:
+        """End runs that were asked to stop and did not."""
+        if not self._flights:
+            return
+        with self._database.read() as session:
+            overdue = stalled.overdue_wishes(session, grace_s=self._settings.dispatcher.cancel_grace_s)
+        for ref, flight in list(self._flights.items()):
+            if flight.lease in overdue:
+                self._end_flight(flight)
+                del self._flights[ref]
+                self._fail(flight.lease, "it did not stop when asked and was killed")
+
+    def _place(self) -> None:
+        with self._database.read() as session:
+            if not queue.has_queued(session):
+                return
+            snapshot = scheduling.take_snapshot(session, self._nodes, holders=self._holders)
+        decision = plan(snapshot)
+        self._holders = decision.holders
+        for placed in decision.placements:
+            self._start(placed)
+        for preemption in decision.preemptions:
+            with self._database.unit_of_work() as session:
+                queue.request_preemption(session, preemption.victim_job_id, for_job_id=preemption.for_job_id)
+        self._fail_infeasible(decision.reasons)
+
+    def _start(self, placed: Placement) -> None:
+        home = placed.node_ids[0]
+        runner = self._runners.take(home)
+        with self._database.unit_of_work() as session:
+            claimed = queue.claim(
+                session,
+                placed.job_id,
+                runner=self.id,
+                lease_s=self._settings.dispatcher.lease_s,
+                placement=placed.node_ids,
+            )
+        if claimed is None:
+            self._runners.give_back(home, runner)
+            return
+        ranks = self._lend_ranks(claimed, placed.node_ids)
+        handles = [handle for _, handle in ranks]
+        ref = runner.run.remote(claimed, handles, list(placed.node_ids))
+        has_foreign_code = "custom" in (claimed.spec["model"]["name"], claimed.spec["dataset"]["name"])
+        self._flights[ref] = _Flight(claimed.lease, runner, home, tuple(ranks), has_foreign_code)
+
+    def _lend_ranks(self, claimed: ClaimedJob, node_ids: Sequence[str]) -> list[tuple[str, ActorHandle]]:
+        """Return the processes a run gets: one per worker on CPUs, a single driver for a GPU worker group, else none.
+
+        A process sees the GPUs it was started with, so a warm one (started with none) can't train on a GPU.
+        """
+        resources = JobSpec.model_validate(claimed.spec).resources
+        needs_group = resources.gpus_per_worker > 0 or self._settings.ray.worker_groups == "managed"
+        if not needs_group:
+            return [(node_id, self._ranks.take(node_id)) for node_id in node_ids]
+        if resources.num_workers > 1:
+            return [(node_ids[0], self._ranks.take(node_ids[0]))]
+        return [] if resources.gpus_per_worker else [(node_ids[0], self._ranks.take(node_ids[0]))]
+
+    def _fail_infeasible(self, reasons: Mapping[str, Reason]) -> None:
+        """Fail jobs that have been too large for the whole cluster for a while; a node may only be rebooting."""
+        now = time.monotonic()
+        infeasible = {job_id: r for job_id, r in reasons.items() if r.code is ReasonCode.INFEASIBLE_CLUSTER}
+        self._infeasible_since = {job_id: self._infeasible_since.get(job_id, now) for job_id in infeasible}
+        for job_id, since in self._infeasible_since.items():
+            if now - since < self._settings.dispatcher.infeasible_grace_s:
+                continue
+            with self._database.unit_of_work() as session:
+                message = infeasible[job_id].sentence()
+                queue.fail_queued(session, job_id, kind=FailureKind.INFEASIBLE, message=message)
+
+    def _configure(self, runner: ActorHandle) -> None:
+        runner.configure.remote(self._config)
+
+    def _end_flight(self, flight: _Flight) -> None:
+        for _, rank in flight.ranks:
+            ray.kill(rank)
+        ray.kill(flight.runner)
+
+    def _fail(self, lease: Lease, message: str) -> None:
+        with self._database.unit_of_work() as session:
+            stalled.fail_infrastructure(session, lease, message=message)
+
+    def _release(self, lease: Lease) -> None:
+        try:
+            with self._database.unit_of_work() as session:
+                message = "its dispatcher shut down"
+                queue.release(session, lease, outcome=FailureKind.PREEMPTED, message=message, to=JobState.QUEUED)
+        except LeaseLostError:
+            log.info("job %s ended before it could be given back", lease.job_id)
+
+    def _warm_size(self) -> int:
+        if self._settings.dispatcher.warm_processes is not None:
+            return self._settings.dispatcher.warm_processes
+        return max(1, min(DEFAULT_MAX_WARM, *(int(node.num_cpus) for node in self._nodes)))

@@ -1,0 +1,31 @@
+"""From an exception to the kind of failure and a message that a person can use."""
+
+import torch
+from pydantic import ValidationError
+
+from services.jobs.states import FailureKind
+from workers.training import errors
+
+_PEER_LOST = ("connection closed by peer", "connection reset by peer", "broken pipe", "read timeout", "socket timeout")
+
+
+def classify(error: BaseException) -> tuple[FailureKind, str]:
+    """Return why an attempt failed and what to tell people about it."""
+    message = str(error).strip() or type(error).__name__
+    if isinstance(error, errors.DivergenceError):
+        return FailureKind.DIVERGED, message
+    if isinstance(error, MemoryError | torch.OutOfMemoryError | errors.OutOfMemoryError):
+        return FailureKind.OUT_OF_MEMORY, f"{message}; try a smaller batch_size, bf16, or more workers"
+    if isinstance(error, errors.CheckpointError | torch.distributed.DistError) or is_echo(error):
+        return FailureKind.INFRASTRUCTURE, message
+    if isinstance(error, errors.TrainingError):
+        return FailureKind.USER, message
+    if isinstance(error, ValidationError):
+        return FailureKind.USER, f"the stored specification is not valid for this version: {message}"
+    return FailureKind.USER, f"{type(error).__name__}: {message}"
+
+
+def is_echo(error: BaseException) -> bool:
+    """Return whether the error is what a rank sees when another one has died or failed."""
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _PEER_LOST)

@@ -1,0 +1,98 @@
+"""A rank's line to its runner: reports go out, the wish comes in. Runs in ranks; knows no SQL."""
+
+import os
+import threading
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+
+from services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
+from workers.assignment import Report
+
+WISH_INTERVAL_S = 0.25
+MAX_UNACKNOWLEDGED = 200
+
+
+class RunnerLink:
+    """Telemetry and Control over a Ray actor handle, for rank 0.
+
+    Reports are sent at once, in order, without waiting; `close` waits until the runner has taken all of them. When the
+    runner is gone the rank ends its process: nobody is left who could store what it computes.
+
+    Args:
+        runner: handle of the JobRunner.
+    """
+
+    def __init__(self, runner: ActorHandle) -> None:
+        self._runner = runner
+        self._unacknowledged: list[Any] = []
+        self._wish: str | None = None
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="wish", daemon=True)
+        self._thread.start()
+
+    def started(self, *, steps_per_epoch: int, first_step: int, first_epoch: int, num_parameters: int) -> None:
+        """Report where this attempt begins, and wait until it is known."""
+        payload = {
+            "steps_per_epoch": steps_per_epoch,
+            "first_step": first_step,
+            "first_epoch": first_epoch,
+            "num_parameters": num_parameters,
+        }
+        self._send("started", payload)
+        self._acknowledge()
+
+    def first_step(self) -> None:
+        """Report that the first step is done."""
+        self._send("first_step", None)
+
+    def progress(self, *, epoch: int, step: int, loss: float) -> None:
+        """Report the position inside an epoch."""
+        self._send("progress", {"step": step, "loss": loss, "epoch": epoch})
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Report a finished epoch."""
+        self._send("epoch", record)
+
+    def alpha(self, record: AlphaRecord) -> None:
+        """Report an alpha estimate."""
+        self._send("alpha", record)
+
+    def checkpoint(self, record: CheckpointRecord) -> None:
+        """Report a complete checkpoint."""
+        self._send("checkpoint", record)
+
+    def wish(self) -> str | None:
+        """Return what somebody wants of the job, as last heard."""
+        return self._wish
+
+    def close(self) -> None:
+        """Wait until every report has been taken, and stop watching."""
+        self._acknowledge()
+        self._closed.set()
+
+    def _send(self, kind: str, payload: Any) -> None:
+        self._unacknowledged.append(self._runner.record.remote(Report(kind, payload)))
+        if len(self._unacknowledged) >= MAX_UNACKNOWLEDGED:
+            self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        try:
+            ray.get(self._unacknowledged)
+        except RayError:
+            _end_process()
+        self._unacknowledged.clear()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(WISH_INTERVAL_S):
+            try:
+                self._wish = ray.get(self._runner.wish.remote())
+            except RayError:
+                if not self._closed.is_set():
+                    _end_process()
+
+
+def _end_process() -> None:
+    os._exit(70)

@@ -1,0 +1,61 @@
+"""Everything a rank prints or logs, into its log file in the artifact store."""
+
+import contextlib
+import io
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from services.artifacts.logs import LogWriter
+
+_FORMAT = "%(levelname)s %(name)s: %(message)s"
+
+
+@contextlib.contextmanager
+def captured_output(folder: Path, rank: int) -> Iterator[LogWriter]:
+    """Send stdout, stderr, warnings and Python logging of this process to the rank's log while the block runs."""
+    writer = LogWriter(folder, rank)
+    handler = logging.StreamHandler(_LineStream(writer))
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    root = logging.getLogger()
+    old_level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        with (
+            contextlib.redirect_stdout(_LineStream(writer, sys.stdout)),
+            contextlib.redirect_stderr(_LineStream(writer, sys.stderr)),
+        ):
+            yield writer
+    finally:
+        logging.captureWarnings(False)
+        root.setLevel(old_level)
+        root.removeHandler(handler)
+        writer.close()
+
+
+class _LineStream(io.TextIOBase):
+    """A text stream that writes whole lines to the log and passes everything on to the original stream."""
+
+    def __init__(self, writer: LogWriter, original: TextIO | None = None) -> None:
+        self._writer = writer
+        self._original = original
+        self._partial = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if self._original is not None:
+            self._original.write(text)
+        *lines, self._partial = (self._partial + text).split("\n")
+        for line in lines:
+            self._writer.write(line.rsplit("\r", 1)[-1])
+        return len(text)
+
+    def flush(self) -> None:
+        if self._original is not None:
+            self._original.flush()

@@ -1,0 +1,118 @@
+"""A runner's writing side: takes reports at any rate and stores them in few transactions, each fenced by the lease."""
+
+import logging
+import queue as queues
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from services.artifacts import service as artifacts
+from services.clock import db_now
+from services.db.session import Database
+from services.errors import LeaseLostError
+from services.jobs import events, queue
+from services.jobs.models import JobAttempt
+from services.jobs.queue import Lease
+from services.metrics import service as metrics
+from workers.assignment import Report
+
+log = logging.getLogger(__name__)
+
+FLUSH_INTERVAL_S = 0.2
+RETRY_INTERVAL_S = 0.5
+
+
+class Recorder:
+    """Stores what ranks report, from a thread of its own.
+
+    A database that is away is waited for: reports stay in memory until it is back or the lease is lost.
+
+    Args:
+        database: the runner's own.
+        lease: the attempt whose reports these are.
+        on_lost: called once, from the thread, when a write finds the lease gone.
+    """
+
+    def __init__(self, database: Database, lease: Lease, on_lost: Callable[[], None]) -> None:
+        self._database = database
+        self._lease = lease
+        self._on_lost = on_lost
+        self._inbox: queues.SimpleQueue[Report | None] = queues.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    def put(self, report: Report) -> None:
+        """Take a report; returns at once."""
+        self._inbox.put(report)
+
+    def close(self) -> None:
+        """Store everything that was put so far and stop."""
+        self._inbox.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        is_open = True
+        while is_open:
+            batch = self._next_batch()
+            is_open = None not in batch
+            reports = [report for report in batch if report is not None]
+            try:
+                self._store(reports)
+            except LeaseLostError:
+                self._on_lost()
+                return
+
+    def _next_batch(self) -> list[Report | None]:
+        batch = [self._inbox.get()]
+        deadline = time.monotonic() + FLUSH_INTERVAL_S
+        while batch[-1] is not None and batch[-1].kind not in ("started", "first_step"):
+            try:
+                batch.append(self._inbox.get(timeout=max(0.0, deadline - time.monotonic())))
+            except queues.Empty:
+                break
+        return batch
+
+    def _store(self, reports: Sequence[Report]) -> None:
+        while reports:
+            try:
+                with self._database.unit_of_work() as session:
+                    _write(session, self._lease, reports)
+                return
+            except DBAPIError as e:
+                log.warning("the database refused %d reports, trying again: %s", len(reports), e)
+                time.sleep(RETRY_INTERVAL_S)
+
+
+def _write(session: Session, lease: Lease, reports: Sequence[Report]) -> None:
+    by_kind: dict[str, list[Any]] = {}
+    for report in reports:
+        by_kind.setdefault(report.kind, []).append(report.payload)
+    for started in by_kind.get("started", ()):
+        _write_start(session, lease, started)
+    for _ in by_kind.get("first_step", ()):
+        _write_first_step(session, lease)
+    metrics.write_epochs(session, lease, by_kind.get("epoch", ()))
+    metrics.write_alphas(session, lease, by_kind.get("alpha", ()))
+    artifacts.write_checkpoints(session, lease, by_kind.get("checkpoint", ()))
+    for progress in by_kind.get("progress", ())[-1:]:
+        queue.merge_progress(session, lease, progress)
+
+
+def _write_start(session: Session, lease: Lease, started: dict[str, int]) -> None:
+    first_step, first_epoch = started["first_step"], started["first_epoch"]
+    metrics.rewind(session, lease, epoch=first_epoch - 1, step=first_step - 1)
+    position = {"step": first_step - 1, "epoch": first_epoch, "steps_per_epoch": started["steps_per_epoch"]}
+    queue.merge_progress(session, lease, position)
+    where = "from the start" if first_step == 1 else f"from epoch {first_epoch}, step {first_step}"
+    events.record(session, lease.job_id, "training", f"attempt {lease.attempt} trains {where}", data=started)
+
+
+def _write_first_step(session: Session, lease: Lease) -> None:
+    queue.touch(session, lease)
+    attempt = (JobAttempt.job_id == lease.job_id, JobAttempt.number == lease.attempt)
+    session.execute(update(JobAttempt).where(*attempt).values(first_step_at=db_now()))
