@@ -33,7 +33,7 @@ async def event_stream(service: Service, job_id: str, after: int) -> AsyncIterat
     """
     silent_s = 0.0
     while not service.closing.is_set():
-        found, state = await run_in_threadpool(look_for_events, service, job_id, after)
+        found, state = await run_in_threadpool(_look_for_events, service, job_id, after)
         for event in found:
             yield format_sse_event(data_str=event.model_dump_json(), event=event.kind, id=str(event.id))
             after = event.id
@@ -50,7 +50,7 @@ async def event_stream(service: Service, job_id: str, after: int) -> AsyncIterat
             silent_s = 0.0
 
 
-def look_for_events(service: Service, job_id: str, after: int) -> tuple[Sequence[EventRead], JobState]:
+def _look_for_events(service: Service, job_id: str, after: int) -> tuple[Sequence[EventRead], JobState]:
     """Return the events after one, and the job's state.
 
     The state is read first: if it is terminal, the event that says so is among those read after it.

@@ -119,7 +119,10 @@ def get_settings() -> Settings:
 
 
 def environment_for(settings: Settings) -> dict[str, str]:
-    """Return an environment from which a child process reads these settings, and stops when this process does."""
+    """Return an environment from which a child process reads these settings and no others.
+
+    It names this process as the parent, so the child stops when this process is gone.
+    """
     values = settings.model_dump(mode="json", exclude_none=True, exclude={"database", "parent_pid"})
     named = {"XSAM_DATA_DIR": str(settings.data_dir.resolve()), "XSAM_PARENT_PID": str(os.getpid())}
     named["XSAM_DATABASE__URL"] = settings.database_url
@@ -127,7 +130,8 @@ def environment_for(settings: Settings) -> dict[str, str]:
     for group, fields in values.items():
         if isinstance(fields, dict):
             named |= {f"XSAM_{group}__{name}".upper(): _as_variable(value) for name, value in fields.items()}
-    return {**os.environ, **named}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("XSAM_")}
+    return inherited | named
 
 
 def _as_variable(value: object) -> str:

@@ -162,19 +162,18 @@ def list_alpha_estimates(job_id: JobId, session: ReadSession, query: Annotated[A
 def list_events(
     request: Request,
     job_id: JobId,
+    session: ReadSession,
     service: ServiceDep,
     query: Annotated[EventsQuery, Query()],
     last_event_id: LastEventId = None,
 ) -> Any:
     """Return what happened to a job, oldest first, or stream it as it happens."""
     after = query.after if last_event_id is None else last_event_id
+    job = jobs.get(session, job_id)
+    rows = events.list_events(session, job_id, after=after, limit=query.limit)
     if "text/event-stream" not in request.headers.get("accept", ""):
-        with service.database.read() as session:
-            jobs.get(session, job_id)
-            rows = events.list_events(session, job_id, after=after, limit=query.limit)
-            return EventPage(items=[EventRead.of(row) for row in rows])
-    found, state = streams.look_for_events(service, job_id, after)
-    if last_event_id is not None and not found and is_terminal(state):
+        return EventPage(items=[EventRead.of(row) for row in rows])
+    if last_event_id is not None and not rows and is_terminal(JobState(job.state)):
         return Response(status_code=status.HTTP_204_NO_CONTENT)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(
@@ -189,10 +188,11 @@ def list_events(
     response_class=PlainTextResponse,
     responses={**_LOG_TEXT, **documented("not_found", "storage_error")},
 )
-def read_logs(job_id: JobId, service: ServiceDep, query: Annotated[LogsQuery, Query()]) -> Response:
+def read_logs(
+    job_id: JobId, session: ReadSession, service: ServiceDep, query: Annotated[LogsQuery, Query()]
+) -> Response:
     """Return the lines that the job's ranks wrote; with `follow`, go on until the job ends."""
-    with service.database.read() as session:
-        attempt = jobs.get(session, job_id).attempt
+    attempt = jobs.get(session, job_id).attempt
     if query.attempt is not None and query.attempt > attempt:
         raise NotFoundError(
             f"job {job_id} has had {attempt} attempts; there is none numbered {query.attempt}", "attempt"

@@ -1,0 +1,172 @@
+"""How the client sends requests: what is tried again, how streams are read, what becomes of a refusal."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from pydantic import ValidationError
+
+from api.client_errors import ApiError, UnreachableError
+from api.problems import Problem
+
+_FIRST_PAUSE_S = 0.2
+_PAUSE_FACTOR = 3.0
+_STREAM_SILENCE_S = 60.0
+"""The server sends a sign of life every 15 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One server-sent event."""
+
+    id: str
+    event: str
+    data: str
+
+
+class Http:
+    """One server's connections.
+
+    Args:
+        url: where the server listens.
+        timeout_s: how long one answer may take to start or to go on.
+        num_tries: how often a request is sent before the error is the caller's.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float, num_tries: int) -> None:
+        self._url = url.rstrip("/")
+        self._num_tries = num_tries
+        self._httpx = httpx.Client(base_url=self._url, timeout=timeout_s)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._httpx.close()
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """Return the answer to a request that may be repeated without harm.
+
+        Raises:
+            ApiError: the server refused it.
+            UnreachableError: no answer after all tries.
+        """
+        request = self._httpx.build_request(method, path, params=_given(params), json=json, headers=headers)
+        for pause_s in self._pauses():
+            try:
+                response = self._httpx.send(request)
+            except httpx.TransportError as e:
+                if pause_s is None:
+                    raise self._unreachable(e) from e
+                time.sleep(pause_s)
+            else:
+                _raise_for_problem(response)
+                return response
+        raise AssertionError("the last pause is None, so the loop has returned or raised")
+
+    def lines(self, path: str, *, params: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the lines of a text answer as they come; waits for each as long as it takes.
+
+        Raises:
+            ApiError: the server refused it.
+            UnreachableError: the connection failed.
+        """
+        try:
+            with self._stream(path, params=params, headers={}, silence_s=None) as response:
+                yield from response.iter_lines()
+        except httpx.TransportError as e:
+            raise self._unreachable(e) from e
+
+    def server_sent_events(self, path: str, *, after: int) -> Iterator[Message]:
+        """Yield messages until the server ends the stream, reconnecting after the last one when the connection breaks.
+
+        Raises:
+            ApiError: the server refused it.
+            UnreachableError: reconnecting failed too often in a row.
+        """
+        last_id = str(after)
+        pauses = self._pauses()
+        while True:
+            headers = {"Accept": "text/event-stream", "Last-Event-ID": last_id}
+            failure: httpx.TransportError | None = None
+            try:
+                with self._stream(path, params={}, headers=headers, silence_s=_STREAM_SILENCE_S) as response:
+                    for message in parse_events(response.iter_lines()):
+                        last_id = message.id or last_id
+                        pauses = self._pauses()
+                        yield message
+                        if message.event == "end":
+                            return
+                    if response.status_code == httpx.codes.NO_CONTENT:
+                        return
+            except httpx.TransportError as e:
+                failure = e
+            pause_s = next(pauses, None)  # a stream that ends without `end` was cut by a stopping server
+            if pause_s is None:
+                raise self._unreachable(failure or "the stream ended early") from failure
+            time.sleep(pause_s)
+
+    @contextmanager
+    def _stream(
+        self, path: str, *, params: Mapping[str, Any], headers: Mapping[str, str], silence_s: float | None
+    ) -> Iterator[httpx.Response]:
+        timeout = httpx.Timeout(self._httpx.timeout.connect, read=silence_s)
+        request = ("GET", path)
+        with self._httpx.stream(*request, params=_given(params), headers=dict(headers), timeout=timeout) as response:
+            if response.is_error:
+                response.read()
+            _raise_for_problem(response)
+            yield response
+
+    def _pauses(self) -> Iterator[float | None]:
+        yield from (_FIRST_PAUSE_S * _PAUSE_FACTOR**number for number in range(self._num_tries - 1))
+        yield None
+
+    def _unreachable(self, reason: object) -> UnreachableError:
+        return UnreachableError(f"no answer from {self._url}: {reason}")
+
+
+def parse_events(lines: Iterable[str]) -> Iterator[Message]:
+    """Yield the messages in a stream of server-sent events; comments are skipped."""
+    fields: dict[str, list[str]] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(":")
+            fields.setdefault(name, []).append(value.removeprefix(" "))
+            continue
+        if "data" in fields:
+            yield Message(
+                id=fields.get("id", [""])[-1],
+                event=fields.get("event", ["message"])[-1],
+                data="\n".join(fields["data"]),
+            )
+        fields = {}
+
+
+def _given(params: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (params or {}).items() if value is not None}
+
+
+def _raise_for_problem(response: httpx.Response) -> None:
+    if not response.is_error:
+        return
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValidationError:  # not our server: a proxy, or another program on the port
+        problem = Problem(
+            type="about:blank",
+            title=response.reason_phrase,
+            status=response.status_code,
+            detail=f"HTTP {response.status_code} {response.reason_phrase} from {response.url}",
+            code="unknown",
+        )
+    raise ApiError(problem)

@@ -1,0 +1,61 @@
+"""Numbers, times and states as people read them."""
+
+from datetime import UTC, datetime
+
+from services.jobs.schemas import JobRead
+from services.jobs.states import JobState
+
+_COLORS = {
+    JobState.QUEUED: "yellow",
+    JobState.RUNNING: "cyan",
+    JobState.PAUSED: "magenta",
+    JobState.SUCCEEDED: "green",
+    JobState.FAILED: "red",
+    JobState.CANCELLED: "bright_black",
+}
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
+NOTHING = "-"
+
+
+def state(job: JobRead) -> str:
+    """Return the state, coloured, with a wish that is not yet honoured."""
+    color = _COLORS[job.state]
+    wish = f" ({job.wish})" if job.wish is not None else ""
+    return f"[{color}]{job.state}{wish}[/]"
+
+
+def percent(share: float | None) -> str:
+    """Return a share in [0, 1] as a percentage."""
+    return NOTHING if share is None else f"{100 * share:.1f} %"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number with a fixed count of decimals."""
+    return NOTHING if value is None else f"{value:,.{digits}f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration in its two largest units."""
+    if seconds is None:
+        return NOTHING
+    if seconds < _MINUTE_S:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < _HOUR_S:
+        return f"{whole // _MINUTE_S}:{whole % _MINUTE_S:02} min"
+    if whole < _DAY_S:
+        return f"{whole // _HOUR_S}:{whole % _HOUR_S // _MINUTE_S:02} h"
+    return f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h"
+
+
+def age(instant: datetime) -> str:
+    """Return how long ago an instant was."""
+    return duration(max((datetime.now(UTC) - instant).total_seconds(), 0.0))
+
+
+def optimizer(job: JobRead) -> str:
+    """Return the optimizer and what it is set to, in short."""
+    spec = job.spec.optimizer
+    rho = getattr(spec, "rho", None)
+    base = spec.base.name if spec.base.name != spec.variant else ""
+    return " ".join(part for part in (spec.variant, base, f"rho={rho:g}" if rho is not None else "") if part)
