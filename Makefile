@@ -1,0 +1,84 @@
+# Every target sets up what it needs; `make help` lists them.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast cov bench bench-core bench-service bench-study bench-scheduling docs fmt lint types check migrate revision api worker serve up down clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed, this is " + sys.version'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[service,dev]'
+	@touch $@
+
+setup: $(READY) ## virtual environment with everything in it
+
+demo: $(READY) ## start the service, train SGD, SAM and XSAM through it, show the result
+	$(BIN)/xsam demo
+
+test: $(READY) ## all tests that this machine can run
+	$(BIN)/python -m pytest
+
+test-fast: $(READY) ## the tests that take seconds: no Ray, no long runs
+	$(BIN)/python -m pytest -m "not ray and not slow and not e2e"
+
+bench: bench-service ## figures of the whole service, against baselines in the same run
+
+bench-core: $(READY) ## figures of xsam_core
+	$(BIN)/python -m tests.bench.core
+
+bench-service: $(READY) ## time to the first step, submit latency
+	$(BIN)/python -m tests.bench.service
+
+bench-study: $(READY) ## figures of studies
+	$(BIN)/python -m tests.bench.study
+
+bench-scheduling: $(READY) ## the scheduling policy on a trace of 10,000 jobs
+	$(BIN)/python -m tests.bench.scheduling
+
+docs: $(READY) ## run the examples in docstrings and in the READMEs
+	$(BIN)/python -m pytest tests/xsam_core -k "doctest or readme"
+
+fmt: $(READY) ## format and fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(READY) ## style, imports between rooms, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+types: $(READY) ## static types
+	$(BIN)/mypy
+
+check: lint types test ## all that CI runs
+
+migrate: $(READY) ## bring the configured database to the current schema
+	$(BIN)/xsam migrate
+
+revision: $(READY) ## write a migration: make revision m="what changes"
+	$(BIN)/python -m services.db.revision "$(m)"
+
+serve: $(READY) ## API and dispatcher on this machine
+	$(BIN)/xsam serve
+
+api: $(READY) ## the API alone
+	$(BIN)/xsam serve --no-dispatcher
+
+worker: $(READY) ## a dispatcher alone
+	$(BIN)/python -m workers
+
+up: ## the team set-up in containers
+	docker compose up --build --detach
+
+down: ## stop the containers, keep the data
+	docker compose down
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
