@@ -45,8 +45,8 @@ class RayCluster(_Group):
     """CPUs of the local cluster; by default all of the machine's."""
     num_gpus: Annotated[int, Field(ge=0)] | None = None
     """GPUs of the local cluster; by default all of the machine's."""
-    dashboard: bool = True
-    """Whether the local cluster runs Ray's dashboard; without it, Ray can't clean up after killed worker groups."""
+    dashboard: bool = False
+    """Whether the local cluster runs Ray's dashboard (needs `pip install "ray[default]"`)."""
     worker_groups: Literal["auto", "managed"] = "auto"
     """auto: runs on CPUs use warm processes, runs on several GPUs a group that Ray Train starts. managed: always such
     a group for several workers."""
