@@ -1,6 +1,38 @@
-"""The SAM family of optimizers for PyTorch."""
+"""The SAM family of optimizers for PyTorch: SAM, ASAM, WSAM, GSAM, SGD+ and XSAM over any torch.optim optimizer."""
 
-from xsam_core.types import AlphaCurve, StepTelemetry
-from xsam_core.variants import SAM, XSAM
+from xsam_core.batch_norm import frozen_running_stats
+from xsam_core.errors import (
+    ArgumentError,
+    CheckpointError,
+    ClosureError,
+    NonFiniteError,
+    ReplicaDriftError,
+    SparseGradientError,
+    StepError,
+)
+from xsam_core.optimizer import SharpnessAware
+from xsam_core.types import AlphaCurve, Closure, Closures, StepTelemetry
+from xsam_core.variants import ASAM, GSAM, SAM, WSAM, SGDPlus
+from xsam_core.xsam import XSAM
 
-__all__ = ["SAM", "XSAM", "AlphaCurve", "StepTelemetry"]
+__all__ = [
+    "ASAM",
+    "GSAM",
+    "SAM",
+    "WSAM",
+    "XSAM",
+    "AlphaCurve",
+    "ArgumentError",
+    "CheckpointError",
+    "Closure",
+    "ClosureError",
+    "Closures",
+    "NonFiniteError",
+    "ReplicaDriftError",
+    "SGDPlus",
+    "SharpnessAware",
+    "SparseGradientError",
+    "StepError",
+    "StepTelemetry",
+    "frozen_running_stats",
+]

@@ -9,8 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from xsam_core.types import AlphaCurve
+
+# The first bracket: 0 .. alpha_max in as many steps.
+_COARSE_INTERVALS = 6
+# Half-width of the later brackets, as a share of alpha_max.
+_BRACKET_WIDTH = 0.25
+# Ups and downs below this share of the seen range are noise, not a second hump.
+_NOISE_SHARE = 0.02
+# A parabola must promise at least this share of the seen range, or the search ends.
+_NEGLIGIBLE_SHARE = 0.001
+_MAX_REFINEMENTS = 2
 
 AlphaSearch = Generator[Sequence[float], Sequence[float], "AlphaEstimate"]
 
@@ -58,3 +69,83 @@ def best_of(seen: dict[float, float], current: float) -> AlphaEstimate:
     curve = AlphaCurve(*zip(*sorted(seen.items()), strict=True))
     finite = [alpha for alpha, loss in zip(curve.alphas, curve.losses, strict=True) if math.isfinite(loss)]
     return AlphaEstimate(max(finite, key=lambda alpha: seen[alpha]) if finite else current, curve)
+
+
+def adaptive_search(alpha_max: float, current: float, *, is_first: bool) -> AlphaSearch:
+    """Find the maximum of a smooth curve on [0, alpha_max] with few probes.
+
+    The first time, equally spaced points bracket the maximum. Later on, three points around `current` and both
+    ends are enough to see whether it is still near. Parabolas through the best point and its neighbours then
+    close in on it, until the next one promises less than a small share of the curve's range. If what was seen has
+    two humps, or is best away from `current` and its neighbours, the curve has moved: the equally spaced points
+    are added first.
+
+    Args:
+        alpha_max: Largest alpha, > 0.
+        current: Result of the last search; kept if no loss is finite.
+        is_first: Whether there has been no search, so that `current` says nothing.
+
+    Example:
+        >>> probed = []
+        >>> def loss(alpha):
+        ...     probed.append(alpha)
+        ...     return math.cos(alpha - 1.2)
+        >>> search = adaptive_search(2.0, 1.0, is_first=False)
+        >>> estimate = drive(search, lambda alphas: [loss(a) for a in alphas])
+        >>> abs(estimate.alpha - 1.2) < 0.02, len(probed)
+        (True, 6)
+    """
+    seen: dict[float, float] = {}
+    coarse = [alpha_max * i / _COARSE_INTERVALS for i in range(_COARSE_INTERVALS + 1)]
+    batch = coarse if is_first else _around(current, alpha_max)
+    losses = yield batch
+    seen.update(zip(batch, losses, strict=True))
+    if not is_first and _has_moved(seen, current, alpha_max):
+        batch = [alpha for alpha in coarse if alpha not in seen]
+        losses = yield batch
+        seen.update(zip(batch, losses, strict=True))
+    for _ in range(_MAX_REFINEMENTS):
+        alpha = _vertex(seen, alpha_max)
+        if alpha is None:
+            break
+        losses = yield [alpha]
+        seen[alpha] = losses[0]
+    return best_of(seen, current)
+
+
+def _around(current: float, alpha_max: float) -> list[float]:
+    """Return both ends and three points around `current`, shifted inwards near an end."""
+    width = _BRACKET_WIDTH * alpha_max
+    middle = min(max(current, width), alpha_max - width)
+    return sorted({0.0, middle - width, middle, middle + width, alpha_max})
+
+
+def _has_moved(seen: dict[float, float], current: float, alpha_max: float) -> bool:
+    """Whether the maximum is not where three points around `current` could pin it down."""
+    losses = [loss for _, loss in sorted(seen.items())]
+    if not all(math.isfinite(loss) for loss in losses):
+        return True
+    margin = _NOISE_SHARE * (max(losses) - min(losses))
+    rises = [b - a for a, b in pairwise(losses) if abs(b - a) > margin]
+    has_valley = any(a < 0 < b for a, b in pairwise(rises))
+    best = max(seen, key=lambda alpha: seen[alpha])
+    return has_valley or abs(best - current) > 2 * _BRACKET_WIDTH * alpha_max + 1e-9
+
+
+def _vertex(seen: dict[float, float], alpha_max: float) -> float | None:
+    """Return where a parabola through the best point and its neighbours peaks, or None if that gains nothing."""
+    points = sorted((alpha, loss) for alpha, loss in seen.items() if math.isfinite(loss))
+    if len(points) < 3:
+        return None
+    losses = [loss for _, loss in points]
+    scale = max(losses) - min(losses)
+    middle = min(max(losses.index(max(losses)), 1), len(points) - 2)
+    (x0, y0), (x1, y1), (x2, y2) = points[middle - 1 : middle + 2]
+    slope_left, slope_right = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
+    curvature = (slope_right - slope_left) / (x2 - x0)
+    if curvature >= 0 or scale == 0:
+        return None
+    alpha = (x0 + x1) / 2 - slope_left / (2 * curvature)
+    alpha = min(max(alpha, x0), min(x2, alpha_max))
+    promised = y0 + slope_left * (alpha - x0) + curvature * (alpha - x0) * (alpha - x1)
+    return alpha if promised - max(losses) > _NEGLIGIBLE_SHARE * scale else None

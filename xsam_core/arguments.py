@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -69,15 +70,24 @@ def check_group(group: dict[str, Any]) -> None:
         raise ArgumentError("maximize must be False: ascent looks for a higher loss; return the negated objective")
 
 
-def check_base_optimizer(base_optimizer: object) -> None:
+def check_base_optimizer(base_optimizer: object, our_keys: Iterable[str]) -> None:
     """Refuse anything but a class of optimizer that steps from dense gradients alone.
 
+    Args:
+        base_optimizer: What the caller passed.
+        our_keys: Group keys with a meaning of ours, which the base optimizer must not read as its own.
+
     Raises:
-        ArgumentError: It is no such class.
+        ArgumentError: It is no such class, or gives one of the keys another meaning.
     """
     if not isinstance(base_optimizer, type) or not issubclass(base_optimizer, Optimizer):
         raise ArgumentError(f"base_optimizer must be a class like torch.optim.SGD, got {base_optimizer!r}")
     if issubclass(base_optimizer, LBFGS | SparseAdam):
         raise ArgumentError(
             f"base_optimizer must step from dense gradients without a closure, got {base_optimizer.__name__}"
+        )
+    taken = sorted(set(our_keys) & set(inspect.signature(base_optimizer).parameters))
+    if taken:
+        raise ArgumentError(
+            f"base_optimizer cannot be {base_optimizer.__name__}, whose own option {taken[0]} means something else here"
         )

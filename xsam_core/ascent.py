@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from xsam_core.directions import Direction, Geometry, Weights
+from xsam_core.directions import Geometry, Weights
 from xsam_core.functional import (
     NORM_EPS,
     Scalar,
@@ -32,24 +32,24 @@ from xsam_core.parameters import ParamSlice, slices_with_grads
 class Ascent:
     """theta_0 and the way from it, alive from the end of the first backward pass to the base step.
 
-    Order of calls: `climb` and a backward pass, k times; `measure`; maybe `at_probe`; `combine`; `restore`.
-    `restore` is safe at any point and puts theta_0 back bit for bit.
+    Order of calls: `climb` and a backward pass, k times; `measure`; maybe `probes`; `combine`; `restore`, which
+    is safe at any point.
     """
 
-    def __init__(self, param_groups: Sequence[dict[str, Any]], direction: Direction, like: Tensor) -> None:
+    def __init__(self, param_groups: Sequence[dict[str, Any]], mixes_first: bool, like: Tensor) -> None:
         """Collect the parameters that have a gradient now; `like` gives the device of empty sums."""
-        self._slices = slices_with_grads(param_groups)
-        self._perturbed = [s for s in self._slices if s.is_perturbed]
-        self._mixes_first = direction.mixes_first_gradient
+        self.slices = slices_with_grads(param_groups)
+        self._perturbed = [s for s in self.slices if s.is_perturbed]
+        self._mixes_first = mixes_first
         self._zero = torch.zeros((), dtype=accumulation_dtype(like.dtype), device=like.device)
         self._geometry: Geometry | None = None
         if self._mixes_first:
-            for piece in self._slices:
+            for piece in self.slices:
                 piece.first_grads = [g.clone() for g in piece.grads]
 
     def climb(self, num_steps: int) -> Tensor:
         """Move 1 / `num_steps` of the way up the gradients, drop them, and return their norm."""
-        for piece in self._slices:
+        for piece in self.slices:
             piece.take_grads()
         norm = sum_up(self._perturbed, lambda s: sum_of_squares(s.grads), self._zero).sqrt()
         length = norm
@@ -59,19 +59,17 @@ class Ascent:
             length = sum_up(self._perturbed, lambda s: sum_of_squares(s.grads), self._zero).sqrt()
         inverse = 1.0 / (length + NORM_EPS)
         for piece in self._perturbed:
-            if not piece.origin:
-                piece.origin = [torch.empty_like(v) for v in piece.values]
-                torch._foreach_copy_(piece.origin, piece.values)
+            piece.keep_origin()
             _scale_by_weights_(piece)
             rate = host_scalar(inverse * (piece.group["rho"] / num_steps))
-            add_scaled_(piece.values, piece.grads, _on(piece, rate))
-        for piece in self._slices:
+            add_scaled_(piece.values, piece.grads, on_device_of(piece, rate))
+        for piece in self.slices:
             piece.drop_grads()
         return norm
 
     def measure(self) -> Geometry:
         """Take g_k up, turn the parameters into the displacement, and return norms and angles."""
-        for piece in self._slices:
+        for piece in self.slices:
             piece.take_grads()
         for piece in self._perturbed:
             torch._foreach_sub_(piece.values, piece.origin)
@@ -79,13 +77,13 @@ class Ascent:
         displacement_norm, last_norm = sums[:2].sqrt()
         angle = angle_between(sums[2], displacement_norm, last_norm)
         if self._mixes_first:
-            pair = sum_up(self._slices, _gradient_sums, self._zero.expand(2))
+            pair = sum_up(self.slices, _gradient_sums, self._zero.expand(2))
             return Geometry(displacement_norm, last_norm, angle, pair[0], pair[1])
         return Geometry(displacement_norm, last_norm, angle)
 
     def health(self, geometry: Geometry) -> Tensor:
-        """Return a number that is finite exactly if every gradient the update will use is."""
-        rest = [s for s in self._slices if not s.is_perturbed]
+        """Return a number that is finite exactly if all gradients of the last pass are."""
+        rest = [s for s in self.slices if not s.is_perturbed]
         total = geometry.last_norm
         if geometry.first_dot_last is not None:
             total = total + geometry.first_dot_last
@@ -99,21 +97,25 @@ class Ascent:
         """Form the update gradient in `.grad`; spends the displacement and g_0."""
         last, first, displacement = (_readable(w) for w in (weights.last, weights.first, weights.displacement))
         for piece in self._perturbed:
-            scale_(piece.grads, _on(piece, last))
-            add_scaled_(piece.grads, piece.values, _on(piece, displacement))
-        rest = [s for s in self._slices if not s.is_perturbed]
+            scale_(piece.grads, on_device_of(piece, last))
+            add_scaled_(piece.grads, piece.values, on_device_of(piece, displacement))
+        rest = [s for s in self.slices if not s.is_perturbed]
         for piece in rest if self._mixes_first else ():
-            scale_(piece.grads, _on(piece, last))
-        for piece in self._slices if self._mixes_first else ():
-            add_scaled_(piece.grads, piece.first_grads, _on(piece, first))
+            scale_(piece.grads, on_device_of(piece, last))
+        for piece in self.slices if self._mixes_first else ():
+            add_scaled_(piece.grads, piece.first_grads, on_device_of(piece, first))
             piece.first_grads = []
 
     def restore(self) -> None:
-        """Put theta_0 back, bit for bit, and free its copy."""
+        """Put theta_0 back, bit for bit."""
         for piece in self._perturbed:
             if piece.origin:
                 torch._foreach_copy_(piece.values, piece.origin)
-                piece.origin = []
+
+    def forget(self) -> None:
+        """Free the copies of theta_0 and g_0."""
+        for piece in self.slices:
+            piece.origin, piece.first_grads = [], []
 
 
 class Probes:
@@ -187,5 +189,6 @@ def _readable(weight: Scalar) -> Scalar:
     return host_scalar(weight) if isinstance(weight, Tensor) else weight
 
 
-def _on(piece: ParamSlice, scale: Scalar) -> Scalar:
+def on_device_of(piece: ParamSlice, scale: Scalar) -> Scalar:
+    """Return `scale` where foreach kernels on the slice can use it."""
     return scale.to(piece.values[0].device) if isinstance(scale, Tensor) else scale

@@ -47,6 +47,12 @@ class ParamSlice:
                 param.grad = torch.zeros_like(param)
         self.grads = [plain(p.grad) for p in self.params if p.grad is not None]
 
+    def keep_origin(self) -> None:
+        """Copy the values as theta_0, unless that has been done."""
+        if not self.origin:
+            self.origin = [torch.empty_like(v) for v in self.values]
+            torch._foreach_copy_(self.origin, self.values)
+
     def drop_grads(self) -> None:
         """Let go of the gradients, so that the next pass finds their memory free."""
         self.grads = []

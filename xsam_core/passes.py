@@ -29,6 +29,9 @@ class Passes:
         norm_layers: Layers whose running statistics only the first pass may update.
         scaling: Loss scaling for fp16; None for every other precision.
 
+    Attributes:
+        first_loss: Loss of the first pass, at theta_0.
+
     Raises:
         ArgumentError: `weights` does not fit the closures.
         ClosureError: There is no closure.
@@ -45,11 +48,11 @@ class Passes:
     ) -> None:
         self._closures = [closures] if callable(closures) else list(closures)
         self._weights = _checked_weights(weights, len(self._closures))
-        self._params = [p for group in param_groups for p in group["params"]]
+        self.params = [p for group in param_groups for p in group["params"]]
         self._replicas = replicas
         self._norm_layers = norm_layers
         self._scaling = scaling
-        self._is_first = True
+        self.first_loss: Tensor | None = None
 
     def backward(self) -> Tensor:
         """Run forward and backward over all micro-batches and return the loss, detached.
@@ -57,22 +60,31 @@ class Passes:
         A loss that is not finite makes every gradient NaN, even where its graph would not: averaged
         gradients then tell all ranks, without a collective of its own.
         """
-        clear_grads(self._params)
+        is_first_pass = self.first_loss is None
+        clear_grads(self.params)
         self._forget_old_weights()
         losses = []
         last = len(self._closures) - 1
         with self._stats_context(), torch.enable_grad():
             for index, (closure, weight) in enumerate(zip(self._closures, self._weights, strict=True)):
-                with self._replicas.pass_context(is_first=self._is_first, syncs_gradients=index == last):
+                is_first = is_first_pass and index == 0
+                with self._replicas.pass_context(is_first=is_first, syncs_gradients=index == last):
                     loss = checked_loss(closure())
                     seed = torch.mul(loss.detach(), 0.0).add_(weight)
                     scaled = loss if self._scaling is None else self._scaling.scale(loss)
                     torch.autograd.backward(scaled, seed)
                 losses.append(loss.detach() if weight == 1.0 else loss.detach() * weight)
+        self._replicas.after_pass(self.trained_params())
         if self._scaling is not None:
             self._scaling.unscale()
-        self._is_first = False
-        return sum(losses[1:], start=losses[0])
+        total = sum(losses[1:], start=losses[0])
+        if is_first_pass:
+            self.first_loss = total
+        return total
+
+    def trained_params(self) -> list[Tensor]:
+        """Return the parameters that are not frozen, the same list on every rank."""
+        return [p for p in self.params if p.requires_grad]
 
     def probe(self) -> Tensor:
         """Return the loss at the present parameters, without gradients, statistics or collectives."""
@@ -82,7 +94,7 @@ class Passes:
         return sum(losses[1:], start=losses[0])
 
     def _stats_context(self) -> AbstractContextManager[None]:
-        return nullcontext() if self._is_first else frozen_running_stats(self._norm_layers)
+        return nullcontext() if self.first_loss is None else frozen_running_stats(self._norm_layers)
 
     def _forget_old_weights(self) -> None:
         """Drop copies of the parameters that were made before they moved.

@@ -1,0 +1,60 @@
+"""The format of state dicts: what is kept between steps, and how older formats become the present one.
+
+A state dict is torch.optim's own: the base optimizer's `state` and the `param_groups`, whose keys include
+ours. The few numbers that live between steps are group keys too, the same in every group, because that is
+what survives torch.distributed.checkpoint, which keeps nothing else.
+
+Formats: 0 is a plain torch.optim checkpoint (training goes on with an optimizer of the family); 1 kept the
+numbers in an entry of its own; 2 is the present one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from xsam_core.errors import CheckpointError
+
+FORMAT_VERSION = 2
+_FORMAT_1_ENTRY = "sharpness_aware"
+_FORMAT_1_NAMES = {"step_count": "step_count", "alpha": "xsam_alpha"}
+
+
+def upgraded(state_dict: dict[str, Any], live_groups: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return `state_dict` in the present format; the argument stays as it is.
+
+    Args:
+        state_dict: Of any format up to the present one.
+        live_groups: Groups of the optimizer that will load it; they fill in options it does not know.
+
+    Raises:
+        CheckpointError: The format is newer than this library, or the groups do not fit.
+    """
+    version = format_of(state_dict)
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"state dict has format {version}, this library reads up to {FORMAT_VERSION}; upgrade it to load this"
+        )
+    saved = state_dict["param_groups"]
+    if len(saved) != len(live_groups):
+        raise CheckpointError(f"state dict has {len(saved)} param groups, this optimizer has {len(live_groups)}")
+    entry = state_dict.get(_FORMAT_1_ENTRY, {})
+    extra = {_FORMAT_1_NAMES[k]: v for k, v in entry.items() if k in _FORMAT_1_NAMES and v is not None}
+    groups = []
+    for group, live in zip(saved, live_groups, strict=True):
+        known = {key: value for key, value in live.items() if key not in {"params", "param_names"}}
+        groups.append({**known, **extra, **group, "format_version": FORMAT_VERSION})
+    return {**{k: v for k, v in state_dict.items() if k != _FORMAT_1_ENTRY}, "param_groups": groups}
+
+
+def format_of(state_dict: dict[str, Any]) -> int:
+    """Return the format number of a state dict.
+
+    Raises:
+        CheckpointError: It is not a state dict of an optimizer.
+    """
+    if "state" not in state_dict or "param_groups" not in state_dict:
+        raise CheckpointError(f"not an optimizer's state dict: keys are {sorted(map(str, state_dict))}")
+    if _FORMAT_1_ENTRY in state_dict:
+        return int(state_dict[_FORMAT_1_ENTRY]["format_version"])
+    return max((int(group.get("format_version", 0)) for group in state_dict["param_groups"]), default=0)
