@@ -65,6 +65,9 @@ def _field_error(error: Mapping[str, Any], root: type[BaseModel]) -> FieldError:
     if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
         path.append(context["discriminator"].strip("'"))
         value = context.get("tag")
+    elif error["type"] == "boolean_given":
+        path.append(context["name"])
+        value = value.get(context["name"]) if isinstance(value, dict) else None
     allowed = sorted(owner.model_fields) if error["type"] == "extra_forbidden" and owner else _choices(context)
     return FieldError(field=".".join(path) or "body", message=_message(error), value=shown(value), allowed=allowed)
 

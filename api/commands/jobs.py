@@ -25,6 +25,8 @@ from services.jobs.schemas import JobRead
 from services.jobs.states import JobState
 
 _PAGE_LIMIT = 200
+_COLUMNS = {"id": 12, "name": None, "state": 9, "epochs": 6, "accuracy": 8, "optimizer": None, "by": 4, "age": 8}
+"""Of a list, with the width each needs."""
 
 
 def submit(
@@ -73,8 +75,8 @@ def list_jobs(  # noqa: PLR0913, PLR0917 - options of a command line
         err.print("No jobs.")
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("id", "name", "state", "epochs", "accuracy", "optimizer", "workers", "by", "age"):
-        table.add_column(column, no_wrap=True, justify="right" if column in ("epochs", "accuracy", "age") else "left")
+    for column, width in _COLUMNS.items():
+        table.add_column(column, no_wrap=True, min_width=width)  # only names and optimizers are cut on a narrow screen
     for job in page.items:
         table.add_row(*_row(job))
     out.print(table)
@@ -187,7 +189,6 @@ def _row(job: JobRead) -> list[str]:
         f"{progress.epochs_done}/{progress.num_epochs}",
         formats.percent(job.summary.final_accuracy if job.summary else None),
         formats.optimizer(job),
-        str(job.spec.resources.num_workers),
         escape(job.submitted_by),
         formats.age(job.created_at),
     ]

@@ -7,6 +7,7 @@ cancelled job. A full file is moved to `.1` (replacing the one before), so a job
 import heapq
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +99,10 @@ class LogFollower:
         return sorted(lines, key=lambda line: (line.at, line.rank))
 
     def _poll_rank(self, path: Path) -> list[LogLine]:
-        status = path.stat()
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # just being rotated; the next look finds both files
+            return []
         inode, position = self._positions.get(path, (status.st_ino, 0))
         lines: list[LogLine] = []
         if inode != status.st_ino:  # rotated: finish the old file first
@@ -109,11 +113,12 @@ class LogFollower:
         return lines + new
 
     def _read_from(self, path: Path, position: int) -> tuple[list[LogLine], int]:
-        if not path.exists():
+        try:
+            with path.open("rb") as file:
+                file.seek(position)
+                data = file.read()
+        except FileNotFoundError:
             return [], position
-        with path.open("rb") as file:
-            file.seek(position)
-            data = file.read()
         complete = data[: data.rfind(b"\n") + 1]
         rank = _rank_of(path)
         return [_parse(line, rank) for line in complete.splitlines()], position + len(complete)
@@ -122,9 +127,8 @@ class LogFollower:
 def _read_rank(path: Path) -> Iterator[LogLine]:
     rank = _rank_of(path)
     for part in (path.with_suffix(".log.1"), path):
-        if part.exists():
-            with part.open("rb") as file:
-                yield from (_parse(line, rank) for line in file)
+        with suppress(FileNotFoundError), part.open("rb") as file:  # not rotated yet, or being rotated
+            yield from (_parse(line, rank) for line in file)
 
 
 def _rank_of(path: Path) -> int:

@@ -3,9 +3,12 @@
 import base64
 import binascii
 import json
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 
 from services.errors import InvalidRequestError
+
+_ROW_ID = re.compile(r"[a-z0-9]{1,32}")
 
 
 def encode(created_at: datetime, row_id: str) -> str:
@@ -22,9 +25,10 @@ def decode(cursor: str) -> tuple[datetime, str]:
     try:
         created_at, row_id = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
         instant = datetime.fromisoformat(created_at)
-        if instant.tzinfo is None or not isinstance(row_id, str):
+        if instant.tzinfo is None or not _ROW_ID.fullmatch(row_id):
             raise ValueError("not an instant and an id")
-    except (ValueError, TypeError, UnicodeError, binascii.Error) as e:
+        instant = instant.astimezone(UTC)
+    except (ValueError, TypeError, OverflowError, RecursionError, binascii.Error) as e:
         message = f"cursor is {cursor[:80]!r}; allowed is the next_cursor of an earlier page"
         raise InvalidRequestError(message, field="cursor") from e
     return instant, row_id

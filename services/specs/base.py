@@ -1,7 +1,12 @@
 """The pydantic base that every part of a specification shares; no field lives here."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
+
+MAX_OPTION_DEPTH = 16
+_MAX_OPTION_INT = 2**63
 
 
 class Spec(BaseModel):
@@ -9,7 +14,51 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _booleans_are_no_numbers(cls, given: Any) -> Any:
+        # pydantic would read true as 1, and `epochs: yes` in YAML as one epoch. (A validator of fields can't be set on
+        # those that discriminate unions.)
+        for name, value in given.items() if isinstance(given, dict) else ():
+            if isinstance(value, bool) and name in cls.model_fields and cls.model_fields[name].annotation is not bool:
+                raise PydanticCustomError("boolean_given", "Input should not be a boolean", {"name": name})
+        return given
+
 
 def field_error(field: str, message: str) -> PydanticCustomError:
     """Return an error about `field` (dotted path from the specification's root) found while checking the whole."""
     return PydanticCustomError("inconsistent", "{message}", {"message": message, "field": field})
+
+
+def _storable(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Refuse what JSON allows (or Python's reader lets through) but not every database stores."""
+    _check_storable(options, 0)
+    return options
+
+
+def _check_storable(value: JsonValue, depth: int) -> None:
+    if depth > MAX_OPTION_DEPTH:
+        raise PydanticCustomError("too_deep", f"Input should be nested at most {MAX_OPTION_DEPTH} deep")
+    if isinstance(value, str) and ("\x00" in value or not _is_utf8(value)):
+        raise PydanticCustomError("not_text", "Input should hold text without NUL characters and lone surrogates")
+    if isinstance(value, int) and abs(value) >= _MAX_OPTION_INT:
+        raise PydanticCustomError("too_large", "Input should hold integers of at most 64 bits")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_storable(key, depth)
+            _check_storable(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check_storable(item, depth + 1)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+Options = Annotated[dict[str, JsonValue], Field(max_length=100), AfterValidator(_storable)]
+"""Keyword arguments for a team's own code: JSON that every database can store."""

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, StringConstraints
+from pydantic import Field, StringConstraints
 
-from services.specs.base import Spec
+from services.specs.base import Options, Spec
 from services.specs.model import Target
 
 
@@ -126,7 +126,7 @@ class CustomDataset(_Dataset):
 
     name: Literal["custom"] = "custom"
     target: Target
-    options: dict[str, JsonValue] = Field(default_factory=dict, max_length=100)
+    options: Options = Field(default_factory=dict)
 
 
 Dataset = Annotated[

@@ -3,9 +3,9 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, StringConstraints
+from pydantic import Field, StringConstraints
 
-from services.specs.base import Spec
+from services.specs.base import Options, Spec
 
 TARGET_PATTERN = r"^[A-Za-z_][\w]*(\.[A-Za-z_][\w]*)*:[A-Za-z_][\w]*$"
 Target = Annotated[str, StringConstraints(pattern=TARGET_PATTERN, max_length=200)]
@@ -101,7 +101,7 @@ class CustomModel(_Model):
 
     name: Literal["custom"] = "custom"
     target: Target
-    options: dict[str, JsonValue] = Field(default_factory=dict, max_length=100)
+    options: Options = Field(default_factory=dict)
 
 
 Model = Annotated[
