@@ -32,6 +32,7 @@ def main() -> None:
     dispatcher = Dispatcher(settings, database)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: dispatcher.stop())
+    dispatcher.recover()
     threading.Thread(target=_watch_parent, args=(dispatcher,), name="parent", daemon=True).start()
     log.info("dispatcher ready: %d nodes", len(cluster.nodes()))
     dispatcher.run()

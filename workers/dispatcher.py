@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 REPORT_INTERVAL_S = 2.0
 DEFAULT_MAX_WARM = 4
+DRAIN_S = 10.0
+"""How long running jobs have to write a checkpoint when the dispatcher is told to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +115,36 @@ class Dispatcher:
         size = self._warm_size()
         return self._runners.num_ready >= size and self._ranks.num_ready >= size
 
+    def recover(self) -> None:
+        """Take back at once what an earlier dispatcher of this machine left in a local cluster that died with it."""
+        if self._settings.ray.address is not None:
+            return  # runners in a cluster outlive their dispatcher; their leases tell
+        with self._database.unit_of_work() as session:
+            for lease, owner in stalled.running_leases(session):
+                if _is_dead_process_here(owner):
+                    stalled.fail_infrastructure(session, lease, message=f"dispatcher {owner} died with its local Ray")
+
     def drain(self) -> None:
-        """Give running jobs back to the queue and end all processes; for a shutdown in order."""
-        for ref, flight in list(self._flights.items()):
-            self._end_flight(flight)
-            self._release(flight.lease)
-            del self._flights[ref]
+        """End in order. In a cluster running jobs go on; in a local one they save their state and are queued again."""
+        if self._settings.ray.address is None:
+            self._send_home()
         self._runners.close()
         self._ranks.close()
         with self._database.unit_of_work() as session:
             cluster_service.sign_off(session, self.id)
+
+    def _send_home(self) -> None:
+        with self._database.unit_of_work() as session:
+            for flight in self._flights.values():
+                queue.request_preemption(session, flight.lease.job_id, reason="its dispatcher shuts down")
+        deadline = time.monotonic() + DRAIN_S
+        while self._flights and time.monotonic() < deadline:
+            ray.wait(list(self._flights), timeout=deadline - time.monotonic())
+            self._collect()
+        for flight in self._flights.values():
+            self._end_flight(flight)
+            self._release(flight.lease)
+        self._flights.clear()
 
     def _collect(self) -> None:
         """Take back the processes of runs that ended."""
@@ -192,7 +214,8 @@ class Dispatcher:
             self._start(placed)
         for preemption in decision.preemptions:
             with self._database.unit_of_work() as session:
-                queue.request_preemption(session, preemption.victim_job_id, for_job_id=preemption.for_job_id)
+                reason = f"job {preemption.for_job_id} of higher priority needs its place"
+                queue.request_preemption(session, preemption.victim_job_id, reason=reason)
         self._fail_infeasible(decision.reasons)
 
     def _start(self, placed: Placement) -> None:
@@ -264,3 +287,16 @@ class Dispatcher:
         if self._settings.dispatcher.warm_processes is not None:
             return self._settings.dispatcher.warm_processes
         return max(1, min(DEFAULT_MAX_WARM, *(int(node.num_cpus) for node in self._nodes)))
+
+
+def _is_dead_process_here(owner: str) -> bool:
+    host, _, pid = owner.partition(":")
+    if host != socket.gethostname() or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return int(pid) == os.getpid()

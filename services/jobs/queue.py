@@ -243,12 +243,12 @@ def request_cancel(session: Session, job_id: str, *, actor: str) -> JobState:
     return JobState(state)
 
 
-def request_preemption(session: Session, job_id: str, *, for_job_id: str) -> bool:
+def request_preemption(session: Session, job_id: str, *, reason: str) -> bool:
     """Ask a running job to checkpoint and go back to the queue; False if it has ended or was asked for something."""
     statement = update(Job).where(Job.id == job_id, Job.state == JobState.RUNNING, Job.wish.is_(None))
     if not _changed_one(session, statement.values(wish=Wish.PREEMPT, wish_at=db_now())):
         return False
-    events.record(session, job_id, "preempting", f"asked to make room for job {for_job_id}")
+    events.record(session, job_id, "preempting", f"asked to save its state and go back to the queue: {reason}")
     return True
 
 

@@ -35,6 +35,12 @@ def has_expired_leases(session: Session) -> bool:
     return session.execute(query.limit(1)).first() is not None
 
 
+def running_leases(session: Session) -> list[tuple[Lease, str]]:
+    """Return the lease of every running job with the name of the dispatcher that placed it."""
+    jobs = session.scalars(select(Job).where(Job.state == JobState.RUNNING))
+    return [(Lease(job.id, job.lease_token or "", job.attempt), job.runner or "") for job in jobs]
+
+
 def fail_infrastructure(session: Session, lease: Lease, *, message: str) -> None:
     """End an attempt whose runner is known to be dead, without waiting for its lease; nothing if it ended already."""
     job = session.get(Job, lease.job_id, with_for_update=True)
