@@ -48,11 +48,12 @@ fmt: $(READY) ## format and fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lint: $(READY) ## style, imports between rooms, spelling
+lint: $(READY) ## style, imports between rooms, spelling, the compose files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml deploy/docker/compose.gpu.yml
 
 types: $(READY) ## static types
 	$(BIN)/mypy
