@@ -118,13 +118,16 @@ def replace_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     sync_folder(path.parent)
 
 
-def replace_by_copy(path: Path, source: Path) -> None:
-    """Put a copy of `source` at `path` in one move."""
+def replace_by_link(path: Path, source: Path) -> None:
+    """Put another name of `source`, which is never written again, at `path` in one move."""
     temporary = _beside(path)
-    shutil.copyfile(source, temporary)
-    _sync(temporary)
+    temporary.unlink(missing_ok=True)
+    try:
+        temporary.hardlink_to(source)
+    except OSError:
+        # Some network storage has no hard links.
+        shutil.copyfile(source, temporary)
     temporary.replace(path)
-    sync_folder(path.parent)
 
 
 def _beside(path: Path) -> Path:

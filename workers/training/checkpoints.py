@@ -31,7 +31,7 @@ from workers.training.build import Parts
 from workers.training.checkpoint_files import (
     read_manifest,
     read_state,
-    replace_by_copy,
+    replace_by_link,
     replace_tensors,
     seal,
     sync_folder,
@@ -147,20 +147,19 @@ class CheckpointStore:
                     f"rank {rank} has written its part of {name} elsewhere: {self._folder} must be storage "
                     "that all workers share"
                 )
-        best = max((a for a in self._accuracies().values() if a is not None), default=-1.0)
         manifest = {"identity": self._identity, "progress": progress.values(), "accuracy": accuracy}
         sha256, size_bytes = seal(temporary, manifest)
         # Before the checkpoint, so that one that is there never lacks the best weights of its past.
         self._write_weights(temporary, is_epoch_end=accuracy is not None)
         self._move(temporary, self._folder / name)
-        self._prune()
+        best_step = self._prune()
         return CheckpointRecord(
             epoch=progress.epochs_done,
             step=progress.step,
             name=name,
             size_bytes=size_bytes,
             sha256=sha256,
-            is_best=accuracy is not None and accuracy > best,
+            is_best=best_step == progress.step,
         )
 
     def _move(self, temporary: Path, target: Path) -> None:
@@ -178,17 +177,17 @@ class CheckpointStore:
             replace_tensors(self._weights_folder / "best.safetensors", self._unsaved_best)
             self._unsaved_best = None
         if is_epoch_end:
-            replace_by_copy(self._weights_folder / "last.safetensors", temporary / MODEL_FILE)
+            replace_by_link(self._weights_folder / "last.safetensors", temporary / MODEL_FILE)
 
-    def _prune(self) -> None:
-        """Remove all but the newest `keep_last` checkpoints and the best one, the earliest of equals."""
+    def _prune(self) -> int | None:
+        """Remove all but the newest `keep_last` checkpoints and the best, the earliest of equals; return its step."""
         accuracies = self._accuracies()
-        kept = set(sorted(accuracies)[-self._keep_last :])
         scored = [(-accuracy, step) for step, accuracy in accuracies.items() if accuracy is not None]
-        if scored:
-            kept.add(min(scored)[1])
-        for step in accuracies.keys() - kept:
-            shutil.rmtree(self._folder / f"step-{step:09d}", ignore_errors=True)
+        best_step = min(scored)[1] if scored else None
+        for step in sorted(accuracies)[: -self._keep_last]:
+            if step != best_step:
+                shutil.rmtree(self._folder / f"step-{step:09d}", ignore_errors=True)
+        return best_step
 
     def _accuracies(self) -> dict[int, float | None]:
         """Return the accuracy of each checkpoint by step, None in the middle of an epoch or if unreadable."""

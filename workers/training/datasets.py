@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import torch
 import torchvision.datasets
@@ -107,17 +106,24 @@ def _torchvision_reader(
                 "Unpack the published files there, let the workers download them (XSAM_TRAINING__ALLOW_DOWNLOAD=true)"
             )
             require_files(spec.name, root, [root / path for path in paths], remedy=remedy)
-        parts = [_load(kind, root, is_train, place, spec.name) for is_train in (True, False)]
+        else:
+            _download(kind, root, spec.name)
+        parts = [_load(kind, root, is_train, spec.name) for is_train in (True, False)]
         return _in_memory(parts[0], parts[1], num_classes, normalisation)
 
     return read
 
 
-def _load(kind: Callable[..., Any], root: Path, is_train: bool, place: Place, name: str) -> tuple[Tensor, Tensor]:
+def _download(kind: Callable[..., Any], root: Path, name: str) -> None:
     try:
-        dataset = kind(root, train=is_train, download=place.allow_download)
-    except URLError as e:
-        raise DatasetMissingError(f"dataset {name} can't be downloaded to {root}: {e}") from e
+        kind(root, download=True)
+    except (RuntimeError, OSError) as e:
+        raise DatasetMissingError(f"dataset {name} can't be downloaded to {root}: {' '.join(str(e).split())}") from e
+
+
+def _load(kind: Callable[..., Any], root: Path, is_train: bool, name: str) -> tuple[Tensor, Tensor]:
+    try:
+        dataset = kind(root, train=is_train)
     except (RuntimeError, ValueError, OSError, AssertionError, EOFError) as e:
         # torchvision's checksums fail with RuntimeError, its readers with any of the others.
         raise DatasetFormatError(f"dataset {name} in {root} is damaged or incomplete: {e}") from e

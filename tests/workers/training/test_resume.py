@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workers.training.runs import RankPool, Ran, WishAfter, assert_equal_weights, run, spec_of, without_times
+from tests.workers.training.runs import Ran, RankPool, WishAfter, assert_equal_weights, run, spec_of, without_times
 
 OPTIMIZERS = {
     "sgd": {"variant": "sgd"},
