@@ -31,6 +31,8 @@ _TAGS = [
     {"name": "health", "description": "Probes for whoever keeps the service running."},
 ]
 
+_ROUTERS = (jobs.router, catalog.router, health.router)
+
 
 def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     """Return the application.
@@ -60,9 +62,9 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = Service(settings, opened, local_user_name(_user_name()))
-    app.include_router(jobs.router)
-    app.include_router(catalog.router)
-    app.include_router(health.router)
+    app.state.routes = [route for router in _ROUTERS for route in router.routes]
+    for router in _ROUTERS:
+        app.include_router(router)
     error_handlers.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_bytes)
     app.add_middleware(RequestLog)  # added last, so outermost

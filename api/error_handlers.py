@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from api.problems import PROBLEM_JSON, FieldError, Problem, make_problem
 from api.validation import field_errors, parameter_error
@@ -65,18 +66,29 @@ def _on_invalid_request(request: Request, error: Any) -> Response:
 
 def _on_http_error(request: Request, error: Any) -> Response:
     code = _HTTP_CODES.get(error.status_code)
+    headers = dict(error.headers or {})
     if code == "not_found":
         problem = make_problem(code, f"Nothing is served at {request.url.path[:200]}.")
     elif code is not None:
-        problem = make_problem(code, f"{request.method} is not allowed here.")
+        headers["Allow"] = ", ".join(_allowed_methods(request))
+        problem = make_problem(code, f"{request.method} is not allowed here; allowed are {headers['Allow']}.")
     else:  # all that is left is FastAPI's answer to a body it could not read
         problem = make_problem("malformed_body", "The body is not JSON in UTF-8 that can be read.")
-    return _answer(request, problem, headers=dict(error.headers or {}))
+    return _answer(request, problem, headers=headers)
 
 
 def _on_database_error(request: Request, error: Any) -> Response:
     logger.error("database unavailable", exc_info=error)
     return _answer(request, make_problem("database_unavailable", "The database can't be reached; try again shortly."))
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    # Starlette names only those of the first route on the path; each method here is a route of its own.
+    found: set[str] = set()
+    for route in request.app.state.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return sorted(found)
 
 
 def _answer(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> Response:

@@ -22,7 +22,6 @@ STATUSES: dict[str, HTTPStatus] = {
     "storage_error": HTTPStatus.SERVICE_UNAVAILABLE,
     # Errors of the HTTP door itself.
     "malformed_body": HTTPStatus.BAD_REQUEST,
-    "bad_request": HTTPStatus.BAD_REQUEST,
     "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

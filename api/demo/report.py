@@ -17,10 +17,10 @@ _DPI = 120
 
 def result_table(jobs: Sequence[Watched]) -> Table:
     """Return the results of jobs that succeeded, one row each."""
-    table = Table(title="Test accuracy on clean labels, training on noisy ones")
+    table = Table(title="Accuracy on clean test labels after training on noisy ones")
     table.add_column("method")
-    for column in ("workers", "accuracy", "best", "best epoch", "seconds", "gradient evaluations", "mean alpha*"):
-        table.add_column(column, justify="right")
+    for column in ("workers", "last", "best", "in epoch", "seconds", "gradient evals", "mean alpha*"):
+        table.add_column(column, justify="right", no_wrap=True)
     for watched in jobs:
         result = watched.job.summary
         if result is None:
