@@ -17,6 +17,7 @@ from xsam_core.types import AlphaCurve
 _COARSE_INTERVALS = 6
 # Half-width of the later brackets, as a share of alpha_max.
 _BRACKET_WIDTH = 0.25
+_NUM_LATER_POINTS = 5
 # Ups and downs below this share of the seen range are noise, not a second hump.
 _NOISE_SHARE = 0.02
 # A parabola must promise at least this share of the seen range, or the search ends.
@@ -105,7 +106,7 @@ def adaptive_search(alpha_max: float, current: float, *, is_first: bool) -> Alph
         losses = yield batch
         seen.update(zip(batch, losses, strict=True))
     for _ in range(_MAX_REFINEMENTS):
-        alpha = _vertex(seen, alpha_max)
+        alpha = _vertex(seen)
         if alpha is None:
             break
         losses = yield [alpha]
@@ -114,10 +115,17 @@ def adaptive_search(alpha_max: float, current: float, *, is_first: bool) -> Alph
 
 
 def _around(current: float, alpha_max: float) -> list[float]:
-    """Return both ends and three points around `current`, shifted inwards near an end."""
+    """Return both ends and three points around `current`, shifted inwards near an end.
+
+    Where a bracket point falls on an end, the middle of the widest gap takes its place.
+    """
     width = _BRACKET_WIDTH * alpha_max
     middle = min(max(current, width), alpha_max - width)
-    return sorted({0.0, middle - width, middle, middle + width, alpha_max})
+    points = sorted({0.0, middle - width, middle, middle + width, alpha_max})
+    if len(points) < _NUM_LATER_POINTS:
+        left, right = max(pairwise(points), key=lambda pair: pair[1] - pair[0])
+        points = sorted([*points, (left + right) / 2])
+    return points
 
 
 def _has_moved(seen: dict[float, float], current: float, alpha_max: float) -> bool:
@@ -132,7 +140,7 @@ def _has_moved(seen: dict[float, float], current: float, alpha_max: float) -> bo
     return has_valley or abs(best - current) > 2 * _BRACKET_WIDTH * alpha_max + 1e-9
 
 
-def _vertex(seen: dict[float, float], alpha_max: float) -> float | None:
+def _vertex(seen: dict[float, float]) -> float | None:
     """Return where a parabola through the best point and its neighbours peaks, or None if that gains nothing."""
     points = sorted((alpha, loss) for alpha, loss in seen.items() if math.isfinite(loss))
     if len(points) < 3:
@@ -146,6 +154,6 @@ def _vertex(seen: dict[float, float], alpha_max: float) -> float | None:
     if curvature >= 0 or scale == 0:
         return None
     alpha = (x0 + x1) / 2 - slope_left / (2 * curvature)
-    alpha = min(max(alpha, x0), min(x2, alpha_max))
+    alpha = min(max(alpha, x0), x2)
     promised = y0 + slope_left * (alpha - x0) + curvature * (alpha - x0) * (alpha - x1)
     return alpha if promised - max(losses) > _NEGLIGIBLE_SHARE * scale else None

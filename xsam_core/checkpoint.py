@@ -10,8 +10,11 @@ numbers in an entry of its own; 2 is the present one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
+
+from torch import Tensor
 
 from xsam_core.errors import CheckpointError
 
@@ -45,6 +48,26 @@ def upgraded(state_dict: dict[str, Any], live_groups: Sequence[dict[str, Any]]) 
         known = {key: value for key, value in live.items() if key not in {"params", "param_names"}}
         groups.append({**known, **extra, **group, "format_version": FORMAT_VERSION})
     return {**{k: v for k, v in state_dict.items() if k != _FORMAT_1_ENTRY}, "param_groups": groups}
+
+
+def keep_scalar_dtypes(
+    state: Mapping[Tensor, Any], param_groups: Sequence[dict[str, Any]], saved: dict[str, Any]
+) -> None:
+    """Give 0-dim state tensors the dtype they were saved with.
+
+    torch casts all but `step` to the parameter's dtype when it loads, which changes NAdam's running product.
+
+    Args:
+        state: State just loaded, changed in place.
+        param_groups: Groups of the optimizer that loaded it.
+        saved: The state dict it was loaded from.
+    """
+    saved_ids = chain.from_iterable(group["params"] for group in saved["param_groups"])
+    params = chain.from_iterable(group["params"] for group in param_groups)
+    for saved_id, param in zip(saved_ids, params, strict=True):
+        for key, value in saved["state"].get(saved_id, {}).items():
+            if isinstance(value, Tensor) and value.dim() == 0:
+                state[param][key] = value.detach().to(state[param][key].device, copy=True)
 
 
 def format_of(state_dict: dict[str, Any]) -> int:

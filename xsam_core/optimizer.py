@@ -20,7 +20,7 @@ from torch.optim.optimizer import ParamsT
 from xsam_core.arguments import check_base_optimizer, check_choice, check_count, check_group, check_real
 from xsam_core.ascent import Ascent
 from xsam_core.batch_norm import tracking_modules
-from xsam_core.checkpoint import FORMAT_VERSION, upgraded
+from xsam_core.checkpoint import FORMAT_VERSION, keep_scalar_dtypes, upgraded
 from xsam_core.clipping import clip_
 from xsam_core.directions import Direction, Geometry
 from xsam_core.distributed import Replicas, Scope
@@ -210,7 +210,9 @@ class SharpnessAware(Optimizer):
         Raises:
             CheckpointError: The format is newer than this library, or the groups do not fit.
         """
-        super().load_state_dict(upgraded(state_dict, self.param_groups))
+        saved = upgraded(state_dict, self.param_groups)
+        super().load_state_dict(saved)
+        keep_scalar_dtypes(self.state, self.param_groups, saved)
         self._share_with_base()
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Runs a function on several gloo ranks in processes of their own and returns what each of them returned."""
 
-import socket
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
@@ -40,9 +39,3 @@ def on_ranks(work: Callable[[], Any], folder: Path, world_size: int = 2) -> list
         errors = "\n".join(path.read_text() for path in sorted(folder.glob("error_*.txt")))
         raise AssertionError(f"a rank failed:\n{errors or e}") from e
     return [torch.load(folder / f"result_{rank}.pt", weights_only=False) for rank in range(world_size)]
-
-
-def loopback_is_there() -> bool:
-    """gloo needs an interface to listen on, even for ranks of one machine."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", 9)) is not None
