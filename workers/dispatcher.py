@@ -115,6 +115,22 @@ class Dispatcher:
         size = self._warm_size()
         return self._runners.num_ready >= size and self._ranks.num_ready >= size
 
+    @property
+    def has_flights(self) -> bool:
+        """Whether any job that this dispatcher started is still under way."""
+        return bool(self._flights)
+
+    def runner_of(self, job_id: str) -> ActorHandle:
+        """Return the runner of a job under way."""
+        return self._flight_of(job_id).runner
+
+    def ranks_of(self, job_id: str) -> list[ActorHandle]:
+        """Return the lent rank processes of a job under way, in rank order."""
+        return [handle for _, handle in self._flight_of(job_id).ranks]
+
+    def _flight_of(self, job_id: str) -> _Flight:
+        return next(flight for flight in self._flights.values() if flight.lease.job_id == job_id)
+
     def recover(self) -> None:
         """Take back at once what an earlier dispatcher of this machine left in a local cluster that died with it."""
         if self._settings.ray.address is not None:

@@ -1,0 +1,76 @@
+"""Time from the request to the end of the first training step, service against scripts, in one run."""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+from sqlalchemy import select
+
+from services.jobs.models import JobAttempt
+from tests.bench.figures import median, table
+from tests.support.served import Served, served
+
+_SPEC = {"epochs": 1, "optimizer": {"variant": "xsam", "rho": 0.05}}
+
+
+def measure(repeats: int) -> str:
+    """Return the table of both figures; service and baseline take turns."""
+    times: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder) / "data") as service:
+        for _ in range(repeats):
+            one = [("service, 1 worker", _service_s(service, 1)), ("script, 1 process", _script_s("plain_script")[0])]
+            two = [("service, 2 workers", _service_s(service, 2))]
+            script_s, fit_s = _script_s("plain_torch_trainer")
+            two += [("TorchTrainer script, 2 workers", script_s), ("its fit() alone", fit_s)]
+            for name, seconds in one + two:
+                times.setdefault(name, []).append(seconds)
+    medians = {name: median(values) for name, values in times.items()}
+    rows = []
+    for ours, theirs, target in (
+        ("service, 1 worker", "script, 1 process", 0.5),
+        ("service, 2 workers", "TorchTrainer script, 2 workers", 0.8),
+        ("service, 2 workers", "its fit() alone", 0.8),
+    ):
+        ratio = medians[ours] / medians[theirs]
+        rows.append([ours, f"{medians[ours]:.2f}", theirs, f"{medians[theirs]:.2f}", f"{ratio:.3f}", f"<= {target}"])
+    return table(["service", "s", "baseline", "s", "ratio", "target"], rows)
+
+
+def _service_s(service: Served, workers: int) -> float:
+    body = {**_SPEC, "resources": {"num_workers": workers}}
+    asked_at = time.time()
+    job_id = httpx.post(service.url + "/v1/jobs", json=body).raise_for_status().json()["id"]
+    while httpx.get(f"{service.url}/v1/jobs/{job_id}").json()["state"] != "succeeded":
+        time.sleep(0.1)
+    time.sleep(0.5)  # the runner and its ranks go back to the pool
+    with service.database.read() as session:
+        first_step_at = session.scalar(select(JobAttempt.first_step_at).where(JobAttempt.job_id == job_id))
+    if first_step_at is None:
+        raise RuntimeError(f"job {job_id} has no first step")
+    return first_step_at.timestamp() - asked_at
+
+
+def _script_s(module: str) -> tuple[float, float]:
+    """Return seconds to the first step from the start of the script, and from its call of `fit`."""
+    started_at = time.time()
+    command = [sys.executable, "-m", f"tests.bench.{module}"]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    instants = {name: float(value) for name, value in re.findall(r"(\w+_at) ([\d.]+)", output)}
+    step_at = instants["first_step_at"]
+    return step_at - started_at, step_at - instants.get("fit_at", started_at)
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    print(measure(parser.parse_args().repeats))
+
+
+if __name__ == "__main__":
+    main()

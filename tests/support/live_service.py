@@ -1,0 +1,125 @@
+"""A dispatcher on a real local Ray cluster and a real database, advanced turn by turn inside the test."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from sqlalchemy import select
+
+from services.artifacts.layout import JobFolder
+from services.artifacts.logs import read_lines
+from services.db import migrate
+from services.db.session import Database
+from services.jobs import service
+from services.jobs.models import Job, JobAttempt, JobEvent
+from services.jobs.service import Actor
+from services.jobs.states import JobState, is_terminal
+from services.metrics.models import AlphaEstimate, EpochMetric
+from services.settings import DispatcherSettings, RayCluster, Settings
+from services.specs.job import JobSpec
+from workers import cluster
+from workers.dispatcher import Dispatcher
+
+TURN_S = 0.05
+PATIENCE_S = 120.0
+"""Only a hang takes so long; nothing waits for it."""
+
+
+class LiveService:
+    """Everything but HTTP, in this process and on a local Ray cluster."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.database = Database(settings.database_url)
+        migrate.upgrade(self.database)
+        self.dispatcher = Dispatcher(settings, self.database)
+
+    def submit(self, **spec: Any) -> str:
+        """Queue a job and return its id."""
+        with self.database.unit_of_work() as session:
+            job, _ = service.submit(session, JobSpec.model_validate(spec), actor=Actor("tester", "default"))
+            return job.id
+
+    def cancel(self, job_id: str) -> None:
+        """Ask for a job's end."""
+        with self.database.unit_of_work() as session:
+            service.cancel(session, job_id, actor=Actor("tester", "default"))
+
+    def job(self, job_id: str) -> Job:
+        """Return the job's row as it is now."""
+        with self.database.read() as session:
+            return session.get_one(Job, job_id)
+
+    def turn_until(self, condition: Callable[[], bool]) -> None:
+        """Advance the dispatcher until the condition holds."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline, "nothing happened for two minutes"
+            self.dispatcher.turn()
+            time.sleep(TURN_S)
+
+    def finish(self, job_id: str) -> Job:
+        """Advance until the job has ended and return its row."""
+        self.turn_until(lambda: is_terminal(JobState(self.job(job_id).state)))
+        self.turn_until(lambda: not self.dispatcher.has_flights)
+        return self.job(job_id)
+
+    def reach_epoch(self, job_id: str, epoch: int) -> None:
+        """Advance until the job has finished `epoch` epochs."""
+        self.turn_until(lambda: self.job(job_id).epochs_done >= epoch)
+
+    def epochs(self, job_id: str) -> list[EpochMetric]:
+        """Return the job's epoch rows in order."""
+        query = select(EpochMetric).where(EpochMetric.job_id == job_id).order_by(EpochMetric.epoch)
+        with self.database.read() as session:
+            return list(session.scalars(query))
+
+    def alphas(self, job_id: str) -> list[AlphaEstimate]:
+        """Return the job's alpha estimates in order."""
+        query = select(AlphaEstimate).where(AlphaEstimate.job_id == job_id).order_by(AlphaEstimate.step)
+        with self.database.read() as session:
+            return list(session.scalars(query))
+
+    def attempts(self, job_id: str) -> list[JobAttempt]:
+        """Return the job's attempts in order."""
+        query = select(JobAttempt).where(JobAttempt.job_id == job_id).order_by(JobAttempt.number)
+        with self.database.read() as session:
+            return list(session.scalars(query))
+
+    def event_kinds(self, job_id: str) -> list[str]:
+        """Return what happened to the job, in order."""
+        query = select(JobEvent.kind).where(JobEvent.job_id == job_id).order_by(JobEvent.id)
+        with self.database.read() as session:
+            return list(session.scalars(query))
+
+    def log(self, job_id: str, attempt: int = 1) -> str:
+        """Return the text of an attempt's log, all ranks."""
+        folder = JobFolder(self.settings.artifact_root, job_id).logs(attempt)
+        return "\n".join(line.text for line in read_lines(folder))
+
+    def all_resources_are_free(self) -> bool:
+        """Return whether Ray holds nothing any more."""
+        total, free = ray.cluster_resources(), ray.available_resources()
+        return all(free.get(name, 0.0) == total[name] for name in ("CPU", "GPU") if name in total)
+
+
+@contextmanager
+def live_service(data_dir: Path, *, num_cpus: int = 2, **ray_settings: Any) -> Iterator[LiveService]:
+    """Start Ray and a dispatcher with warm processes; end both afterwards."""
+    settings = Settings(
+        data_dir=data_dir,
+        ray=RayCluster(num_cpus=num_cpus, **ray_settings),
+        dispatcher=DispatcherSettings(lease_s=10, warm_processes=2),
+    )
+    cluster.connect(settings.ray)
+    try:
+        started = LiveService(settings)
+        started.turn_until(started.dispatcher.is_warm)
+        yield started
+        started.dispatcher.drain()
+        started.database.dispose()
+    finally:
+        ray.shutdown()

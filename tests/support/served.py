@@ -1,0 +1,95 @@
+"""A real `xsam serve` in a process of its own, for benchmarks and end-to-end tests."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from services.db.session import Database
+
+PATIENCE_S = 180.0
+STOP_S = 40.0
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running service."""
+
+    url: str
+    data_dir: Path
+    database: Database
+    process: subprocess.Popen[bytes]
+
+
+@contextmanager
+def served(data_dir: Path, *options: str, database_url: str | None = None) -> Iterator[Served]:
+    """Start the service on a free port, wait until its processes are warm, and stop it in order afterwards."""
+    port = _free_port()
+    command = [sys.executable, "-m", "api", "serve", "--data-dir", str(data_dir), "--port", str(port), *options]
+    environment = dict(os.environ)
+    if database_url is not None:
+        environment["XSAM_DATABASE__URL"] = database_url
+    database = Database(database_url or f"sqlite:///{data_dir / 'xsam.db'}")
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        running = Served(f"http://127.0.0.1:{port}", data_dir, database, process)
+        if "--no-dispatcher" in options:
+            _wait_for(running, "/healthz")
+        else:
+            _wait_for(running, "/readyz")
+            _wait_warm(running)
+        yield running
+    finally:
+        database.dispose()
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End the service as an operator would."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(running: Served, path: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if running.process.poll() is not None:
+            raise RuntimeError(f"the service ended with exit code {running.process.returncode}")
+        try:
+            if httpx.get(running.url + path).is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    raise TimeoutError(f"{path} did not answer with success within {PATIENCE_S:g} s")
+
+
+def _wait_warm(running: Served) -> None:
+    """Run one small job: when it has succeeded, every kind of process has been used once."""
+    body = {"name": "warm-up", "epochs": 1, "resources": {"num_workers": 2}}
+    job_id = httpx.post(running.url + "/v1/jobs", json=body).raise_for_status().json()["id"]
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if httpx.get(f"{running.url}/v1/jobs/{job_id}").json()["state"] == "succeeded":
+            time.sleep(1)
+            return
+        time.sleep(0.2)
+    raise TimeoutError("the first job did not succeed")
