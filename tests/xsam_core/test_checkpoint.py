@@ -106,9 +106,10 @@ def test_resume__continues_a_schedule():
     for step in range(6):
         optimizer.step(straight.closure(step))
         scheduler.step()
+    saved = None
     for start, stop in ((0, 3), (3, 6)):
         optimizer, scheduler = training(broken)
-        if start:
+        if saved is not None:
             optimizer.load_state_dict(saved[0])
             scheduler.load_state_dict(saved[1])
         for step in range(start, stop):

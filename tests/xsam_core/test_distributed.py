@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from torch.distributed.fsdp import fully_shard
-from torch.nn.parallel import DistributedDataParallel as DDP
+from torch.nn.parallel import DistributedDataParallel
 
 from tests.xsam_core.problems import Problem, classification, largest_difference, same
 from tests.xsam_core.ranks import on_ranks
@@ -30,7 +30,7 @@ def half() -> slice:
 
 def ddp_problem(**options) -> Problem:
     problem = classification(**options)
-    problem.model = DDP(problem.model)
+    problem.model = DistributedDataParallel(problem.model)
     return problem
 
 
