@@ -7,14 +7,16 @@ cancelled job. A full file is moved to `.1` (replacing the one before), so a job
 import heapq
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from services.clock import utc_now
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
 MAX_LINE_CHARS = 8_192
+_STAMP_BYTES = len("2026-01-01T00:00:00.000000Z")
 
 
 class LogWriter:
@@ -54,7 +56,7 @@ class LogWriter:
 
     def _rotate(self) -> None:
         self._file.close()
-        self._path.replace(self._path.with_suffix(".log.1"))
+        self._path.replace(_rotated(self._path))
         self._file = self._path.open("ab", buffering=0)
         self._size = 0
 
@@ -91,7 +93,8 @@ class LogFollower:
     def __init__(self, folder: Path, *, rank: int | None = None) -> None:
         self._folder = folder
         self._wanted = f"rank-{rank}.log" if rank is not None else "rank-*.log"
-        self._positions: dict[Path, tuple[int, int]] = {}
+        # By rank file: the stamp that its file began with, and the bytes of it already returned.
+        self._positions: dict[Path, tuple[bytes, int]] = {}
 
     def poll(self) -> list[LogLine]:
         """Return complete new lines of all ranks, ordered by time."""
@@ -99,36 +102,49 @@ class LogFollower:
         return sorted(lines, key=lambda line: (line.at, line.rank))
 
     def _poll_rank(self, path: Path) -> list[LogLine]:
-        try:
-            status = path.stat()
-        except FileNotFoundError:  # just being rotated; the next look finds both files
-            return []
-        inode, position = self._positions.get(path, (status.st_ino, 0))
-        lines: list[LogLine] = []
-        if inode != status.st_ino:  # rotated: finish the old file first
-            lines = self._read_from(path.with_suffix(".log.1"), position)[0]
-            position = 0
-        new, position = self._read_from(path, position)
-        self._positions[path] = (status.st_ino, position)
-        return lines + new
-
-    def _read_from(self, path: Path, position: int) -> tuple[list[LogLine], int]:
-        try:
-            with path.open("rb") as file:
-                file.seek(position)
-                data = file.read()
-        except FileNotFoundError:
-            return [], position
-        complete = data[: data.rfind(b"\n") + 1]
+        """Return what came after the position, in its file wherever that has been moved, and in later files."""
         rank = _rank_of(path)
-        return [_parse(line, rank) for line in complete.splitlines()], position + len(complete)
+        since, position = self._positions.get(path, (b"", 0))
+        lines: list[LogLine] = []
+        with ExitStack() as stack:
+            files = _open_by_stamp(path, stack)
+            for stamp in sorted(stamp for stamp in files if stamp >= since):
+                start = position if stamp == since else 0
+                files[stamp].seek(start)
+                data = files[stamp].read()
+                complete = data[: data.rfind(b"\n") + 1]
+                lines += [_parse(line, rank) for line in complete.splitlines()]
+                self._positions[path] = (stamp, start + len(complete))
+        return lines
+
+
+def _open_by_stamp(path: Path, stack: ExitStack) -> dict[bytes, BinaryIO]:
+    """Open the file and the one it was rotated to, keyed by their first time stamp.
+
+    The stamp tells files apart whatever they are called now; inodes can't, they are used again. The rotated name is
+    opened a second time because a rotation may happen between the first two.
+    """
+    files: dict[bytes, BinaryIO] = {}
+    for part in (_rotated(path), path, _rotated(path)):
+        try:
+            file = stack.enter_context(part.open("rb"))
+        except FileNotFoundError:
+            continue
+        stamp = file.read(_STAMP_BYTES)
+        if len(stamp) == _STAMP_BYTES:
+            files.setdefault(stamp, file)
+    return files
 
 
 def _read_rank(path: Path) -> Iterator[LogLine]:
     rank = _rank_of(path)
-    for part in (path.with_suffix(".log.1"), path):
+    for part in (_rotated(path), path):
         with suppress(FileNotFoundError), part.open("rb") as file:  # not rotated yet, or being rotated
             yield from (_parse(line, rank) for line in file)
+
+
+def _rotated(path: Path) -> Path:
+    return path.with_suffix(".log.1")
 
 
 def _rank_of(path: Path) -> int:

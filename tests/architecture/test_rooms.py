@@ -1,0 +1,93 @@
+"""The rooms and what they may know of each other, and the few rules of the house that a program can check."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("xsam_core", "services", "workers", "api")
+LONGEST_FILE_LINES = 500
+FORBIDDEN = {
+    "xsam_core": {"services", "workers", "api", "ray", "sqlalchemy", "fastapi", "pydantic"},
+    "services": {"xsam_core", "workers", "api", "fastapi", "starlette", "ray", "torch", "uvicorn", "httpx"},
+    "api": {"xsam_core", "workers", "ray", "torch", "torchvision", "sklearn"},
+    "workers": {"api", "fastapi", "starlette", "uvicorn", "typer"},
+}
+# Modules that a process imports whole: every module of the room, so that a lazy corner can't hide an import.
+_IMPORT_ALL = """
+import importlib, pkgutil, sys
+room = importlib.import_module(sys.argv[1])
+for found in pkgutil.walk_packages(room.__path__, room.__name__ + "."):
+    if not found.name.endswith(("__main__", ".env")) and ".versions." not in found.name:
+        importlib.import_module(found.name)
+print(*{name.split(".")[0] for name in sys.modules})
+"""
+_UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+
+
+def _sources() -> list[Path]:
+    return sorted(path for room in (*ROOMS, "tests") for path in (ROOT / room).rglob("*.py"))
+
+
+def _modules_of(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+@pytest.mark.parametrize("room", ["xsam_core", "services", "api", pytest.param("workers", marks=pytest.mark.slow)])
+def test_room__imports_nothing_forbidden_in_a_fresh_interpreter(room: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORT_ALL, room], capture_output=True, text=True, cwd=ROOT, check=False, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert FORBIDDEN[room] & set(done.stdout.split()) == set()
+
+
+@pytest.mark.slow
+def test_import_contracts__hold() -> None:
+    command = [sys.executable, "-c", "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=240)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_modules__import_at_the_top_only(room: str) -> None:
+    """An import inside a function hides a dependency, except where `if TYPE_CHECKING` or `try` make it optional."""
+    hidden = []
+    for path in _modules_of(room):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                imports = [one for one in ast.walk(function) if isinstance(one, ast.Import | ast.ImportFrom)]
+                hidden += [f"{path.relative_to(ROOT)}:{one.lineno}" for one in imports]
+    assert hidden == []
+
+
+@pytest.mark.parametrize("room", ["services", "workers", "api"])
+def test_init_files__are_empty(room: str) -> None:
+    assert [path for path in _modules_of(room) if path.name == "__init__.py" and path.read_text().strip()] == []
+
+
+def test_only_settings__read_the_environment_in_services() -> None:
+    readers = [
+        path.name for path in _modules_of("services") if re.search(r"\bos\.(environ|getenv)\b", path.read_text())
+    ]
+    assert readers == ["settings.py"]
+
+
+def test_files__stay_short() -> None:
+    lengths = {path: len(path.read_text().splitlines()) for room in ROOMS for path in _modules_of(room)}
+    assert {path.relative_to(ROOT): n for path, n in lengths.items() if n > LONGEST_FILE_LINES} == {}
+
+
+def test_files__leave_nothing_unfinished() -> None:
+    found = [path.relative_to(ROOT) for path in _sources() if _UNFINISHED.search(path.read_text())]
+    assert found == [Path(__file__).relative_to(ROOT)]
+
+
+def test_test_folders__are_packages() -> None:
+    """Without `__init__.py`, tests/api would hide api."""
+    folders = {path.parent for path in (ROOT / "tests").rglob("*.py")}
+    assert [folder for folder in sorted(folders) if not (folder / "__init__.py").exists()] == []

@@ -1,0 +1,48 @@
+from dataclasses import replace
+
+import pytest
+
+from services.artifacts import service as artifacts
+from services.db.session import Database
+from services.errors import LeaseLostError
+from services.metrics.records import CheckpointRecord
+from tests.support import jobs
+
+FIRST = CheckpointRecord(epoch=1, step=10, name="step-10", size_bytes=2**40, sha256="ab" * 32, is_best=True)
+
+
+def _names(database: Database, job_id: str) -> list[str]:
+    with database.read() as session:
+        return [row.name for row in artifacts.list_checkpoints(session, job_id)]
+
+
+def test_write_checkpoints__stores_and_replaces_by_name(database: Database) -> None:
+    lease = jobs.submit_and_claim(database)
+    second = replace(FIRST, name="step-20", step=20)
+    with database.unit_of_work() as session:
+        artifacts.write_checkpoints(session, lease, [second, FIRST])
+        artifacts.write_checkpoints(session, lease, [replace(FIRST, is_best=False)])
+    assert _names(database, lease.job_id) == ["step-10", "step-20"]
+    with database.read() as session:
+        first = artifacts.list_checkpoints(session, lease.job_id)[0]
+    assert (first.is_best, first.size_bytes) == (False, 2**40)
+
+
+def test_forget_checkpoints__keeps_the_named_ones(database: Database) -> None:
+    lease = jobs.submit_and_claim(database)
+    with database.unit_of_work() as session:
+        artifacts.write_checkpoints(session, lease, [FIRST, replace(FIRST, name="step-20", step=20)])
+        artifacts.forget_checkpoints(session, lease, kept=["step-20"])
+    assert _names(database, lease.job_id) == ["step-20"]
+
+
+def test_writes__without_the_lease_are_refused(database: Database) -> None:
+    lease = jobs.submit_and_claim(database)
+    with database.unit_of_work() as session:
+        artifacts.write_checkpoints(session, lease, [FIRST])
+    jobs.let_lease_expire(database, lease.job_id)
+    with pytest.raises(LeaseLostError), database.unit_of_work() as session:
+        artifacts.write_checkpoints(session, lease, [replace(FIRST, name="late")])
+    with pytest.raises(LeaseLostError), database.unit_of_work() as session:
+        artifacts.forget_checkpoints(session, lease, kept=[])
+    assert _names(database, lease.job_id) == ["step-10"]

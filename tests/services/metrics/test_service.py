@@ -1,0 +1,96 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from services.db.session import Database
+from services.errors import LeaseLostError
+from services.jobs.queue import Lease
+from services.metrics import service as metrics
+from services.metrics.records import AlphaRecord, EpochRecord
+from tests.support import jobs
+
+EPOCH = EpochRecord(
+    epoch=1,
+    step=10,
+    train_loss=1.5,
+    train_accuracy=0.5,
+    eval_loss=1.6,
+    eval_accuracy=0.4,
+    lr=0.1,
+    epoch_s=2.0,
+    samples_per_s=500.0,
+    grad_evals=20,
+    probe_forwards=3,
+)
+ALPHA = AlphaRecord(epoch=1, step=10, alpha=0.6, angle_rad=0.3, alphas=(0.0, 0.6, 1.2), losses=(1.0, 2.0, 1.5))
+
+
+def _epoch(number: int, **changes: Any) -> EpochRecord:
+    return replace(EPOCH, epoch=number, step=10 * number, **changes)
+
+
+def _alpha(step: int) -> AlphaRecord:
+    return replace(ALPHA, step=step, epoch=step // 10)
+
+
+def _write(database: Database, lease: Lease, *, epochs: tuple[EpochRecord, ...] = (), steps: tuple[int, ...] = ()):
+    with database.unit_of_work() as session:
+        metrics.write_epochs(session, lease, epochs)
+        metrics.write_alphas(session, lease, [_alpha(step) for step in steps])
+
+
+def _stored(database: Database, job_id: str) -> tuple[list[int], list[int]]:
+    with database.read() as session:
+        epochs = [row.epoch for row in metrics.list_epochs(session, job_id)]
+        return epochs, [row.step for row in metrics.list_alphas(session, job_id)]
+
+
+def test_write__stores_every_field_and_moves_the_progress(database: Database) -> None:
+    lease = jobs.submit_and_claim(database)
+    _write(database, lease, epochs=(EPOCH,), steps=(10,))
+    with database.read() as session:
+        [row] = metrics.list_epochs(session, lease.job_id)
+        [alpha] = metrics.list_alphas(session, lease.job_id)
+    assert {name: getattr(row, name) for name in EPOCH.__slots__} == {n: getattr(EPOCH, n) for n in EPOCH.__slots__}
+    assert row.attempt == 1
+    assert (alpha.alpha, alpha.alphas, alpha.losses) == (0.6, [0.0, 0.6, 1.2], [1.0, 2.0, 1.5])
+    assert jobs.read(database, lease.job_id).epochs_done == 1
+
+
+def test_write__of_an_epoch_run_again_replaces_its_row(database: Database) -> None:
+    lease = jobs.submit_and_claim(database)
+    _write(database, lease, epochs=(_epoch(1), _epoch(2, eval_loss=9.0)))
+    _write(database, lease, epochs=(_epoch(2, eval_loss=1.0),))
+    with database.read() as session:
+        assert [row.eval_loss for row in metrics.list_epochs(session, lease.job_id)] == [1.6, 1.0]
+
+
+def test_write__without_the_lease_stores_nothing(database: Database) -> None:
+    lease = jobs.submit_and_claim(database)
+    jobs.let_lease_expire(database, lease.job_id)
+    for part in ({"epochs": (EPOCH,)}, {"steps": (10,)}):
+        with pytest.raises(LeaseLostError):
+            _write(database, lease, **part)
+    with pytest.raises(LeaseLostError), database.unit_of_work() as session:
+        metrics.rewind(session, lease, epoch=0, step=0)
+    assert _stored(database, lease.job_id) == ([], [])
+
+
+def test_rewind__drops_what_lies_beyond_the_point_of_resume(database: Database) -> None:
+    lease, other = jobs.submit_and_claim(database), jobs.submit_and_claim(database)
+    for one in (lease, other):
+        _write(database, one, epochs=tuple(_epoch(n) for n in (1, 2, 3)), steps=(5, 10, 15, 20, 25))
+    with database.unit_of_work() as session:
+        metrics.rewind(session, lease, epoch=1, step=15)
+    assert _stored(database, lease.job_id) == ([1], [5, 10, 15])
+    assert jobs.read(database, lease.job_id).epochs_done == 1
+    assert _stored(database, other.job_id) == ([1, 2, 3], [5, 10, 15, 20, 25])
+
+
+def test_list__reads_on_after_a_point(database: Database) -> None:
+    lease = jobs.submit_and_claim(database)
+    _write(database, lease, epochs=tuple(_epoch(n) for n in (1, 2, 3)), steps=(10, 20, 30))
+    with database.read() as session:
+        assert [row.epoch for row in metrics.list_epochs(session, lease.job_id, after=1)] == [2, 3]
+        assert [row.step for row in metrics.list_alphas(session, lease.job_id, after_step=10)] == [20, 30]

@@ -1,0 +1,86 @@
+"""What a specification may say: defaults, round trips, and what each wrong one is refused with."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from services.specs.job import JobSpec
+
+GOOD: list[dict[str, Any]] = [
+    {},
+    {"optimizer": {"variant": "sgd"}},
+    {"optimizer": {"variant": "sam", "rho": 0.05, "base": {"name": "adamw", "lr": 1e-3}}},
+    {"optimizer": {"variant": "xsam", "rho": 0.1}, "resources": {"num_workers": 4, "gpus_per_worker": 1}},
+    {"resources": {"num_workers": 2, "gpus_per_worker": 0.5}},
+    {"dataset": {"name": "digits", "label_noise": 0.4, "train_size": 500}, "epochs": 3},
+    {"schedule": {"name": "cosine", "warmup_epochs": 1}},
+    {"schedule": {"name": "step", "milestones": [5, 8]}},
+    {"labels": {"project/a.b": "x", "k": ""}, "priority": -100, "name": "run 1"},
+]
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"epoch": 3}, "epoch"),
+    ({"epochs": 0}, "epochs"),
+    ({"epochs": "many"}, "epochs"),
+    ({"batch_size": 0}, "batch_size"),
+    ({"batch_size": 65, "resources": {"num_workers": 2}}, "batch_size"),
+    ({"batch_size": 100_000}, "batch_size"),
+    ({"seed": -1}, "seed"),
+    ({"seed": 2**32}, "seed"),
+    ({"precision": "fp8"}, "precision"),
+    ({"priority": 101}, "priority"),
+    ({"priority": 1.5}, "priority"),
+    ({"name": ""}, "name"),
+    ({"name": "../etc"}, "name"),
+    ({"name": "a\nb"}, "name"),
+    ({"name": "x" * 101}, "name"),
+    ({"labels": {"": "x"}}, "labels"),
+    ({"labels": {"a b": "x"}}, "labels"),
+    ({"labels": {"a": "x\ny"}}, "labels"),
+    ({"labels": {str(n): "" for n in range(65)}}, "labels"),
+    ({"resources": {"num_workers": 0}}, "resources.num_workers"),
+    ({"resources": {"num_workers": 2000}}, "resources.num_workers"),
+    ({"resources": {"gpus_per_worker": -1}}, "resources.gpus_per_worker"),
+    ({"resources": {"gpus_per_worker": 1.5}}, "resources.gpus_per_worker"),
+    ({"resources": {"gpus_per_worker": float("nan")}}, "resources.gpus_per_worker"),
+    ({"resources": {"cpus_per_worker": 0}}, "resources.cpus_per_worker"),
+    ({"optimizer": {"variant": "adam"}}, "optimizer"),
+    ({"optimizer": {"variant": "xsam", "rho": 0}}, "optimizer.xsam.rho"),
+    ({"optimizer": {"variant": "xsam", "rho": float("inf")}}, "optimizer.xsam.rho"),
+    ({"optimizer": {"variant": "sgd", "rho": 0.1}}, "optimizer.sgd.rho"),
+    ({"optimizer": {"variant": "sgd", "base": {"name": "lion"}}}, "optimizer.sgd.base"),
+    ({"optimizer": {"variant": "sgd", "base": {"name": "sgd", "lr": -1}}}, "optimizer.sgd.base.sgd.lr"),
+    (
+        {"optimizer": {"variant": "sgd", "base": {"name": "sgd", "nesterov": True, "momentum": 0}}},
+        "optimizer.base.nesterov",
+    ),
+    ({"model": {"name": "alexnet"}}, "model"),
+    ({"model": {"name": "custom", "target": "os.system('x')"}}, "model.custom.target"),
+    ({"dataset": {"name": "imagenet"}}, "dataset"),
+    ({"dataset": {"name": "digits", "label_noise": 2}}, "dataset.digits.label_noise"),
+    ({"dataset": {"name": "digits", "train_size": 10_000_000}}, "dataset.train_size"),
+    ({"schedule": {"name": "step", "milestones": []}}, "schedule.step.milestones"),
+    ({"checkpoint": {"every_epochs": 0}}, "checkpoint.every_epochs"),
+    ({"retry": {"infrastructure": -1}}, "retry.infrastructure"),
+]
+
+
+@pytest.mark.parametrize("document", GOOD)
+def test_spec__reads_back_what_it_wrote(document: dict[str, Any]) -> None:
+    spec = JobSpec.model_validate(document)
+    assert JobSpec.model_validate(spec.model_dump(mode="json")) == spec
+    assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+@pytest.mark.parametrize(("document", "field"), BAD, ids=[f"{field}-{n}" for n, (_, field) in enumerate(BAD)])
+def test_spec__refuses_and_names_the_field(document: dict[str, Any], field: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        JobSpec.model_validate(document)
+    named = [error.get("ctx", {}).get("field") or ".".join(map(str, error["loc"])) for error in caught.value.errors()]
+    assert any(name == field or name.startswith(f"{field}.") for name in named), named
+
+
+def test_spec__is_never_changed_after_the_check() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        JobSpec().epochs = 3  # type: ignore[misc]

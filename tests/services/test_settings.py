@@ -1,0 +1,69 @@
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from services.settings import DatabaseSettings, Settings, environment_for, get_settings
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("XSAM_"):
+            monkeypatch.delenv(name)
+
+
+def test_get_settings__reads_nested_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XSAM_API__PORT", "9000")
+    monkeypatch.setenv("XSAM_DISPATCHER__LEASE_S", "7.5")
+    monkeypatch.setenv("XSAM_TRAINING__ALLOWED_PACKAGES", '["ours"]')
+    settings = get_settings()
+    assert (settings.api.port, settings.dispatcher.lease_s, settings.training.allowed_packages) == (
+        9000,
+        7.5,
+        ("ours",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("API__PORT", "70000"), ("DISPATCHER__POLL_S", "0"), ("API__PROT", "1"), ("DATABASE__POOL_SIZE", "many")],
+)
+def test_get_settings__refuses_wrong_values_and_unknown_names(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"XSAM_{name}", value)
+    with pytest.raises(ValidationError):
+        get_settings()
+
+
+def test_settings__lie_in_one_folder_by_default(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    assert settings.database_url == f"sqlite:///{tmp_path / 'xsam.db'}"
+    assert {settings.artifact_root.parent, settings.dataset_root.parent} == {tmp_path}
+
+
+def test_settings__never_show_the_database_password() -> None:
+    settings = Settings(database=DatabaseSettings(url=SecretStr("postgresql+psycopg://u:hunter2@h/d")))
+    assert "hunter2" not in repr(settings) + str(settings) + settings.model_dump_json()
+    assert "hunter2" in settings.database_url
+
+
+def test_environment_for__gives_a_child_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XSAM_API__PORT", "9000")
+    monkeypatch.setenv("XSAM_RAY__NUM_CPUS", "3")
+    monkeypatch.setenv("XSAM_TRAINING__ALLOWED_PACKAGES", '["ours", "theirs"]')
+    monkeypatch.setenv("XSAM_DATABASE__URL", "postgresql+psycopg://u:hunter2@h/d")
+    monkeypatch.setenv("XSAM_DATA_DIR", str(tmp_path))
+    parent = get_settings()
+    monkeypatch.setenv("XSAM_API__MAX_BODY_BYTES", "5000")  # set since: not the child's business
+    child_environment = environment_for(parent)
+    for name in [name for name in os.environ if name.startswith("XSAM_")]:
+        monkeypatch.delenv(name)
+    for name, value in child_environment.items():
+        if name.startswith("XSAM_"):
+            monkeypatch.setenv(name, value)
+    child = get_settings()
+    assert child.parent_pid == os.getpid()
+    assert child.model_copy(update={"parent_pid": None}) == parent
