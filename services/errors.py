@@ -26,6 +26,18 @@ class NotFoundError(ServiceError):
     code = "not_found"
 
 
+class UnauthenticatedError(ServiceError):
+    """Nobody knows who is calling: no token, or one that is not (or no longer) valid."""
+
+    code = "unauthenticated"
+
+
+class ForbiddenError(ServiceError):
+    """The caller is known, and may not do this."""
+
+    code = "forbidden"
+
+
 class InvalidRequestError(ServiceError):
     """The request is well formed but asks for something that is not allowed."""
 

@@ -1,4 +1,4 @@
-"""INSERT ... ON CONFLICT DO UPDATE on both databases."""
+"""INSERT ... ON CONFLICT on both databases."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,17 @@ def upsert(session: Session, model: type[Base], rows: Sequence[dict[str, Any]], 
     """
     if not rows:
         return
-    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(model).values(list(rows))
+    statement = _insert(session, model, rows)
     replaced = {name: statement.excluded[name] for name in rows[0] if name not in keys}
     session.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=replaced))
+
+
+def insert_missing(session: Session, model: type[Base], rows: Sequence[dict[str, Any]], *, keys: Sequence[str]) -> None:
+    """Insert those rows whose keys do not exist yet; the others stay as they are. Arguments as for `upsert`."""
+    if rows:
+        session.execute(_insert(session, model, rows).on_conflict_do_nothing(index_elements=list(keys)))
+
+
+def _insert(session: Session, model: type[Base], rows: Sequence[dict[str, Any]]) -> Any:
+    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
+    return dialect.insert(model).values(list(rows))

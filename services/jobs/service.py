@@ -11,19 +11,13 @@ from services.cluster import service as cluster
 from services.errors import ConflictError, InvalidRequestError, NotFoundError
 from services.jobs import cursor as cursors
 from services.jobs import events, queue
+from services.jobs.actor import Actor
 from services.jobs.models import Job
 from services.jobs.states import JobState
 from services.specs.dataset import CustomDataset
 from services.specs.job import JobSpec
 from services.specs.model import CustomModel, package_of
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """Who calls: a user of a team."""
-
-    user: str
-    team: str
+from services.teams import limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +44,7 @@ def submit(
 
     Raises:
         InvalidRequestError: the specification names code that is not allowed here.
-        InfeasibleError: the cluster, as last seen, could never run it.
+        InfeasibleError: the cluster, as last seen, or the team's quota could never hold it.
         ConflictError: the key was used for another specification.
     """
     earlier = _earlier_submit(session, spec, actor, idempotency_key)
@@ -58,6 +52,7 @@ def submit(
         return earlier, False
     _check_targets(spec, allowed_packages)
     cluster.check_feasible(session, spec.resources)
+    limits.check_quota(session, actor.team, spec.resources)
     job = _new_job(spec, actor, idempotency_key)
     try:
         with session.begin_nested():

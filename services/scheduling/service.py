@@ -9,7 +9,8 @@ from services.clock import db_now
 from services.cluster.service import NodeSeen
 from services.jobs.models import Job, JobAttempt
 from services.jobs.states import JobState
-from services.scheduling.types import Node, PendingJob, RunningJob, Snapshot
+from services.scheduling.types import Node, PendingJob, RunningJob, Snapshot, TeamShare
+from services.teams import limits
 
 MAX_PENDING = 10_000
 """A decision looks at this many queued jobs at most, by priority and age; later ones come up as the queue moves."""
@@ -28,6 +29,8 @@ def take_snapshot(session: Session, nodes: Sequence[NodeSeen], *, holders: tuple
         pending=_pending(session),
         running=_running(session),
         nodes=[Node(node.id, int(node.num_gpus), node.num_cpus) for node in nodes],
+        quotas=limits.quotas(session),
+        shares={team: TeamShare(weight=weight) for team, weight in limits.weights(session).items()},
         holders=holders,
     )
 

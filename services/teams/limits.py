@@ -1,0 +1,49 @@
+"""What teams may hold, as the scheduler reads it, and the check that a request fits into it at all."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from services.errors import InfeasibleError
+from services.scheduling.types import TeamQuota
+from services.specs.job import Resources
+from services.teams.models import Team
+
+
+def quotas(session: Session) -> dict[str, TeamQuota]:
+    """Return the limits of every team that has any."""
+    found = {team.name: _quota(team) for team in session.scalars(select(Team))}
+    return {name: quota for name, quota in found.items() if quota != TeamQuota()}
+
+
+def weights(session: Session) -> dict[str, float]:
+    """Return the weight of every team; one without a row has weight 1."""
+    return dict(session.execute(select(Team.name, Team.weight)).tuples().all())
+
+
+def check_quota(session: Session, team: str, wanted: Resources) -> None:
+    """Refuse a request that exceeds the team's whole quota: it would wait for ever. What others hold does not matter.
+
+    Raises:
+        InfeasibleError: it asks for more than the team may ever hold.
+    """
+    row = session.get(Team, team)
+    if row is None:
+        return
+    quota = _quota(row)
+    if quota.running_jobs == 0:
+        raise InfeasibleError(f"team {team} may run no jobs: its quota of running jobs is 0")
+    for name, per_worker, limit in (
+        ("gpus", wanted.gpus_per_worker, quota.gpus),
+        ("cpus", wanted.cpus_per_worker, quota.cpus),
+    ):
+        asked = wanted.num_workers * per_worker
+        if limit is not None and asked > limit:
+            raise InfeasibleError(
+                f"{wanted.num_workers} workers of {per_worker:g} {name.upper()[:-1]}s are {asked:g}, "
+                f"but team {team} may hold {limit:g}",
+                field="resources.num_workers" if per_worker <= limit else f"resources.{name}_per_worker",
+            )
+
+
+def _quota(team: Team) -> TeamQuota:
+    return TeamQuota(gpus=team.quota_gpus, cpus=team.quota_cpus, running_jobs=team.quota_running_jobs)

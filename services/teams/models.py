@@ -1,0 +1,104 @@
+"""Rows of teams, users, memberships, tokens, and of the audit trail of their changes."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from services.clock import db_now
+from services.db.base import Base, new_id
+from services.db.types import BigId
+from services.teams.roles import Role
+
+_ROLES = ", ".join(f"'{role}'" for role in Role)
+
+
+class Team(Base):
+    """Who shares the cluster: its weight in fair share and what it may hold at once (null is no limit)."""
+
+    __tablename__ = "teams"
+
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    weight: Mapped[float] = mapped_column(default=1.0)
+    quota_gpus: Mapped[float | None]
+    quota_cpus: Mapped[float | None]
+    quota_running_jobs: Mapped[int | None]
+    created_at: Mapped[datetime] = mapped_column(default=db_now())
+
+    __table_args__ = (CheckConstraint("weight > 0", name="weight_is_positive"),)
+
+
+class User(Base):
+    """A person or a program that calls."""
+
+    __tablename__ = "users"
+
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    is_admin: Mapped[bool] = mapped_column(default=False)
+    """Whether the user is an admin of the whole service."""
+    created_at: Mapped[datetime] = mapped_column(default=db_now())
+
+
+class Membership(Base):
+    """A user's role in a team."""
+
+    __tablename__ = "memberships"
+
+    team_name: Mapped[str] = mapped_column(ForeignKey("teams.name"), primary_key=True)
+    user_name: Mapped[str] = mapped_column(ForeignKey("users.name"), primary_key=True)
+    role: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime] = mapped_column(default=db_now())
+
+    __table_args__ = (
+        CheckConstraint(f"role IN ({_ROLES})", name="role"),
+        Index("ix_memberships_user", "user_name"),
+    )
+
+
+class Token(Base):
+    """A secret that speaks for one user in one team. Only its digest is kept."""
+
+    __tablename__ = "tokens"
+
+    id: Mapped[str] = mapped_column(String(12), primary_key=True, default=new_id)
+    label: Mapped[str | None] = mapped_column(String(100))
+    """What its owner calls it."""
+    user_name: Mapped[str] = mapped_column(ForeignKey("users.name"))
+    team_name: Mapped[str] = mapped_column(ForeignKey("teams.name"))
+    prefix: Mapped[str] = mapped_column(String(16))
+    """How the token begins, so that people can tell theirs apart."""
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    """SHA-256 of the whole token, in hexadecimal."""
+    created_by: Mapped[str] = mapped_column(String(63))
+    created_at: Mapped[datetime] = mapped_column(default=db_now())
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    """Exact to a minute."""
+
+    __table_args__ = (
+        Index("ix_tokens_user_team", "user_name", "team_name"),
+        Index("ix_tokens_team_created", "team_name", "created_at", "id"),
+        Index("ix_tokens_created", "created_at", "id"),
+    )
+
+
+class AuditEvent(Base):
+    """A change of teams, users or tokens, and who made it; never changed once written."""
+
+    __tablename__ = "audit_events"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(default=db_now())
+    actor: Mapped[str] = mapped_column(String(63))
+    token_id: Mapped[str | None] = mapped_column(String(12))
+    """The token the actor called with; none on a service without tokens and for what the service does by itself."""
+    action: Mapped[str] = mapped_column(String(32))
+    team: Mapped[str | None] = mapped_column(String(63))
+    """The team it is about; none for changes of the whole service."""
+    subject: Mapped[str] = mapped_column(String(100))
+    """What was changed: the name of a team or user, or a token's id."""
+    data: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+    __table_args__ = (Index("ix_audit_events_team", "team", "id"),)

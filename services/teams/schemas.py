@@ -1,0 +1,226 @@
+"""What the doors take and show of teams, members, users, tokens and the audit trail."""
+
+from datetime import datetime
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from services.jobs.events import SYSTEM
+from services.jobs.schemas import Read
+from services.specs.base import Spec
+from services.teams.models import AuditEvent, Membership, Team, Token, User
+from services.teams.roles import Role
+
+DEFAULT_LIFETIME_S = 90 * 86_400.0
+LONGEST_LIFETIME_S = 3650 * 86_400.0
+_LARGEST_AMOUNT = 1_000_000
+
+
+def _not_the_service(name: str) -> str:
+    if name == SYSTEM:
+        raise PydanticCustomError("reserved", f"Input should not be {SYSTEM}, the name of the service itself")
+    return name
+
+
+# Lower case only, so that no two names differ by their case alone; no slash, so that a name is one part of a URL.
+TeamName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=63)]
+UserName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._@-]*$", max_length=63), AfterValidator(_not_the_service)
+]
+TokenLabel = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=100)]
+Weight = Annotated[float, Field(gt=0, le=1000)]
+Amount = Annotated[float, Field(ge=0, le=_LARGEST_AMOUNT)]
+Count = Annotated[int, Field(ge=0, le=_LARGEST_AMOUNT)]
+
+
+class Quota(Spec):
+    """What a team may hold at once; null is no limit."""
+
+    gpus: Amount | None = None
+    cpus: Amount | None = None
+    running_jobs: Count | None = None
+
+
+class TeamWrite(Spec):
+    """A team as a whole: what is left out has its default."""
+
+    weight: Weight = 1.0
+    """Share of a busy cluster that the team is entitled to, relative to the other teams' weights."""
+    quota: Quota = Quota()
+
+
+class TeamPatch(Spec):
+    """Changes to a team: what is left out stays as it is."""
+
+    weight: Weight | None = None
+    quota: Quota | None = None
+    """Only the limits named in it change; null takes a limit away."""
+
+
+class TeamRead(Read):
+    """A team."""
+
+    name: str
+    weight: float
+    quota: Quota
+    created_at: datetime
+
+    @classmethod
+    def of(cls, team: Team) -> Self:
+        """Return the document for a row."""
+        quota = Quota(gpus=team.quota_gpus, cpus=team.quota_cpus, running_jobs=team.quota_running_jobs)
+        return cls(name=team.name, weight=team.weight, quota=quota, created_at=team.created_at)
+
+
+class TeamPage(Read):
+    """Teams, by name."""
+
+    items: list[TeamRead]
+
+
+class MemberWrite(Spec):
+    """A user's place in a team."""
+
+    role: Role
+
+
+class MemberRead(Read):
+    """A user's place in a team."""
+
+    user: str
+    team: str
+    role: Role
+    created_at: datetime
+
+    @classmethod
+    def of(cls, member: Membership) -> Self:
+        """Return the document for a row."""
+        return cls(user=member.user_name, team=member.team_name, role=Role(member.role), created_at=member.created_at)
+
+
+class MemberPage(Read):
+    """A team's members, by name."""
+
+    items: list[MemberRead]
+
+
+class UserWrite(Spec):
+    """What a user may do beyond their teams."""
+
+    is_admin: bool = False
+    """Whether the user sees and changes everything of every team."""
+
+
+class UserRead(Read):
+    """A user."""
+
+    name: str
+    is_admin: bool
+    created_at: datetime
+
+    @classmethod
+    def of(cls, user: User) -> Self:
+        """Return the document for a row."""
+        return cls.model_validate(user)
+
+
+class UserPage(Read):
+    """Users, by name."""
+
+    items: list[UserRead]
+
+
+class WhoAmI(Read):
+    """Who the service takes the caller for."""
+
+    user: str
+    team: str
+    role: Role
+    is_admin: bool
+
+
+class TokenCreate(Spec):
+    """A new token; `{}` is one for oneself."""
+
+    user: UserName | None = None
+    """Who it speaks for; by default the caller. Only admins make tokens for others."""
+    team: TeamName | None = None
+    """The team it speaks for the user in; by default the caller's."""
+    label: TokenLabel | None = None
+    """A word to tell it from others, such as the machine it will be used on."""
+    expires_in_s: Annotated[float, Field(ge=60, le=LONGEST_LIFETIME_S)] | None = DEFAULT_LIFETIME_S
+    """Seconds until it ends by itself; null lets it live until it is revoked."""
+
+
+class TokenRead(Read):
+    """A token without its secret."""
+
+    id: str
+    label: str | None
+    user: str
+    team: str
+    prefix: str
+    """How the token begins."""
+    created_by: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    """Exact to a minute."""
+
+    @classmethod
+    def of(cls, token: Token) -> Self:
+        """Return the document for a row."""
+        return cls.model_validate(_token_fields(token))
+
+
+class TokenCreated(TokenRead):
+    """A token with its secret, which is shown this once."""
+
+    token: str
+
+    @classmethod
+    def with_secret(cls, token: Token, text: str) -> Self:
+        """Return the document for a row and its secret."""
+        return cls.model_validate({**_token_fields(token), "token": text})
+
+
+class TokenPage(Read):
+    """A page of tokens, newest first."""
+
+    items: list[TokenRead]
+    next_cursor: str | None
+    """Pass it as `cursor` for the next page; null on the last."""
+
+
+class AuditEventRead(Read):
+    """A change of teams, users or tokens."""
+
+    id: int
+    at: datetime
+    actor: str
+    token_id: str | None
+    """The token the actor called with."""
+    action: str
+    team: str | None
+    subject: str
+    data: dict[str, Any]
+
+    @classmethod
+    def of(cls, event: AuditEvent) -> Self:
+        """Return the document for a row."""
+        return cls.model_validate(event)
+
+
+class AuditPage(Read):
+    """Changes, newest first."""
+
+    items: list[AuditEventRead]
+    next_before: int | None
+    """Pass it as `before` for the next page; null on the last."""
+
+
+def _token_fields(token: Token) -> dict[str, Any]:
+    same = ("id", "label", "prefix", "created_by", "created_at", "expires_at", "revoked_at", "last_used_at")
+    return {**{name: getattr(token, name) for name in same}, "user": token.user_name, "team": token.team_name}

@@ -1,0 +1,182 @@
+"""What the doors call for teams, their members, and users. Tokens are in `tokens`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from services.clock import db_now
+from services.db.upsert import insert_missing, upsert
+from services.errors import ConflictError, NotFoundError
+from services.teams import audit
+from services.teams.models import Membership, Team, Token, User
+from services.teams.roles import (
+    Principal,
+    Role,
+    no_such_team,
+    require_cluster_admin,
+    require_team_admin,
+    require_visible,
+)
+from services.teams.schemas import Quota, TeamPatch, TeamWrite
+
+DEFAULT_TEAM = "default"
+"""The team of whoever calls a service without tokens, and of the first admin."""
+
+
+def list_teams(session: Session, principal: Principal, *, after: str | None = None, limit: int = 200) -> Sequence[Team]:
+    """Return the teams that the caller may know about, by name, from the one that follows `after`."""
+    query = select(Team).order_by(Team.name).limit(limit)
+    if principal.visible_team is not None:
+        query = query.where(Team.name == principal.visible_team)
+    if after is not None:
+        query = query.where(Team.name > after)
+    return session.scalars(query).all()
+
+
+def get_team(session: Session, principal: Principal, name: str) -> Team:
+    """Return a team.
+
+    Raises:
+        NotFoundError: there is none, or it is not the caller's to see.
+    """
+    require_visible(principal, name)
+    team = session.get(Team, name)
+    if team is None:
+        raise no_such_team(name)
+    return team
+
+
+def put_team(session: Session, principal: Principal, name: str, wanted: TeamWrite) -> tuple[Team, bool]:
+    """Create a team or replace its weight and quota; returns it with whether it is new.
+
+    Raises:
+        ForbiddenError: the caller is no cluster admin: a team can't raise its own limits.
+    """
+    require_cluster_admin(principal)
+    is_new = session.get(Team, name, with_for_update=True) is None
+    values = {"weight": wanted.weight, **_quota_columns(wanted.quota)}
+    upsert(session, Team, [{"name": name, **values}], keys=("name",))
+    action = "team_created" if is_new else "team_changed"
+    audit.record(session, principal, action, name, team=name, **wanted.model_dump(mode="json"))
+    return session.get_one(Team, name, populate_existing=True), is_new
+
+
+def patch_team(session: Session, principal: Principal, name: str, changes: TeamPatch) -> Team:
+    """Change a team's weight or some of its limits.
+
+    Raises:
+        ForbiddenError: the caller is no cluster admin: a team can't raise its own limits.
+        NotFoundError: no such team.
+    """
+    require_cluster_admin(principal)
+    values: dict[str, Any] = {}
+    if changes.weight is not None:
+        values["weight"] = changes.weight
+    if changes.quota is not None:
+        values |= _quota_columns(changes.quota, only=changes.quota.model_fields_set)
+    team = session.get(Team, name, with_for_update=True)
+    if team is None:
+        raise no_such_team(name)
+    for column, value in values.items():
+        setattr(team, column, value)
+    session.flush()
+    document = changes.model_dump(mode="json", exclude_unset=True)
+    audit.record(session, principal, "team_changed", name, team=name, **document)
+    return team
+
+
+def list_members(
+    session: Session, principal: Principal, team: str, *, after: str | None = None, limit: int = 200
+) -> Sequence[Membership]:
+    """Return a team's members by name, from the one that follows `after`.
+
+    Raises:
+        NotFoundError: no such team, or it is not the caller's to see.
+    """
+    get_team(session, principal, team)
+    query = select(Membership).where(Membership.team_name == team).order_by(Membership.user_name).limit(limit)
+    if after is not None:
+        query = query.where(Membership.user_name > after)
+    return session.scalars(query).all()
+
+
+def put_member(session: Session, principal: Principal, team: str, user: str, role: Role) -> tuple[Membership, bool]:
+    """Take a user into a team, or change their role; returns the membership with whether it is new.
+
+    A user who is not known yet is created: a name says nothing about other teams, and can do nothing without a token.
+
+    Raises:
+        NotFoundError: no such team, or it is not the caller's to see.
+        ForbiddenError: the caller is no admin of it.
+    """
+    require_team_admin(principal, team)
+    get_team(session, principal, team)
+    ensure_user(session, user)
+    is_new = session.get(Membership, (team, user)) is None
+    upsert(session, Membership, [{"team_name": team, "user_name": user, "role": role}], keys=("team_name", "user_name"))
+    audit.record(session, principal, "member_added" if is_new else "member_changed", user, team=team, role=role)
+    return session.get_one(Membership, (team, user), populate_existing=True), is_new
+
+
+def remove_member(session: Session, principal: Principal, team: str, user: str) -> None:
+    """Take a user out of a team and revoke the tokens that spoke for them in it; they stay revoked.
+
+    Raises:
+        NotFoundError: no such team or member, or the team is not the caller's to see.
+        ForbiddenError: the caller is no admin of it.
+    """
+    require_team_admin(principal, team)
+    get_team(session, principal, team)
+    member = session.get(Membership, (team, user))
+    if member is None:
+        raise NotFoundError(f"{user} is no member of team {team}", field="user")
+    session.delete(member)
+    theirs = (Token.team_name == team, Token.user_name == user, Token.revoked_at.is_(None))
+    revoked = session.scalars(update(Token).where(*theirs).values(revoked_at=db_now()).returning(Token.id)).all()
+    audit.record(session, principal, "member_removed", user, team=team, revoked_tokens=sorted(revoked))
+
+
+def list_users(session: Session, principal: Principal, *, after: str | None = None, limit: int = 200) -> Sequence[User]:
+    """Return all users by name, from the one that follows `after`.
+
+    Raises:
+        ForbiddenError: the caller is no cluster admin.
+    """
+    require_cluster_admin(principal)
+    query = select(User).order_by(User.name).limit(limit)
+    return session.scalars(query if after is None else query.where(User.name > after)).all()
+
+
+def put_user(session: Session, principal: Principal, name: str, *, is_admin: bool) -> tuple[User, bool]:
+    """Create a user, or change whether they are an admin of the service; returns the user with whether they are new.
+
+    Raises:
+        ForbiddenError: the caller is no cluster admin.
+        ConflictError: it would leave the service without an admin.
+    """
+    require_cluster_admin(principal)
+    # All admins' rows are locked, so that two admins who demote each other at once can't both succeed.
+    admins = session.scalars(select(User.name).where(User.is_admin).order_by(User.name).with_for_update()).all()
+    if not is_admin and list(admins) == [name]:
+        raise ConflictError(f"{name} is the only admin of this service; make somebody else one first", field="is_admin")
+    is_new = session.get(User, name) is None
+    upsert(session, User, [{"name": name, "is_admin": is_admin}], keys=("name",))
+    audit.record(session, principal, "user_created" if is_new else "user_changed", name, team=None, is_admin=is_admin)
+    return session.get_one(User, name, populate_existing=True), is_new
+
+
+def ensure_team(session: Session, name: str) -> None:
+    """Create a team without limits unless it exists."""
+    insert_missing(session, Team, [{"name": name}], keys=("name",))
+
+
+def ensure_user(session: Session, name: str) -> None:
+    """Create a user unless they exist."""
+    insert_missing(session, User, [{"name": name}], keys=("name",))
+
+
+def _quota_columns(quota: Quota, *, only: set[str] | None = None) -> dict[str, Any]:
+    limits = quota.model_dump(include=only)
+    return {f"quota_{name}": limit for name, limit in limits.items()}

@@ -1,0 +1,178 @@
+"""Tokens: who a secret speaks for, and how tokens are made, listed and revoked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Select, or_, select, tuple_, update
+from sqlalchemy.orm import Session
+
+from services.clock import db_now
+from services.errors import ForbiddenError, InvalidRequestError, NotFoundError, UnauthenticatedError
+from services.jobs import cursor as cursors
+from services.teams import audit, token_text
+from services.teams.models import Membership, Team, Token, User
+from services.teams.roles import Principal, Role, require_role
+from services.teams.schemas import TokenCreate
+
+TOUCH_EVERY_S = 60.0
+"""`last_used_at` is written at most so often per token: reading must not cost a write each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """The caller that a token names."""
+
+    principal: Principal
+    needs_touch: bool
+    """Whether `touch` would note the use of the token."""
+
+
+def authenticate(session: Session, text: str) -> Authenticated:
+    """Return who a token speaks for, with the role they have now.
+
+    Raises:
+        UnauthenticatedError: the token is unknown, expired or revoked, or its user has left the team.
+    """
+    if not token_text.is_well_formed(text):
+        raise UnauthenticatedError("the token is not one of this service's")
+    is_stale = or_(Token.last_used_at.is_(None), Token.last_used_at < db_now(-TOUCH_EVERY_S))
+    query = (
+        select(Token, User.is_admin, Membership.role, Token.expires_at <= db_now(), is_stale)
+        .join(User, User.name == Token.user_name)
+        .outerjoin(Membership, (Membership.user_name == User.name) & (Membership.team_name == Token.team_name))
+        .where(Token.digest == token_text.digest(text))
+    )
+    row = session.execute(query).one_or_none()
+    if row is None:
+        raise UnauthenticatedError("the token is not one of this service's")
+    token, is_admin, role, is_expired, needs_touch = row
+    if token.revoked_at is not None:
+        raise UnauthenticatedError(f"the token was revoked at {token.revoked_at:%Y-%m-%d %H:%M:%S} UTC")
+    if is_expired:
+        raise UnauthenticatedError(f"the token expired at {token.expires_at:%Y-%m-%d %H:%M:%S} UTC")
+    if role is None and not is_admin:
+        raise UnauthenticatedError(f"{token.user_name} is no longer a member of team {token.team_name}")
+    principal = Principal(
+        user=token.user_name,
+        team=token.team_name,
+        role=Role.ADMIN if is_admin else Role(role),
+        is_admin=is_admin,
+        token_id=token.id,
+    )
+    return Authenticated(principal, needs_touch)
+
+
+def touch(session: Session, token_id: str) -> None:
+    """Note that a token is in use, unless somebody noted it within the last minute."""
+    is_stale = or_(Token.last_used_at.is_(None), Token.last_used_at < db_now(-TOUCH_EVERY_S))
+    statement = update(Token).where(Token.id == token_id, is_stale).values(last_used_at=db_now())
+    session.execute(statement.execution_options(synchronize_session=False))
+
+
+def create(session: Session, principal: Principal, wanted: TokenCreate) -> tuple[Token, str]:
+    """Make a token and return it with its text, which nobody can read again.
+
+    Members make tokens for themselves, and none that outlives the token they call with: a secret that leaked ends when
+    it was to end. Team admins make tokens for the members of their team, cluster admins for everybody.
+
+    Raises:
+        ForbiddenError: the caller may not make this token.
+        NotFoundError: no such team, or it is not the caller's to see.
+        InvalidRequestError: the user is not a member of the team.
+    """
+    require_role(principal, Role.MEMBER)
+    user, team = wanted.user or principal.user, wanted.team or principal.team
+    if user != principal.user:
+        require_role(principal, Role.ADMIN)
+    if not principal.sees(team) or session.get(Team, team) is None:
+        raise NotFoundError(f"no team {team}", field="team")
+    _check_holder(session, principal, user, team)
+    text = token_text.new_token()
+    token = Token(
+        label=wanted.label,
+        user_name=user,
+        team_name=team,
+        prefix=token_text.prefix(text),
+        digest=token_text.digest(text),
+        created_by=principal.user,
+        expires_at=None if wanted.expires_in_s is None else db_now(wanted.expires_in_s),
+    )
+    session.add(token)
+    session.flush()
+    session.refresh(token)
+    _limit_lifetime(session, principal, token, is_asked_for="expires_in_s" in wanted.model_fields_set)
+    expires_at = None if token.expires_at is None else token.expires_at.isoformat()
+    audit.record(session, principal, "token_created", token.id, team=team, user=user, expires_at=expires_at)
+    return token, text
+
+
+def list_tokens(
+    session: Session, principal: Principal, *, cursor: str | None = None, limit: int = 50
+) -> tuple[Sequence[Token], str | None]:
+    """Return a page of tokens, newest first, and the cursor of the next page (None on the last).
+
+    Cluster admins see all, team admins their team's, everybody else their own in their team.
+
+    Raises:
+        InvalidRequestError: the cursor is not one of ours.
+    """
+    query = _manageable(principal).order_by(Token.created_at.desc(), Token.id.desc()).limit(limit + 1)
+    if cursor is not None:
+        created_at, token_id = cursors.decode(cursor)
+        query = query.where(tuple_(Token.created_at, Token.id) < tuple_(created_at, token_id))
+    rows = session.scalars(query).all()
+    page = rows[:limit]
+    return page, cursors.encode(page[-1].created_at, page[-1].id) if len(rows) > limit else None
+
+
+def revoke(session: Session, principal: Principal, token_id: str) -> None:
+    """End a token now; doing it again changes nothing.
+
+    Raises:
+        ForbiddenError: the caller only reads.
+        NotFoundError: no such token, or it is not the caller's to manage.
+    """
+    require_role(principal, Role.MEMBER)
+    token = session.scalar(_manageable(principal).where(Token.id == token_id).with_for_update())
+    if token is None:
+        raise NotFoundError(f"no token {token_id}", field="token_id")
+    if token.revoked_at is not None:
+        return
+    session.execute(update(Token).where(Token.id == token_id).values(revoked_at=db_now()))
+    audit.record(session, principal, "token_revoked", token_id, team=token.team_name, user=token.user_name)
+
+
+def _manageable(principal: Principal) -> Select[Token]:
+    query = select(Token)
+    if principal.is_admin:
+        return query
+    query = query.where(Token.team_name == principal.team)
+    return query if principal.role is Role.ADMIN else query.where(Token.user_name == principal.user)
+
+
+def _check_holder(session: Session, principal: Principal, name: str, team: str) -> None:
+    user = session.get(User, name)
+    if user is not None and user.is_admin:
+        # Otherwise whoever manages one team could speak as an admin of all of them.
+        if not principal.is_admin:
+            raise ForbiddenError(f"{name} is an admin of this service; only another one makes tokens for them")
+        return
+    if user is None or session.get(Membership, (team, name)) is None:
+        message = f"user is {name!r}, who is no member of team {team}; allowed are its members"
+        raise InvalidRequestError(message, field="user")
+
+
+def _limit_lifetime(session: Session, principal: Principal, token: Token, *, is_asked_for: bool) -> None:
+    if principal.may(Role.ADMIN) or principal.token_id is None:
+        return
+    limit = session.get_one(Token, principal.token_id).expires_at
+    if limit is None or (token.expires_at is not None and token.expires_at <= limit):
+        return
+    if is_asked_for:
+        raise ForbiddenError(
+            f"the token would outlive the one you call with, which expires at {limit:%Y-%m-%d %H:%M:%S} UTC; "
+            "ask for a shorter life, or ask an admin of your team for the token",
+            field="expires_in_s",
+        )
+    token.expires_at = limit
+    session.flush()
