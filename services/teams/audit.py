@@ -1,4 +1,4 @@
-"""The audit trail: which admin changed what of teams, users and tokens. What happens to jobs are the jobs' own events."""
+"""The audit trail: who changed what of teams, users and tokens. What happens to jobs are the jobs' own events."""
 
 from collections.abc import Sequence
 from typing import Any

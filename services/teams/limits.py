@@ -17,7 +17,7 @@ def quotas(session: Session) -> dict[str, TeamQuota]:
 
 def weights(session: Session) -> dict[str, float]:
     """Return the weight of every team; one without a row has weight 1."""
-    return dict(session.execute(select(Team.name, Team.weight)).tuples().all())
+    return {team.name: team.weight for team in session.scalars(select(Team))}
 
 
 def check_quota(session: Session, team: str, wanted: Resources) -> None:

@@ -45,7 +45,8 @@ def authenticate(session: Session, text: str) -> Authenticated:
     row = session.execute(query).one_or_none()
     if row is None:
         raise UnauthenticatedError("the token is not one of this service's")
-    token, is_admin, role, is_expired, needs_touch = row
+    token, is_admin, _, is_expired, needs_touch = row
+    role: str | None = row[2]  # of an outer join, so it may be missing
     if token.revoked_at is not None:
         raise UnauthenticatedError(f"the token was revoked at {token.revoked_at:%Y-%m-%d %H:%M:%S} UTC")
     if is_expired:
@@ -55,7 +56,7 @@ def authenticate(session: Session, text: str) -> Authenticated:
     principal = Principal(
         user=token.user_name,
         team=token.team_name,
-        role=Role.ADMIN if is_admin else Role(role),
+        role=Role(role) if role is not None and not is_admin else Role.ADMIN,
         is_admin=is_admin,
         token_id=token.id,
     )

@@ -1,0 +1,42 @@
+"""Teams, users and tokens for tests, made through the same calls as everybody's."""
+
+from services.db.session import Database
+from services.teams import bootstrap, service, tokens
+from services.teams.models import Token
+from services.teams.roles import Principal, Role
+from services.teams.schemas import Quota, TeamWrite, TokenCreate
+
+ROOT = Principal(user="root", team="default", role=Role.ADMIN, is_admin=True)
+
+
+def admin_token(database: Database, user: str = "root") -> str:
+    """Return a token of an admin of the whole service."""
+    with database.unit_of_work() as session:
+        return bootstrap.admin_token(session, user, label="test")
+
+
+def make_team(database: Database, name: str, *, weight: float = 1.0, **quota: float) -> None:
+    """Create a team, or replace its weight and quota."""
+    with database.unit_of_work() as session:
+        wanted = TeamWrite(weight=weight, quota=Quota.model_validate(quota))
+        service.put_team(session, ROOT, name, wanted)
+
+
+def make_member(database: Database, user: str, team: str, role: Role) -> Principal:
+    """Take a user into a team and return who they are there; without a token."""
+    with database.unit_of_work() as session:
+        service.put_member(session, ROOT, team, user, role)
+    return Principal(user=user, team=team, role=role)
+
+
+def make_token(database: Database, user: str, team: str, *, expires_in_s: float | None = None) -> tuple[str, str]:
+    """Return the id and the text of a new token for a member."""
+    with database.unit_of_work() as session:
+        row, text = tokens.create(session, ROOT, TokenCreate(user=user, team=team, expires_in_s=expires_in_s))
+        return row.id, text
+
+
+def read_token(database: Database, token_id: str) -> Token:
+    """Return the token's row as it is now."""
+    with database.read() as session:
+        return session.get_one(Token, token_id)
