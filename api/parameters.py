@@ -7,10 +7,14 @@ from typing import Annotated
 
 from fastapi import Header
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.json_schema import SkipJsonSchema
 
 from services.errors import InvalidRequestError
 from services.jobs.service import JobFilter
 from services.jobs.states import JobState
+
+Absent = SkipJsonSchema[None]
+"""The default of a parameter that may be left out; there is no way to send null in a URL or a header."""
 
 LARGEST_EVENT_ID = 2**63 - 1
 LARGEST_COUNT = 2**31 - 1
@@ -22,24 +26,16 @@ LabelEquals = Annotated[
 After = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
 
 IdempotencyKey = Annotated[
-    str | None,
+    Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]+$", max_length=255)] | Absent,
     Header(
         alias="Idempotency-Key",
-        min_length=1,
-        max_length=255,
-        pattern=r"^[\x21-\x7e]+$",
         description="A name for this submit that you make up; sent again, it returns the first job, not a second.",
         examples=["nightly-2026-03-01"],
     ),
 ]
 LastEventId = Annotated[
-    int | None,
-    Header(
-        alias="Last-Event-ID",
-        ge=0,
-        le=LARGEST_EVENT_ID,
-        description="Id of the last event that arrived; the stream goes on after it.",
-    ),
+    Annotated[int, Field(ge=0, le=LARGEST_EVENT_ID)] | Absent,
+    Header(alias="Last-Event-ID", description="Id of the last event that arrived; the stream goes on after it."),
 ]
 
 
@@ -52,13 +48,13 @@ class JobsQuery(_Query):
 
     state: list[JobState] = []
     """Jobs in any of these states; repeat the parameter for several."""
-    team: Text | None = None
+    team: Text | Absent = None
     """Jobs of this team."""
-    name: Text | None = None
+    name: Text | Absent = None
     """Jobs of exactly this name."""
     label: list[LabelEquals] = []
     """Jobs with this label, as `key=value`; repeated, all must match."""
-    cursor: Annotated[str | None, Field(max_length=500)] = None
+    cursor: Annotated[str | Absent, Field(max_length=500)] = None
     """`next_cursor` of the page before."""
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     """Jobs per page."""
@@ -105,11 +101,11 @@ class EventsQuery(_Query):
 class LogsQuery(_Query):
     """Which log lines to read."""
 
-    attempt: Annotated[int, Field(ge=1, le=LARGEST_COUNT)] | None = None
+    attempt: Annotated[int, Field(ge=1, le=LARGEST_COUNT)] | Absent = None
     """Lines of this attempt; by default of the latest."""
-    rank: Annotated[int, Field(ge=0, le=LARGEST_COUNT)] | None = None
+    rank: Annotated[int, Field(ge=0, le=LARGEST_COUNT)] | Absent = None
     """Lines of this rank; by default of all, merged by time."""
-    tail: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    tail: Annotated[int, Field(ge=0, le=1_000_000)] | Absent = None
     """Only the last N lines there are now."""
     follow: bool = False
     """Keep the answer open and send lines as they come, until the job ends."""

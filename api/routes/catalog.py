@@ -8,7 +8,10 @@ from services.specs import catalog
 from services.specs.catalog import Catalog
 
 router = APIRouter(
-    prefix="/v1", tags=["catalog"], dependencies=[Depends(no_query)], responses=documented("invalid_request")
+    prefix="/v1",
+    tags=["catalog"],
+    dependencies=[Depends(no_query)],
+    responses=documented("invalid_request", "internal_error"),
 )
 
 

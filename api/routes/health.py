@@ -10,7 +10,9 @@ from api.version import VERSION
 from services.cluster import service as cluster
 from services.db import migrate
 
-router = APIRouter(tags=["health"], dependencies=[Depends(no_query)], responses=documented("invalid_request"))
+router = APIRouter(
+    tags=["health"], dependencies=[Depends(no_query)], responses=documented("invalid_request", "internal_error")
+)
 
 
 @router.get("/healthz", operation_id="getHealth", summary="Is the process alive?")

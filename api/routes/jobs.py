@@ -23,7 +23,7 @@ from services.specs.job import JobSpec
 router = APIRouter(
     prefix="/v1/jobs",
     tags=["jobs"],
-    responses=documented("validation_failed", "invalid_request", "database_unavailable"),
+    responses=documented("validation_failed", "invalid_request", "database_unavailable", "internal_error"),
 )
 
 _EVENT_STREAM: dict[int | str, dict[str, Any]] = {
