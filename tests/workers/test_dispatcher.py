@@ -112,6 +112,8 @@ def test_expired_lease__takes_the_job_from_its_runner_and_another_attempt_finish
 
 
 def test_diverging_run__is_stopped_and_named(live: LiveService) -> None:
-    job = live.finish(live.submit(epochs=5, optimizer={"variant": "sgd", "base": {"name": "sgd", "lr": 100, "momentum": 0.99}}))
+    job = live.finish(
+        live.submit(epochs=5, optimizer={"variant": "sgd", "base": {"name": "sgd", "lr": 100, "momentum": 0.99}})
+    )
     assert (job.state, job.failure_kind) == (JobState.FAILED, FailureKind.DIVERGED)
     assert "step" in (job.failure_message or "")

@@ -2,7 +2,7 @@
 
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own convention)
@@ -244,8 +244,10 @@ class _Run:
 
     def _outcome(self, stopped_by: str | None) -> TrainingOutcome:
         optimizer = self._spec.optimizer
-        fixed_alpha = optimizer.alpha if isinstance(optimizer, XsamVariant) else None
-        return TrainingOutcome(self._progress.summary(fixed_alpha), stopped_by)
+        summary = self._progress.summary(optimizer.alpha if isinstance(optimizer, XsamVariant) else None)
+        # Clocks differ; the first rank's is the run's.
+        (train_s,) = self._ranks.sums(summary.train_s if self._ranks.is_first else 0.0)
+        return TrainingOutcome(replace(summary, train_s=train_s), stopped_by)
 
 
 def _autocast(spec: JobSpec, place: Place) -> AbstractContextManager[object]:

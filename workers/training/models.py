@@ -6,8 +6,9 @@ from typing import Any
 
 import torchvision.models
 from torch import nn
+from torchvision.models.vgg import cfgs, make_layers
 
-from services.specs.model import CustomModel, DenseNet121, Mlp, Model, SmallCnn, VitB16
+from services.specs.model import CustomModel, DenseNet121, Mlp, Model, SmallCnn, Vgg11Bn, VitB16
 from workers.training.errors import TargetError, UserSpecError
 from workers.training.place import Place
 from workers.training.targets import load_target
@@ -85,20 +86,42 @@ def _densenet121(spec: DenseNet121, image_size: int, channels: int, num_classes:
     return model
 
 
-def _vgg11_bn(spec: Any, image_size: int, channels: int, num_classes: int) -> nn.Module:
+def _vgg11_bn(spec: Vgg11Bn, image_size: int, channels: int, num_classes: int) -> nn.Module:
+    if image_size <= SMALL_IMAGE_MAX:
+        return _small_vgg11_bn(spec, channels, num_classes)
     model = torchvision.models.vgg11_bn(num_classes=num_classes, dropout=spec.dropout)
     if channels != 3:
         model.features[0] = nn.Conv2d(channels, 64, 3, padding=1)
-        nn.init.kaiming_normal_(model.features[0].weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(model.features[0].bias)
-    if image_size <= SMALL_IMAGE_MAX:
-        # torchvision's head stretches 1 x 1 features to 7 x 7 for 120 million weights that see nothing new.
-        model.avgpool = nn.AdaptiveAvgPool2d(1)
-        head = nn.Linear(512, num_classes)
-        nn.init.normal_(head.weight, 0, 0.01)
-        nn.init.zeros_(head.bias)
-        model.classifier = _with_dropout(head, spec.dropout)
+        _init_vgg(model.features[0])
     return model
+
+
+def _small_vgg11_bn(spec: Vgg11Bn, channels: int, num_classes: int) -> nn.Module:
+    # torchvision's head would stretch few features to 7 x 7 for 120 million weights that see nothing new.
+    features = make_layers(cfgs["A"], batch_norm=True)
+    features[0] = nn.Conv2d(channels, 64, 3, padding=1)
+    head = nn.Linear(512, num_classes)
+    model = nn.Sequential(
+        OrderedDict(
+            features=features,
+            avgpool=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            classifier=_with_dropout(head, spec.dropout),
+        )
+    )
+    for module in model.modules():
+        _init_vgg(module)
+    return model
+
+
+def _init_vgg(module: nn.Module) -> None:
+    """Initialise as torchvision's VGG does."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, 0, 0.01)
+    if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
 
 
 def _vit_b_16(spec: VitB16, image_size: int, channels: int, num_classes: int) -> nn.Module:

@@ -24,23 +24,24 @@ BASE_CLASSES: dict[str, type[torch.optim.Optimizer]] = {
 def build_optimizer(spec: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
     """Return the optimizer for `model`, which is DDP's wrapper where there are several ranks."""
     base_class, base_options = BASE_CLASSES[spec.base.name], spec.base.options()
+    # As options of the group, since RMSprop and XSAM both have an argument called alpha.
+    groups = [{"params": list(model.parameters()), **base_options}]
     match spec:
         case SgdVariant():
-            return base_class(model.parameters(), **base_options)
+            return base_class(groups)  # type: ignore[call-arg]  # the abstract base alone asks for defaults
         case SamVariant():
-            return SAM(model.parameters(), base_class, model=model, **_ascent_options(spec), **base_options)
+            return SAM(groups, base_class, model=model, **_ascent_options(spec))
         case XsamVariant():
             return XSAM(
-                model.parameters(),
+                groups,
                 base_class,
                 model=model,
                 rho_max=spec.probe_radius,
                 alpha=spec.alpha,
                 alpha_max=spec.alpha_max,
                 alpha_delta=spec.alpha_delta,
-                **_search_options(spec),
+                alpha_search=spec.alpha_search,
                 **_ascent_options(spec),
-                **base_options,
             )
     assert_never(spec)
 
@@ -52,10 +53,6 @@ def _ascent_options(spec: SamVariant | XsamVariant) -> dict[str, Any]:
         "adaptive": spec.adaptive,
         "scope": spec.scope,
     }
-
-
-def _search_options(spec: XsamVariant) -> dict[str, Any]:
-    return {} if spec.alpha_search == "grid" else {"alpha_search": spec.alpha_search}
 
 
 def is_search_step(spec: Optimizer, *, step: int, step_in_epoch: int) -> bool:

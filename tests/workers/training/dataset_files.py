@@ -25,7 +25,7 @@ def write_cifar10(folder: Path, num_per_file: int = 20) -> None:
     """CIFAR-10's python version: pickled rows of 3,072 bytes."""
     folder.mkdir(parents=True)
     for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
-        _pickle(folder / name, {"data": _rows(num_per_file), "labels": [i % 10 for i in range(num_per_file)]})
+        _pickle(folder / name, {"data": random_rows(num_per_file), "labels": [i % 10 for i in range(num_per_file)]})
     _pickle(folder / "batches.meta", {"label_names": [f"class {i}" for i in range(10)]})
 
 
@@ -34,7 +34,7 @@ def write_cifar100(folder: Path, num_per_file: int = 200) -> None:
     folder.mkdir(parents=True)
     for name in ("train", "test"):
         labels = [i % 100 for i in range(num_per_file)]
-        content = {"data": _rows(num_per_file), "fine_labels": labels, "coarse_labels": [i // 5 for i in labels]}
+        content = {"data": random_rows(num_per_file), "fine_labels": labels, "coarse_labels": [i // 5 for i in labels]}
         _pickle(folder / name, content)
     _pickle(folder / "meta", {"fine_label_names": [f"class {i}" for i in range(100)]})
 
@@ -74,7 +74,7 @@ def compress(path: Path) -> None:
     path.unlink()
 
 
-def _rows(number: int) -> np.ndarray:
+def random_rows(number: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (number, 3072), dtype=np.uint8)
 
 

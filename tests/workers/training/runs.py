@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -99,9 +99,13 @@ def place_in(folder: Path, rank: int = 0, world_size: int = 1, **options: Any) -
 
 
 def run(spec: JobSpec, folder: Path, control: WishAfter | None = None, **place_options: Any) -> Ran:
+    return _run_at(spec, place_in(folder, **place_options), control)
+
+
+def _run_at(spec: JobSpec, place: Place, control: WishAfter | None) -> Ran:
     telemetry = Recorder()
-    outcome = run_training(spec, place_in(folder, **place_options), telemetry, control or WishAfter())
-    return Ran(outcome, telemetry, folder)
+    outcome = run_training(spec, place, telemetry, control or WishAfter())
+    return Ran(outcome, telemetry, place.checkpoint_dir.parent)
 
 
 class RankPool:
@@ -112,39 +116,47 @@ class RankPool:
         self._store_folder = store_folder
         self._executor = ProcessPoolExecutor(world_size, mp_context=multiprocessing.get_context("spawn"))
 
-    def run(self, spec: JobSpec, folder: Path, control: WishAfter | None = None, **place_options: Any) -> list[Ran]:
+    def run(self, spec: JobSpec, folder: Path, control: WishAfter | None = None, **options: Any) -> list[Ran]:
         """Run on all ranks and return each one's result; the first rank's exception comes first."""
+        return [future.result(RANK_TIMEOUT_S) for future in self._start(spec, folder, control, **options)]
+
+    def failures(self, spec: JobSpec, folder: Path, **options: Any) -> list[BaseException | None]:
+        """Run on all ranks and return each one's exception."""
+        return [future.exception(RANK_TIMEOUT_S) for future in self._start(spec, folder, None, **options)]
+
+    def _start(
+        self,
+        spec: JobSpec,
+        folder: Path,
+        control: WishAfter | None,
+        *,
+        folder_per_rank: bool = False,
+        **place_options: Any,
+    ) -> list[Future[Ran]]:
         store = self._store_folder / uuid.uuid4().hex
-        futures = [
-            # A task waits for its peers in the rendezvous, so each lands in a process of its own.
-            self._executor.submit(_run_rank, spec, folder, rank, self.world_size, store, control, place_options)
-            for rank in range(self.world_size)
-        ]
-        return [future.result(timeout=RANK_TIMEOUT_S) for future in futures]
+        folders = [folder / str(rank) if folder_per_rank else folder for rank in range(self.world_size)]
+        places = [place_in(folders[rank], rank, self.world_size, **place_options) for rank in range(self.world_size)]
+        # A task waits for its peers in the rendezvous, so each lands in a process of its own.
+        return [self._executor.submit(_run_rank, spec, place, store, control) for place in places]
 
     def close(self) -> None:
         self._executor.shutdown()
 
 
-def _run_rank(
-    spec: JobSpec,
-    folder: Path,
-    rank: int,
-    world_size: int,
-    store: Path,
-    control: WishAfter | None,
-    place_options: dict[str, Any],
-) -> Ran:
-    timeout = timedelta(seconds=RANK_TIMEOUT_S / 2)
-    with _process_group(rank, world_size, store, timeout):
-        return run(spec, folder, control, rank=rank, world_size=world_size, **place_options)
+def _run_rank(spec: JobSpec, place: Place, store: Path, control: WishAfter | None) -> Ran:
+    with _process_group(place, store):
+        return _run_at(spec, place, control)
 
 
 @contextmanager
-def _process_group(rank: int, world_size: int, store: Path, timeout: timedelta) -> Iterator[None]:
-    torch.set_num_threads(1)
-    file_store = dist.FileStore(str(store), world_size)
-    dist.init_process_group("gloo", store=file_store, rank=rank, world_size=world_size, timeout=timeout)
+def _process_group(place: Place, store: Path) -> Iterator[None]:
+    dist.init_process_group(
+        "gloo",
+        store=dist.FileStore(str(store), place.world_size),
+        rank=place.rank,
+        world_size=place.world_size,
+        timeout=timedelta(seconds=RANK_TIMEOUT_S / 2),
+    )
     try:
         yield
     finally:

@@ -20,6 +20,11 @@ from workers.training.ranks import Ranks
 PACKAGE = "tests"
 TARGET = f"{__name__}:squares"
 
+CIFAR: dict[str, tuple[Any, Any, int]] = {
+    "cifar10": (torchvision.datasets.CIFAR10, files.write_cifar10, 10),
+    "cifar100": (torchvision.datasets.CIFAR100, files.write_cifar100, 100),
+}
+
 
 def prepare(spec: dict[str, Any], root: Path | None, seed: int = 0, **place_options: Any) -> Data:
     place = place_in(Path("unused"), dataset_root=root, **place_options)
@@ -68,21 +73,14 @@ def test_mnist_family__is_read_from_the_published_format(name: str, folder: str,
     assert data.evaluation.labels.tolist() == [i % 10 for i in range(20)]
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "folder", "write", "num_classes"),
-    [
-        ("cifar10", torchvision.datasets.CIFAR10, "cifar-10-batches-py", files.write_cifar10, 10),
-        ("cifar100", torchvision.datasets.CIFAR100, "cifar-100-python", files.write_cifar100, 100),
-    ],
-)
-def test_cifar__is_read_from_the_published_format(
-    name: str, kind: Any, folder: str, write: Any, num_classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(tmp_path / folder)
-    accept_md5_of(monkeypatch, kind, tmp_path / folder)
+@pytest.mark.parametrize("name", CIFAR)
+def test_cifar__is_read_from_the_published_format(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind, write, num_classes = CIFAR[name]
+    write(tmp_path / kind.base_folder)
+    accept_md5_of(monkeypatch, kind, tmp_path / kind.base_folder)
     data = prepare({"name": name}, tmp_path)
-    first_row = files._rows(1)[0]
-    assert torch.equal(images_of(data.train)[0], torch.from_numpy(first_row).view(3, 32, 32))
+    first_row = torch.from_numpy(files.random_rows(1)[0])
+    assert torch.equal(images_of(data.train)[0], first_row.view(3, 32, 32))
     assert data.num_classes == num_classes
     assert int(data.train.labels.max()) == num_classes - 1
 
