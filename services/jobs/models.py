@@ -11,6 +11,11 @@ from services.db.base import Base, new_id
 from services.db.types import BigId
 from services.jobs.states import JobState
 
+KIND_TRAINING = "training"
+KIND_STUDY = "study"
+"""A hyperparameter search; it holds nothing of the cluster itself."""
+KIND_TRIAL = "trial"
+"""A training job that a study made; it runs where its study's runner is told to run it."""
 _STATES = ", ".join(f"'{state}'" for state in JobState)
 
 
@@ -20,7 +25,7 @@ class Job(Base):
     __tablename__ = "jobs"
 
     id: Mapped[str] = mapped_column(String(12), primary_key=True, default=new_id)
-    kind: Mapped[str] = mapped_column(String(16), default="training")
+    kind: Mapped[str] = mapped_column(String(16), default=KIND_TRAINING)
     name: Mapped[str | None] = mapped_column(String(100))
     team: Mapped[str] = mapped_column(String(63))
     submitted_by: Mapped[str] = mapped_column(String(63))

@@ -12,7 +12,7 @@ from services.errors import ConflictError, InvalidRequestError, NotFoundError
 from services.jobs import cursor as cursors
 from services.jobs import events, queue
 from services.jobs.actor import Actor
-from services.jobs.models import Job
+from services.jobs.models import KIND_STUDY, KIND_TRAINING, Job
 from services.jobs.states import JobState
 from services.specs.dataset import CustomDataset
 from services.specs.job import JobSpec
@@ -22,7 +22,7 @@ from services.teams import limits
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs a list shows; empty fields filter nothing."""
+    """Which jobs a list shows; empty fields filter nothing. Trials of studies have lists of their own."""
 
     states: Sequence[JobState] = ()
     team: str | None = None
@@ -50,7 +50,7 @@ def submit(
     earlier = _earlier_submit(session, spec, actor, idempotency_key)
     if earlier is not None:
         return earlier, False
-    _check_targets(spec, allowed_packages)
+    check_targets(spec, allowed_packages)
     cluster.check_feasible(session, spec.resources)
     limits.check_quota(session, actor.team, spec.resources)
     job = _new_job(spec, actor, idempotency_key)
@@ -69,7 +69,7 @@ def submit(
 
 
 def get(session: Session, job_id: str) -> Job:
-    """Return a job.
+    """Return a job, a study's trial included.
 
     Raises:
         NotFoundError: no such job.
@@ -77,6 +77,8 @@ def get(session: Session, job_id: str) -> Job:
     job = session.get(Job, job_id)
     if job is None:
         raise NotFoundError(f"no job {job_id}", field="job_id")
+    if job.kind == KIND_STUDY:
+        raise NotFoundError(f"{job_id} is a study, not a job; read it at /v1/studies/{job_id}", field="job_id")
     return job
 
 
@@ -105,8 +107,23 @@ def cancel(session: Session, job_id: str, *, actor: Actor) -> Job:
         NotFoundError: no such job.
         InvalidTransitionError: it has already ended otherwise.
     """
+    get(session, job_id)
     queue.request_cancel(session, job_id, actor=actor.user)
     return session.get_one(Job, job_id, populate_existing=True)
+
+
+def check_targets(spec: JobSpec, allowed_packages: Sequence[str]) -> None:
+    """Refuse code of the team's own that the operator has not allowed.
+
+    Raises:
+        InvalidRequestError: names the field.
+    """
+    for field, part in (("model.target", spec.model), ("dataset.target", spec.dataset)):
+        if not isinstance(part, CustomModel | CustomDataset):
+            continue
+        if package_of(part.target) not in allowed_packages:
+            allowed = ", ".join(allowed_packages) or "none; the operator sets XSAM_TRAINING__ALLOWED_PACKAGES"
+            raise InvalidRequestError(f"{field} is {part.target!r}; allowed packages are: {allowed}", field=field)
 
 
 def _earlier_submit(session: Session, spec: JobSpec, actor: Actor, key: str | None) -> Job | None:
@@ -118,15 +135,6 @@ def _earlier_submit(session: Session, spec: JobSpec, actor: Actor, key: str | No
             f"Idempotency-Key {key!r} belongs to job {job.id}, which has another specification", field="Idempotency-Key"
         )
     return job
-
-
-def _check_targets(spec: JobSpec, allowed_packages: Sequence[str]) -> None:
-    for field, part in (("model.target", spec.model), ("dataset.target", spec.dataset)):
-        if not isinstance(part, CustomModel | CustomDataset):
-            continue
-        if package_of(part.target) not in allowed_packages:
-            allowed = ", ".join(allowed_packages) or "none; the operator sets XSAM_TRAINING__ALLOWED_PACKAGES"
-            raise InvalidRequestError(f"{field} is {part.target!r}; allowed packages are: {allowed}", field=field)
 
 
 def _new_job(spec: JobSpec, actor: Actor, key: str | None) -> Job:
@@ -146,7 +154,7 @@ def _new_job(spec: JobSpec, actor: Actor, key: str | None) -> Job:
 
 
 def _filtered(where: JobFilter) -> Select[Job]:
-    query = select(Job)
+    query = select(Job).where(Job.kind == KIND_TRAINING)
     if where.states:
         query = query.where(Job.state.in_(where.states))
     if where.team is not None:

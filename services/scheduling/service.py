@@ -7,9 +7,10 @@ from sqlalchemy.orm import Session
 
 from services.clock import db_now
 from services.cluster.service import NodeSeen
-from services.jobs.models import Job, JobAttempt
+from services.jobs.models import KIND_STUDY, Job, JobAttempt
 from services.jobs.states import JobState
 from services.scheduling.types import Node, PendingJob, RunningJob, Snapshot, TeamShare
+from services.studies import trials
 from services.teams import limits
 
 MAX_PENDING = 10_000
@@ -49,7 +50,11 @@ def _pending(session: Session) -> list[PendingJob]:
         Job.state,
         Job.attempt,
     )
-    query = select(*columns).where(Job.state == JobState.QUEUED).order_by(Job.priority.desc(), Job.created_at)
+    query = (
+        select(*columns)
+        .where(Job.state == JobState.QUEUED, Job.kind != KIND_STUDY, trials.has_takers())
+        .order_by(Job.priority.desc(), Job.created_at)
+    )
     return [
         PendingJob(
             job_id=row.id,
@@ -71,7 +76,7 @@ def _running(session: Session) -> list[RunningJob]:
     query = (
         select(Job, JobAttempt.started_at)
         .join(JobAttempt, (JobAttempt.job_id == Job.id) & (JobAttempt.number == Job.attempt))
-        .where(Job.state == JobState.RUNNING)
+        .where(Job.state == JobState.RUNNING, Job.kind != KIND_STUDY)
     )
     return [
         RunningJob(

@@ -1,0 +1,165 @@
+"""What a study will take: counted from its specification, timed from what the service has measured before."""
+
+import random
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from pydantic import ValidationError
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from services.cluster import service as cluster
+from services.jobs.models import KIND_STUDY, Job
+from services.jobs.states import JobState
+from services.specs.job import JobSpec
+from services.studies import space as spaces
+from services.studies.arms import Arm, arms_of, cost_of, job_spec
+from services.studies.service import check_runnable
+from services.studies.space import Point
+from services.studies.spec import GridSampler, StudySpec
+
+MAX_SAMPLED_POINTS = 64
+"""The mean over so many points stands for the mean over the space; trials of one study cost about the same."""
+HISTORY_JOBS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ArmCost:
+    """What one arm will take at most: early stopping can only save. None where only the data's files can tell."""
+
+    arm: str
+    num_configs: int
+    num_trials: int
+    """Of the search."""
+    num_confirm_trials: int
+    grad_evals: int | None
+    probe_forwards: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyCost:
+    """What a whole study will take."""
+
+    arms: Sequence[ArmCost]
+    seconds_per_grad_eval: float | None
+    """Median of comparable runs: same model, dataset and resources. None if there was none."""
+    num_comparable: int
+    work_s: float | None
+    """Seconds of training of all trials together."""
+    wall_s: float | None
+    gpu_hours: float | None
+
+    @property
+    def num_trials(self) -> int:
+        """All trials."""
+        return sum(arm.num_trials + arm.num_confirm_trials for arm in self.arms)
+
+    @property
+    def grad_evals(self) -> int | None:
+        """Forward-backward passes of all trials."""
+        return _total(arm.grad_evals for arm in self.arms)
+
+    @property
+    def probe_forwards(self) -> int | None:
+        """Forward passes of all searches for alpha*."""
+        return _total(arm.probe_forwards for arm in self.arms)
+
+
+def preview(session: Session, spec: StudySpec, *, team: str, allowed_packages: Sequence[str] = ()) -> StudyCost:
+    """Return what the study would take, without queueing anything.
+
+    Raises:
+        InvalidRequestError: the base job names code that is not allowed here.
+        InfeasibleError: the cluster, as last seen, or the team's quota could never hold a trial.
+    """
+    check_runnable(session, spec, team=team, allowed_packages=allowed_packages)
+    arms = [_arm_cost(spec, arm) for arm in arms_of(spec)]
+    pace, num_comparable = measured_pace(session, spec.base)
+    grad_evals = _total(arm.grad_evals for arm in arms)
+    work_s = None if pace is None or grad_evals is None else pace * grad_evals
+    resources = spec.base.resources
+    at_once = min(spec.concurrency, _room(session, spec) or spec.concurrency)
+    gpus = resources.gpus_per_worker * resources.num_workers
+    return StudyCost(
+        arms=arms,
+        seconds_per_grad_eval=pace,
+        num_comparable=num_comparable,
+        work_s=work_s,
+        wall_s=None if work_s is None else work_s / at_once,
+        gpu_hours=None if work_s is None else work_s * gpus / 3600,
+    )
+
+
+def measured_pace(session: Session, job: JobSpec) -> tuple[float | None, int]:
+    """Return the median seconds per gradient evaluation of recent comparable runs, and how many there were."""
+    query = (
+        select(Job.spec, Job.summary)
+        .where(Job.state == JobState.SUCCEEDED, Job.kind != KIND_STUDY)
+        .order_by(Job.created_at.desc(), Job.id.desc())
+        .limit(HISTORY_JOBS)
+    )
+    wanted = _comparable(job.model_dump(mode="json"))
+    paces = [
+        summary["train_s"] / summary["grad_evals"]
+        for spec, summary in session.execute(query)
+        if summary and summary["grad_evals"] and _comparable(spec) == wanted
+    ]
+    return (statistics.median(paces) if paces else None), len(paces)
+
+
+def _comparable(spec: dict[str, object]) -> list[object]:
+    return [spec.get(name) for name in ("model", "dataset", "batch_size", "precision", "resources")]
+
+
+def _arm_cost(spec: StudySpec, arm: Arm) -> ArmCost:
+    num_trials = arm.num_configs * spec.seeds_per_config
+    num_confirm = spec.num_confirm_seeds
+    grad_evals, probes = _mean_cost(spec, arm)
+    count = num_trials + num_confirm
+    return ArmCost(
+        arm=arm.name,
+        num_configs=arm.num_configs,
+        num_trials=num_trials,
+        num_confirm_trials=num_confirm,
+        grad_evals=None if grad_evals is None else round(grad_evals * count),
+        probe_forwards=None if probes is None else round(probes * count),
+    )
+
+
+def _mean_cost(spec: StudySpec, arm: Arm) -> tuple[float | None, float | None]:
+    costs = []
+    for point in _some_points(spec, arm):
+        try:
+            costs.append(cost_of(job_spec(spec, arm, point, spec.base.seed)))
+        except ValidationError:
+            continue  # the ends of all axes are valid; a point between that is not will be skipped by the search
+    known = [(c.grad_evals, c.probe_forwards) for c in costs if c.grad_evals is not None]
+    if not known:
+        return None, None
+    return statistics.fmean(g for g, _ in known if g is not None), statistics.fmean(p or 0 for _, p in known)
+
+
+def _some_points(spec: StudySpec, arm: Arm) -> Iterable[Point]:
+    num_axes = len(spaces.axes(arm.space))
+    if isinstance(spec.sampler, GridSampler):
+        points = list(islice(spaces.grid(arm.space, spec.sampler.points), arm.num_configs))
+        stride = max(1, len(points) // (MAX_SAMPLED_POINTS * 4))
+        return points[::stride]
+    generator = random.Random(0)
+    count = min(MAX_SAMPLED_POINTS, arm.num_configs)
+    return [spaces.point_at(arm.space, [generator.random() for _ in range(num_axes)]) for _ in range(count)]
+
+
+def _room(session: Session, spec: StudySpec) -> int:
+    """Return how many trials the whole cluster holds at once, 0 if nothing is known of it."""
+    resources = spec.base.resources
+    nodes = cluster.live_nodes(session)
+    workers = sum(cluster.workers_that_fit(node.num_cpus, node.num_gpus, resources) for node in nodes)
+    return workers // resources.num_workers
+
+
+def _total(values: Iterable[int | None]) -> int | None:
+    known = list(values)
+    return None if any(value is None for value in known) else sum(value for value in known if value is not None)

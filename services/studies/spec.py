@@ -1,0 +1,275 @@
+"""StudySpec: everything one study says, checked as a whole before anything is queued."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+from services.specs.base import Spec, field_error
+from services.specs.job import JobName, JobSpec, RetryPolicy
+from services.studies import space as spaces
+from services.studies.presets import PRESETS, with_preset
+from services.studies.space import Dimension, FieldPath, Ratio
+
+DEFAULT_CONFIGS = 20
+DEFAULT_CONFIRM_SEEDS = 5
+MAX_CONCURRENCY = 128
+MAX_TRIALS = 10_000
+MIN_GP_TRIALS = 5
+_ELSEWHERE = {"name", "labels", "priority", "seed", "retry", "checkpoint"}
+"""Fields of a job that a study sets for all its trials alike, or by other fields of its own."""
+
+
+class RandomSampler(Spec):
+    """Independent draws; trial N's draw depends on the seed and on N alone."""
+
+    name: Literal["random"] = "random"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class QuasiRandomSampler(Spec):
+    """A scrambled Sobol sequence: fills the space more evenly than random draws."""
+
+    name: Literal["quasi_random"] = "quasi_random"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class GridSampler(Spec):
+    """Every combination of values, in order."""
+
+    name: Literal["grid"] = "grid"
+    points: Annotated[int, Field(ge=2, le=100)] = 5
+    """Values of each continuous range, its ends included; choices give all theirs."""
+
+
+class TpeSampler(Spec):
+    """Optuna's tree-structured Parzen estimator: proposes where good trials were dense; for any space."""
+
+    name: Literal["tpe"] = "tpe"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    startup_trials: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Configurations drawn at random before the first proposal."""
+
+
+class GpSampler(Spec):
+    """Optuna's Gaussian process: few trials, few axes, expensive training."""
+
+    name: Literal["gp"] = "gp"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    startup_trials: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Configurations drawn at random before the first proposal."""
+
+
+Sampler = Annotated[
+    RandomSampler | QuasiRandomSampler | GridSampler | TpeSampler | GpSampler, Field(discriminator="name")
+]
+
+
+class NoStopping(Spec):
+    """Every trial runs to its end."""
+
+    name: Literal["none"] = "none"
+
+
+class AshaStopping(Spec):
+    """Asynchronous successive halving: at each rung only the best share of the trials goes on (arXiv 1810.05934)."""
+
+    name: Literal["asha"] = "asha"
+    unit: Literal["grad_evals", "epochs"] = "grad_evals"
+    """What rungs count. Gradient evaluations, so that k = 3 gets no more compute than k = 1 before it is judged."""
+    grace: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """First rung, as a share of the base job's whole run."""
+    reduction_factor: Annotated[float, Field(gt=1, le=100)] = 3.0
+    """One in so many goes on, for so many times as long."""
+
+
+class MedianStopping(Spec):
+    """Stop a trial whose best is worse than the median of the others' running means."""
+
+    name: Literal["median"] = "median"
+    unit: Literal["grad_evals", "epochs"] = "grad_evals"
+    """What time counts."""
+    grace: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """No trial is judged before this share of the base job's whole run."""
+    min_trials: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Others that must have got as far."""
+
+
+EarlyStopping = Annotated[NoStopping | AshaStopping | MedianStopping, Field(discriminator="name")]
+
+
+class Objective(Spec):
+    """What makes one trial better than another."""
+
+    metric: Literal["eval_accuracy", "eval_loss", "train_accuracy", "train_loss"] = "eval_accuracy"
+    at: Literal["best", "last"] = "best"
+    """The best epoch's value, or the last one's."""
+
+    @property
+    def mode(self) -> Literal["max", "min"]:
+        """Whether more or less is better."""
+        return "max" if self.metric.endswith("accuracy") else "min"
+
+
+class Budget(Spec):
+    """What a study may use; when it is spent no trial starts any more and the running ones finish."""
+
+    grad_evals: Annotated[int, Field(ge=1, le=2**53)] | None = None
+    """Forward-backward passes of all trials; a trial that could exceed it does not start."""
+    gpu_hours: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    wall_s: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    """Seconds since the study's first start."""
+
+
+class StudySpec(Spec):
+    """One hyperparameter search. `{"preset": "rho"}` is a whole study."""
+
+    name: JobName | None = None
+    """A word for people; it need not be unique."""
+    preset: Literal["rho", "rho-k", "control"] | None = None
+    """Fills in what is not given: rho alone, rho and the number of ascent steps, or rho with SGD and SAM beside."""
+    base: JobSpec = JobSpec()
+    """What every trial is, but for the searched fields; its priority, labels and resources hold for all trials."""
+    space: Annotated[dict[FieldPath, Dimension], Field(min_length=1, max_length=20)]
+    """The searched fields by dotted path."""
+    sampler: Sampler = TpeSampler()
+    early_stopping: EarlyStopping = NoStopping()
+    objective: Objective = Objective()
+    num_trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] | None = None
+    """Trials of the main search; by default the whole grid, or 20 configurations. Control arms and confirmation add
+    theirs."""
+    seeds_per_config: Annotated[int, Field(ge=1, le=20)] = 1
+    """Trials of each configuration, with the seeds base.seed, base.seed + 1, ...; their mean is its value."""
+    concurrency: Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] = 2
+    """Trials that run at once, room permitting."""
+    compute: Literal["grad_evals", "epochs"] = "grad_evals"
+    """What all trials get the same of. grad_evals: a trial with k = 3 trains half the epochs of one with k = 1, and
+    SGD twice as many; warm-up and milestones shrink and grow alike. epochs: each trains base.epochs."""
+    control: bool = False
+    """Search SGD and SAM as well: the same seeds, trials and compute, over those searched fields that they have."""
+    confirm_seeds: Annotated[int, Field(ge=0, le=20)] | None = None
+    """At the end, train each arm's best configuration again on so many seeds that the search has not seen; arms are
+    compared on these. By default 5 with control arms, else none."""
+    budget: Budget = Budget()
+    max_failures: Annotated[int, Field(ge=1, le=MAX_TRIALS)] = 5
+    """After so many failed trials the study ends; diverged ones don't count, they are results."""
+    retry: RetryPolicy = RetryPolicy(infrastructure=100)
+    """How often the study itself may be taken up again after its runner was lost."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_preset(cls, given: Any) -> Any:
+        return with_preset(given) if isinstance(given, dict) and given.get("preset") in PRESETS else given
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        check_space(self, self.space)
+        _check_counts(self)
+        return self
+
+    @property
+    def num_configs(self) -> int:
+        """Configurations of the main search."""
+        if self.num_trials is not None:
+            return self.num_trials // self.seeds_per_config
+        return self.grid_size if isinstance(self.sampler, GridSampler) else DEFAULT_CONFIGS
+
+    @property
+    def grid_size(self) -> int:
+        """Configurations of the whole grid; only with that sampler."""
+        return spaces.grid_size(self.space, self.sampler.points) if isinstance(self.sampler, GridSampler) else 0
+
+    @property
+    def num_confirm_seeds(self) -> int:
+        """confirm_seeds with its default filled in."""
+        if self.confirm_seeds is not None:
+            return self.confirm_seeds
+        return DEFAULT_CONFIRM_SEEDS if self.control else 0
+
+
+_SPACE: TypeAdapter[dict[str, Dimension]] = TypeAdapter(dict[FieldPath, Dimension])
+
+
+def read_space(document: Mapping[str, Any]) -> dict[str, Dimension]:
+    """Return a space from its plain values.
+
+    Raises:
+        ValidationError: it is none.
+    """
+    return _SPACE.validate_python(dict(document))
+
+
+def check_space(spec: StudySpec, space: Mapping[str, Dimension]) -> None:
+    """Refuse a space with fields that don't exist, or ends at which the job would not be valid.
+
+    Raises:
+        PydanticCustomError: names the field.
+    """
+    if not spaces.axes(space):
+        raise field_error("space", "space has nothing to search: a ratio with a fixed factor follows another field")
+    for path, dimension in space.items():
+        _check_path(spec, space, path, dimension)
+    document = spec.base.model_dump(mode="json")
+    for point in spaces.corners(space):
+        _check_point(document, space, point)
+
+
+def _check_path(spec: StudySpec, space: Mapping[str, Dimension], path: str, dimension: Dimension) -> None:
+    root = path.split(".", maxsplit=1)[0]
+    if root in _ELSEWHERE:
+        raise field_error(f"space.{path}", f"{path} can't be searched: set base.{root}, or seeds_per_config for seeds")
+    if path == "epochs" and spec.compute == "grad_evals":
+        message = "epochs can't be searched while compute is grad_evals, which sets them; set compute to epochs"
+        raise field_error("space.epochs", message)
+    if isinstance(dimension, Ratio) and isinstance(space.get(dimension.of), Ratio):
+        raise field_error(f"space.{path}.of", f"of is {dimension.of}, a ratio itself; allowed are other fields")
+    nested = [other for other in space if other.startswith(f"{path}.")]
+    if nested:
+        raise field_error(f"space.{nested[0]}", f"{nested[0]} lies inside {path}, which is searched as a whole")
+
+
+def _check_point(document: Mapping[str, Any], space: Mapping[str, Dimension], point: spaces.Point) -> None:
+    try:
+        JobSpec.model_validate(spaces.apply(document, space, point))
+    except KeyError as e:
+        path = e.args[0]
+        fields = [f"space.{path}"] + [f"space.{name}.of" for name, d in space.items() if isinstance(d, Ratio)]
+        field = fields[0] if path in space else fields[-1]
+        raise field_error(field, f"{path} is no field of this base job that can be searched") from e
+    except ValidationError as e:
+        error = e.errors()[0]
+        field = blame(space, error.get("ctx", {}).get("field") or ".".join(map(str, error["loc"])))
+        values = ", ".join(f"{path} = {value}" for path, value in point.items())
+        raise field_error(f"space.{field}", f"with {values}: {error['msg']}") from e
+
+
+def blame(space: Mapping[str, Dimension], location: str) -> str:
+    """Return the searched field that an error at `location` is about; pydantic puts union tags into locations."""
+    names = location.split(".")
+
+    def num_matching(path: str) -> tuple[bool, int]:
+        segments = path.split(".")
+        return segments[-1] == names[-1], sum(1 for segment in segments if segment in names)
+
+    return max(space, key=num_matching)
+
+
+def _check_counts(spec: StudySpec) -> None:
+    if spec.num_trials is not None and spec.num_trials % spec.seeds_per_config:
+        raise field_error(
+            "num_trials",
+            f"num_trials is {spec.num_trials}, which {spec.seeds_per_config} seeds per configuration don't divide; "
+            "allowed are multiples of seeds_per_config",
+        )
+    if isinstance(spec.sampler, GridSampler):
+        if spec.grid_size * spec.seeds_per_config > MAX_TRIALS:
+            message = f"the grid has {spec.grid_size} points for {spec.seeds_per_config} seeds; at most {MAX_TRIALS}"
+            raise field_error("sampler.points", message)
+        if spec.num_configs > spec.grid_size:
+            message = f"num_trials asks for {spec.num_configs} configurations, but the grid has {spec.grid_size}"
+            raise field_error("num_trials", message)
+    variant = spec.base.optimizer.variant
+    if spec.control and variant in ("sgd", "sam"):
+        raise field_error("control", f"control arms stand beside another optimizer, but base.optimizer is {variant}")
+    if spec.control and ({"optimizer", "optimizer.variant"} & spec.space.keys()):
+        raise field_error("control", "control arms need one optimizer variant, but the space searches over several")

@@ -1,0 +1,85 @@
+import pytest
+from pydantic import ValidationError
+
+from services.studies.spec import StudySpec
+
+RHO = {"type": "log_uniform", "low": 0.01, "high": 0.5}
+
+
+def study(**fields):
+    return StudySpec.model_validate({"space": {"optimizer.rho": RHO}, **fields})
+
+
+@pytest.mark.parametrize("preset", ["rho", "rho-k", "control"])
+def test_preset__is_a_whole_study_and_survives_being_stored(preset):
+    spec = StudySpec.model_validate({"preset": preset})
+    assert "optimizer.rho" in spec.space
+    assert StudySpec.model_validate(spec.model_dump(mode="json")) == spec
+
+
+def test_preset__gives_way_to_what_is_said():
+    spec = StudySpec.model_validate({"preset": "rho-k", "sampler": {"name": "tpe"}, "num_trials": 7})
+    assert spec.sampler.name == "tpe"
+    assert spec.num_configs == 7
+
+
+def test_preset__fits_the_number_of_seeds():
+    assert StudySpec.model_validate({"preset": "rho", "seeds_per_config": 3}).num_configs == 12
+
+
+def test_preset__leaves_out_the_probe_radius_of_an_optimizer_without_one():
+    spec = StudySpec.model_validate({"preset": "rho", "base": {"optimizer": {"variant": "sam"}}})
+    assert list(spec.space) == ["optimizer.rho"]
+
+
+def test_num_configs__is_the_whole_grid_unless_told_otherwise():
+    grid = {"sampler": {"name": "grid", "points": 4}}
+    assert study(**grid).num_configs == 4
+    assert study(**grid, num_trials=2).num_configs == 2
+    assert study().num_configs == 20
+    assert study(num_trials=12, seeds_per_config=3).num_configs == 4
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"space": {}}, None),
+        ({"space": {"optimizer.rhoo": RHO}}, "space.optimizer.rhoo"),
+        ({"space": {"nothing.here": RHO}}, "space.nothing.here"),
+        ({"space": {"optimizer.rho": {"type": "uniform", "low": -1, "high": 1}}}, "space.optimizer.rho"),
+        ({"space": {"batch_size": {"type": "int", "low": 1, "high": 5000}}}, "space.batch_size"),
+        ({"space": {"seed": {"type": "int", "low": 1, "high": 5}}}, "space.seed"),
+        ({"space": {"epochs": {"type": "int", "low": 1, "high": 5}}}, "space.epochs"),
+        ({"space": {"optimizer.rho_max": {"type": "ratio", "of": "optimizer.rho", "factor": 2}}}, "space"),
+        (
+            {"space": {"optimizer.rho": RHO, "optimizer.rho_max": {"type": "ratio", "of": "optimizer.x", "factor": 2}}},
+            "space.optimizer.rho_max.of",
+        ),
+        ({"space": {"optimizer": {"type": "choice", "values": [{}]}, "optimizer.rho": RHO}}, "space.optimizer.rho"),
+        ({"num_trials": 10, "seeds_per_config": 3}, "num_trials"),
+        ({"sampler": {"name": "grid", "points": 3}, "num_trials": 4}, "num_trials"),
+        ({"control": True, "base": {"optimizer": {"variant": "sam"}}}, "control"),
+        (
+            {"control": True, "space": {"optimizer": {"type": "choice", "values": [{"variant": "xsam"}]}}},
+            "control",
+        ),
+        ({"colour": "red"}, None),
+    ],
+)
+def test_spec__refuses_what_cannot_be_searched_and_names_the_field(fields, field):
+    with pytest.raises(ValidationError) as caught:
+        study(**fields)
+    context = caught.value.errors()[0].get("ctx", {})
+    assert context.get("field") == field
+
+
+def test_spec__searches_over_whole_optimizers():
+    values = [{"variant": "sam", "rho": 0.1}, {"variant": "xsam", "rho": 0.2}]
+    spec = study(space={"optimizer": {"type": "choice", "values": values}})
+    assert spec.num_configs == 20
+
+
+def test_confirm_seeds__come_with_control_arms():
+    assert study().num_confirm_seeds == 0
+    assert study(control=True).num_confirm_seeds == 5
+    assert study(control=True, confirm_seeds=0).num_confirm_seeds == 0
