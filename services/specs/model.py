@@ -64,7 +64,7 @@ class ResNet50(_Torchvision):
 
 
 class Vgg11Bn(_Torchvision):
-    """torchvision's VGG-11 with BatchNorm; its five poolings need 32 pixels."""
+    """torchvision's VGG-11 with BatchNorm; its five poolings need 32 pixels, up to 64 its head is one linear layer."""
 
     name: Literal["vgg11_bn"] = "vgg11_bn"
 
@@ -86,7 +86,10 @@ class DenseNet121(_Torchvision):
 
 
 class VitB16(_Torchvision):
-    """torchvision's ViT-B; patches are 16 pixels from 224-pixel images on and an eighth of the side below."""
+    """torchvision's ViT-B; patches are 16 pixels from 224-pixel images on and an eighth of the side, rounded up, below.
+
+    A side that the patch does not divide is padded.
+    """
 
     name: Literal["vit_b_16"] = "vit_b_16"
 
@@ -97,7 +100,7 @@ class VitB16(_Torchvision):
 
 
 class CustomModel(_Model):
-    """A network of the team's own: `target` is called with `num_classes`, `channels`, `image_size` and `options`."""
+    """A network of the team's own: `target(num_classes=..., channels=..., image_size=..., **options)` returns it."""
 
     name: Literal["custom"] = "custom"
     target: Target

@@ -22,4 +22,7 @@ class Place:
     allowed_packages: tuple[str, ...] = ()
     """Top-level packages from which a `target` may be imported."""
     num_threads: int = 1
-    """CPU threads for torch; image decoding gets as many processes less one."""
+    """CPU threads for torch; image decoding gets as many processes less one.
+
+    It decides the order in which floats are added up, so bit-equal runs need the same number.
+    """
