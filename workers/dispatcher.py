@@ -28,10 +28,11 @@ from services.settings import Settings
 from services.specs.job import JobSpec
 from workers import cluster
 from workers.assignment import RunnerConfig
+from workers.job_run import RunnerOutcome
 from workers.pool import WarmPool
 from workers.rank import RankActor
 from workers.ray_errors import sentence
-from workers.runner import RunnerActor, RunnerOutcome
+from workers.runner import RunnerActor
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class Dispatcher:
         )
         self._nodes: Sequence[NodeSeen] = cluster.nodes()
         size = self._warm_size()
-        self._runners = WarmPool(RunnerActor, "runner", size=size, on_start=self._configure)
+        self._runners = WarmPool(RunnerActor, "runner", size=size)
         self._ranks = WarmPool(RankActor, "rank", size=size)
         self._flights: dict[ray.ObjectRef, _Flight] = {}
         self._stopped = threading.Event()
@@ -105,10 +106,10 @@ class Dispatcher:
         self._report()
         self._expire()
         self._enforce_deadlines()
-        self._place()
         node_ids = [node.id for node in self._nodes]
         self._runners.refill(node_ids)
         self._ranks.refill(node_ids)
+        self._place()
 
     def is_warm(self) -> bool:
         """Return whether the first job would find its processes ready."""
@@ -236,6 +237,8 @@ class Dispatcher:
 
     def _start(self, placed: Placement) -> None:
         home = placed.node_ids[0]
+        if not self._runners.has_ready(home):
+            return  # a claim starts the lease, so it waits for somebody who can renew it
         runner = self._runners.take(home)
         with self._database.unit_of_work() as session:
             claimed = queue.claim(
@@ -250,7 +253,7 @@ class Dispatcher:
             return
         ranks = self._lend_ranks(claimed, placed.node_ids)
         handles = [handle for _, handle in ranks]
-        ref = runner.run.remote(claimed, handles, list(placed.node_ids))
+        ref = runner.run.remote(self._config, claimed, handles, list(placed.node_ids))
         has_foreign_code = "custom" in (claimed.spec["model"]["name"], claimed.spec["dataset"]["name"])
         self._flights[ref] = _Flight(claimed.lease, runner, home, tuple(ranks), has_foreign_code)
 
@@ -278,9 +281,6 @@ class Dispatcher:
             with self._database.unit_of_work() as session:
                 message = infeasible[job_id].sentence()
                 queue.fail_queued(session, job_id, kind=FailureKind.INFEASIBLE, message=message)
-
-    def _configure(self, runner: ActorHandle) -> None:
-        runner.configure.remote(self._config)
 
     def _end_flight(self, flight: _Flight) -> None:
         for _, rank in flight.ranks:

@@ -23,10 +23,13 @@ class RunnerLink:
 
     Args:
         runner: handle of the JobRunner.
+        job_id: the job that this rank works for.
+        attempt: its attempt.
     """
 
-    def __init__(self, runner: ActorHandle) -> None:
+    def __init__(self, runner: ActorHandle, job_id: str, attempt: int) -> None:
         self._runner = runner
+        self._run = (job_id, attempt)
         self._unacknowledged: list[Any] = []
         self._wish: str | None = None
         self._closed = threading.Event()
@@ -68,13 +71,21 @@ class RunnerLink:
         """Return what somebody wants of the job, as last heard."""
         return self._wish
 
+    def may_publish(self) -> bool:
+        """Ask whether this attempt still owns the job; called before a checkpoint is put in place."""
+        try:
+            return bool(ray.get(self._runner.may_publish.remote(*self._run)))
+        except RayError:
+            _end_process()
+            raise
+
     def close(self) -> None:
         """Wait until every report has been taken, and stop watching."""
         self._acknowledge()
         self._closed.set()
 
     def _send(self, kind: str, payload: Any) -> None:
-        self._unacknowledged.append(self._runner.record.remote(Report(kind, payload)))
+        self._unacknowledged.append(self._runner.record.remote(*self._run, Report(kind, payload)))
         if len(self._unacknowledged) >= MAX_UNACKNOWLEDGED:
             self._acknowledge()
 
@@ -88,7 +99,7 @@ class RunnerLink:
     def _watch(self) -> None:
         while not self._closed.wait(WISH_INTERVAL_S):
             try:
-                self._wish = ray.get(self._runner.wish.remote())
+                self._wish = ray.get(self._runner.wish.remote(*self._run))
             except RayError:
                 if not self._closed.is_set():
                     _end_process()

@@ -3,7 +3,7 @@
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import ray
 from ray.actor import ActorHandle
@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 120.0
+CALL_INTERVAL_S = 5.0
+"""How often idle actors are asked for a sign of life."""
 
 
 class WarmPool:
@@ -28,23 +30,18 @@ class WarmPool:
         actor_class: an `@ray.remote` class with a `ready` method.
         kind: first part of the actors' names.
         size: idle actors to keep ready on each node.
-        on_start: called with each new handle.
     """
 
-    def __init__(
-        self,
-        actor_class: "ray.actor.ActorClass",
-        kind: str,
-        *,
-        size: int,
-        on_start: Callable[[ActorHandle], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, actor_class: "ray.actor.ActorClass", kind: str, *, size: int) -> None:
         self._actor_class = actor_class
         self._kind = kind
         self._size = size
-        self._on_start = on_start
         self._idle: dict[str, list[ActorHandle]] = {}
         self._starting: dict[ray.ObjectRef, tuple[str, ActorHandle]] = {}
+        # Actors that were taken before they were ready: while they start, no others are started beside them.
+        self._taken_early: dict[ray.ObjectRef, str] = {}
+        self._calls: dict[ray.ObjectRef, tuple[str, ActorHandle]] = {}
+        self._call_at = 0.0
         # A node on which processes fail to start (a broken install, no memory) is tried again ever more rarely.
         self._pause_s: dict[str, float] = {}
         self._not_before: dict[str, float] = {}
@@ -54,6 +51,10 @@ class WarmPool:
         """Idle actors that have finished their imports."""
         return sum(len(handles) for handles in self._idle.values())
 
+    def has_ready(self, node_id: str) -> bool:
+        """Return whether `take` would give an actor that is ready."""
+        return bool(self._idle.get(node_id))
+
     def take(self, node_id: str) -> ActorHandle:
         """Return an actor on the node: a warm one, else one that is starting, else a new one."""
         idle = self._idle.get(node_id)
@@ -62,6 +63,7 @@ class WarmPool:
         for ref, (node, handle) in self._starting.items():
             if node == node_id:
                 del self._starting[ref]
+                self._taken_early[ref] = node
                 return handle
         return self._start(node_id)
 
@@ -74,28 +76,20 @@ class WarmPool:
 
     def refill(self, node_ids: list[str]) -> None:
         """Move actors that became ready to the idle ones, drop dead ones and start what is missing; never waits."""
-        if self._starting:
-            done, _ = ray.wait(list(self._starting), num_returns=len(self._starting), timeout=0)
-            for ref in done:
-                self._now_ready(ref, *self._starting.pop(ref))
+        for ref in _done(self._starting):
+            self._now_ready(ref, *self._starting.pop(ref))
+        for ref in _done(self._taken_early):
+            del self._taken_early[ref]
+        self._drop_dead()
         for gone in self._idle.keys() - set(node_ids):
             del self._idle[gone]
         for node_id in node_ids:
             if time.monotonic() < self._not_before.get(node_id, 0.0):
                 continue
-            starting = sum(1 for node, _ in self._starting.values() if node == node_id)
-            for _ in range(self._size - len(self._idle.get(node_id, [])) - starting):
+            starting = [node for node, _ in self._starting.values()] + list(self._taken_early.values())
+            for _ in range(self._size - len(self._idle.get(node_id, [])) - starting.count(node_id)):
                 handle = self._start(node_id)
                 self._starting[handle.ready.remote()] = (node_id, handle)
-
-    def drop_dead(self, timeout_s: float) -> None:
-        """Ask every idle actor for a sign of life and forget those that give none."""
-        for node_id, handles in self._idle.items():
-            refs = {handle.ready.remote(): handle for handle in handles}
-            done, silent = ray.wait(list(refs), num_returns=len(refs), timeout=timeout_s) if refs else ([], [])
-            self._idle[node_id] = [refs[ref] for ref in done if _is_alive(ref)]
-            for ref in silent:
-                ray.kill(refs[ref])
 
     def close(self) -> None:
         """End all idle actors."""
@@ -107,15 +101,24 @@ class WarmPool:
         self._idle.clear()
         self._starting.clear()
 
+    def _drop_dead(self) -> None:
+        """Look at the last round of calls to idle actors, forget those that have died, and call again after a while."""
+        for ref in _done(self._calls):
+            node_id, handle = self._calls.pop(ref)
+            if not _is_alive(ref) and handle in self._idle.get(node_id, []):
+                self._idle[node_id].remove(handle)
+        if not self._calls and time.monotonic() >= self._call_at:
+            self._call_at = time.monotonic() + CALL_INTERVAL_S
+            idle = [(node_id, handle) for node_id, handles in self._idle.items() for handle in handles]
+            self._calls = {handle.ready.remote(): (node_id, handle) for node_id, handle in idle}
+
     def _start(self, node_id: str) -> ActorHandle:
-        handle = self._actor_class.options(
+        return self._actor_class.options(
             name=f"{self._kind}-{uuid.uuid4().hex[:12]}",
             lifetime="detached",
             num_cpus=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
         ).remote()
-        self._on_start(handle)
-        return handle
 
     def _now_ready(self, ref: ray.ObjectRef, node_id: str, handle: ActorHandle) -> None:
         if _is_alive(ref):
@@ -125,6 +128,10 @@ class WarmPool:
         pause_s = min(2 * self._pause_s.get(node_id, FIRST_PAUSE_S / 2), LONGEST_PAUSE_S)
         self._pause_s[node_id] = pause_s
         self._not_before[node_id] = time.monotonic() + pause_s
+
+
+def _done(refs: Mapping[ray.ObjectRef, object]) -> list[ray.ObjectRef]:
+    return ray.wait(list(refs), num_returns=len(refs), timeout=0)[0] if refs else []
 
 
 def _is_alive(ref: ray.ObjectRef) -> bool:

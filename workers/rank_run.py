@@ -85,7 +85,7 @@ def run_group(assignment: Assignment, runner: ActorHandle) -> RankResult:
 def run_rank(assignment: Assignment, runner: ActorHandle) -> RankResult:
     """Run the training loop for one rank whose process group is up; a failing job gives a result, never an error."""
     with captured_output(assignment.log_dir, assignment.rank) as log:
-        link = RunnerLink(runner) if assignment.rank == 0 else None
+        link = RunnerLink(runner, assignment.job_id, assignment.attempt) if assignment.rank == 0 else None
         try:
             telemetry = SilentTelemetry() if link is None else link
             return _train(assignment, telemetry, _NoWish() if link is None else link)
@@ -104,6 +104,9 @@ def run_rank(assignment: Assignment, runner: ActorHandle) -> RankResult:
 class _NoWish:
     def wish(self) -> str | None:
         return None
+
+    def may_publish(self) -> bool:
+        return True
 
 
 def _group_loop(config: dict[str, Any]) -> RankResult:

@@ -26,9 +26,12 @@ def measure(num_submits: int, num_ray_submits: int) -> str:
     times = {"Ray JobSubmissionClient": _ray_times(num_ray_submits)}
     with tempfile.TemporaryDirectory() as folder, served(Path(folder) / "data", "--no-dispatcher") as service:
         times["xsam, SQLite"] = _service_times(service.url, num_submits)
-    with tempfile.TemporaryDirectory() as folder, scratch_postgres() as url:
-        with served(Path(folder) / "data", "--no-dispatcher", database_url=url) as service:
-            times["xsam, PostgreSQL"] = _service_times(service.url, num_submits)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        scratch_postgres() as url,
+        served(Path(folder) / "data", "--no-dispatcher", database_url=url) as service,
+    ):
+        times["xsam, PostgreSQL"] = _service_times(service.url, num_submits)
     baseline = percentile(times["Ray JobSubmissionClient"], 0.5)
     rows = []
     for name, values in times.items():

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.processes import children
 from tests.support.served import Served, served
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow]
@@ -39,17 +40,12 @@ def _wait_end(service: Served, job_id: str) -> dict[str, Any]:
     return job
 
 
-def _children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in text.split()]
-
-
 def test_dispatcher_killed_in_mid_job__job_succeeds_and_each_epoch_is_there_once(tmp_path: Path) -> None:
     spec = {"epochs": 60, "optimizer": {"variant": "xsam"}, "resources": {"num_workers": 2}}
     with served(tmp_path / "data", "--num-cpus", "2") as service:
         job_id = _submit(service, **spec)
         _wait_epoch(service, job_id, 3)
-        (dispatcher,) = _children(service.process.pid)
+        (dispatcher,) = children(service.process.pid)
         os.kill(dispatcher, signal.SIGKILL)
         job = _wait_end(service, job_id)
         rows = httpx.get(f"{service.url}/v1/jobs/{job_id}/metrics").json()["items"]

@@ -30,7 +30,7 @@ class Served:
 
 
 @contextmanager
-def served(data_dir: Path, *options: str, database_url: str | None = None) -> Iterator[Served]:
+def served(data_dir: Path, *options: str, database_url: str | None = None, is_warmed: bool = True) -> Iterator[Served]:
     """Start the service on a free port, wait until its processes are warm, and stop it in order afterwards."""
     port = _free_port()
     command = [sys.executable, "-m", "api", "serve", "--data-dir", str(data_dir), "--port", str(port), *options]
@@ -45,7 +45,8 @@ def served(data_dir: Path, *options: str, database_url: str | None = None) -> It
             _wait_for(running, "/healthz")
         else:
             _wait_for(running, "/readyz")
-            _wait_warm(running)
+            if is_warmed:
+                _wait_warm(running)
         yield running
     finally:
         database.dispose()

@@ -62,7 +62,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("variant", "options", "limit"), CASES, ids=lambda v: v.__name__ if isinstance(v, type) else str(v))
+@pytest.mark.parametrize(
+    ("variant", "options", "limit"), CASES, ids=lambda v: v.__name__ if isinstance(v, type) else str(v)
+)
 def test_step__extra_model_copies(variant, options, limit):
     copies = extra_copies(variant, **options)
     assert limit - 0.15 <= copies <= limit

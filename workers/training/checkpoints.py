@@ -19,6 +19,7 @@ import logging
 import re
 import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from workers.training.checkpoint_files import (
     write_state,
     write_tensors,
 )
-from workers.training.errors import CheckpointError, CheckpointMismatchError
+from workers.training.errors import CheckpointError, CheckpointMismatchError, SupersededError
 from workers.training.place import Place
 from workers.training.progress import EpochLosses, Progress
 from workers.training.rank_state import random_states, restore_random_states
@@ -63,9 +64,12 @@ class CheckpointStore:
         place: this rank.
         ranks: the collectives.
         parts: the model and the optimizer that are saved and restored in place.
+        may_publish: asked on rank 0 before a checkpoint is put in place.
     """
 
-    def __init__(self, spec: JobSpec, place: Place, ranks: Ranks, parts: Parts) -> None:
+    def __init__(
+        self, spec: JobSpec, place: Place, ranks: Ranks, parts: Parts, may_publish: Callable[[], bool] = lambda: True
+    ) -> None:
         self._folder = place.checkpoint_dir
         self._weights_folder = place.checkpoint_dir.parent / "weights"
         self._keep_last = spec.checkpoint.keep_last
@@ -76,6 +80,7 @@ class CheckpointStore:
             **spec.model_dump(mode="json", include=_IDENTITY_FIELDS),
             "num_workers": place.world_size,
         }
+        self._may_publish = may_publish
         self._unsaved_best: dict[str, Tensor] | None = None
 
     def keep_best_weights(self) -> None:
@@ -93,6 +98,7 @@ class CheckpointStore:
             accuracy: of the epoch that has just ended, None in the middle of one.
 
         Raises:
+            SupersededError: another attempt owns the job.
             CheckpointError: the storage can't be written, or the ranks do not see the same one.
         """
         name = f"step-{progress.step:09d}"
@@ -149,6 +155,9 @@ class CheckpointStore:
                 )
         manifest = {"identity": self._identity, "progress": progress.values(), "accuracy": accuracy}
         sha256, size_bytes = seal(temporary, manifest)
+        if not self._may_publish():
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise SupersededError(f"{name} is not put in place: another attempt owns the job by now")
         # Before the checkpoint, so that one that is there never lacks the best weights of its past.
         self._write_weights(temporary, is_epoch_end=accuracy is not None)
         self._move(temporary, self._folder / name)

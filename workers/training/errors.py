@@ -39,3 +39,7 @@ class CheckpointError(TrainingError):
 
 class CheckpointMismatchError(CheckpointError):
     """The checkpoint belongs to another job: other model, data, seed or number of workers."""
+
+
+class SupersededError(CheckpointError):
+    """Another attempt owns the job by now; this run must leave its folder alone."""

@@ -77,7 +77,7 @@ class _Run:
         self._train_pulse = Pulse(place, self._ranks, control, self._losses.first_bad)
         self._eval_pulse = Pulse(place, self._ranks, control, lambda: 0)
         self._autocast = _autocast(spec, place)
-        self._store = CheckpointStore(spec, place, self._ranks, self._parts)
+        self._store = CheckpointStore(spec, place, self._ranks, self._parts, control.may_publish)
         self._store.restore(progress, self._losses)
         self._num_parameters = sum(p.numel() for p in self._parts.model.parameters())
         self._saved_step = progress.step

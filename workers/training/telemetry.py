@@ -40,10 +40,16 @@ class Telemetry(Protocol):
 
 
 class Control(Protocol):
-    """Says what somebody outside wishes."""
+    """Says what somebody outside wishes, and whether the run is still wanted at all. Asked on rank 0 only."""
 
     def wish(self) -> str | None:
-        """Return "cancel", "preempt", "pause" or None; a local read, asked on rank 0 up to once a step."""
+        """Return "cancel", "preempt", "pause" or None; a local read, asked up to once a step."""
+
+    def may_publish(self) -> bool:
+        """Return whether this run still owns the job's folder; asked before each checkpoint is put in place.
+
+        A process that was cut off or stopped for a while may find that another attempt has taken over.
+        """
 
 
 class SilentTelemetry:

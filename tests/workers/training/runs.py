@@ -67,6 +67,9 @@ class WishAfter:
         self.num_readings += 1
         return self.wish_ if self.num_readings >= self.after else None
 
+    def may_publish(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True)
 class Ran:

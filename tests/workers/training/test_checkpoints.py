@@ -22,7 +22,7 @@ from tests.workers.training.runs import (
 from workers.training.build import build_parts
 from workers.training.checkpoint_files import verify
 from workers.training.checkpoints import CheckpointStore
-from workers.training.errors import CheckpointError, CheckpointMismatchError
+from workers.training.errors import CheckpointError, CheckpointMismatchError, SupersededError
 from workers.training.progress import EpochLosses, Progress
 from workers.training.ranks import Ranks
 
@@ -93,7 +93,8 @@ class Stored:
     def __post_init__(self) -> None:
         place = place_in(self.folder)
         self.parts = build_parts(self.spec, place, Ranks(place))
-        self.store = CheckpointStore(self.spec, place, Ranks(place), self.parts)
+        self.is_owner = True
+        self.store = CheckpointStore(self.spec, place, Ranks(place), self.parts, lambda: self.is_owner)
         self.progress = Progress()
         self.losses = EpochLosses(STEPS_PER_EPOCH, 10, "cpu")
 
@@ -293,3 +294,13 @@ def test_build__gives_every_rank_the_same_weights_and_other_random_numbers(tmp_p
         draws.append(torch.rand(3))
     assert_equal_weights(weights[1], weights[0])
     assert not torch.equal(draws[0], draws[1])
+
+
+def test_superseded_run__leaves_the_folder_as_its_successor_needs_it(tmp_path: Path) -> None:
+    stored = Stored(small_spec(), tmp_path)
+    stored.save_epoch(0.5, is_best=True)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    stored.is_owner = False
+    with pytest.raises(SupersededError, match="another attempt"):
+        stored.save_epoch(0.9, is_best=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -1,0 +1,25 @@
+"""The process tree below a process, read from /proc."""
+
+from pathlib import Path
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that any thread of `pid` has started and that still live."""
+    try:
+        texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    except FileNotFoundError:
+        return []
+    return [int(child) for text in texts for child in text.split()]
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Return all processes below `pid` with their titles (Ray names its workers by actor class)."""
+    found: dict[int, str] = {}
+    for child in children(pid):
+        try:
+            title = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        except FileNotFoundError:
+            continue
+        found[child] = title.strip()
+        found |= descendants(child)
+    return found

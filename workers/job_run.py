@@ -1,0 +1,159 @@
+"""One training job while a runner has it: lease, reports, ranks, and how it ended."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from enum import StrEnum
+
+from ray.actor import ActorHandle
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from services.artifacts.layout import JobFolder
+from services.db.session import Database
+from services.errors import LeaseLostError
+from services.jobs import queue, retry
+from services.jobs.queue import ClaimedJob
+from services.jobs.stalled import past_outcomes
+from services.jobs.states import FailureKind, JobState, Wish
+from services.specs.job import JobSpec
+from workers.assignment import Assignment, RankResult, Report, RunnerConfig
+from workers.gang import Ending, Gang
+from workers.lease_keeper import LeaseKeeper
+from workers.recorder import RETRY_INTERVAL_S, Recorder
+from workers.reservation import NotPlacedError, Reservation
+
+log = logging.getLogger(__name__)
+
+NOT_PLACED_DELAY_S = 5.0
+
+
+class RunnerOutcome(StrEnum):
+    """What the dispatcher has to know of an ended run; the rows say the rest."""
+
+    RANKS_CLEAN = "ranks_clean"
+    """The rank processes can take another job."""
+    RANKS_SPENT = "ranks_spent"
+    """The rank processes must not be used again."""
+    LEASE_LOST = "lease_lost"
+    """Somebody else owns the job now; the runner and its ranks must end."""
+
+
+class JobRun:
+    """Runs one claimed job to its end and stores how it ended.
+
+    Args:
+        config: the settings that matter here.
+        database: the runner's own.
+        claimed: the job and its lease.
+        runner: handle of the runner, for the ranks' reports.
+    """
+
+    def __init__(self, config: RunnerConfig, database: Database, claimed: ClaimedJob, runner: ActorHandle) -> None:
+        self._config = config
+        self._database = database
+        self._claimed = claimed
+        self._spec = JobSpec.model_validate(claimed.spec)
+        self._runner = runner
+        self._lost = threading.Event()
+        on_lost = self._lost.set
+        self._keeper = LeaseKeeper(database, claimed.lease, lease_s=config.lease_s, on_lost=on_lost)
+        self._recorder = Recorder(database, claimed.lease, on_lost=on_lost)
+
+    def is_for(self, job_id: str, attempt: int) -> bool:
+        """Return whether a rank that names this attempt belongs to this run and not to an earlier one."""
+        return (self._claimed.lease.job_id, self._claimed.lease.attempt) == (job_id, attempt)
+
+    def record(self, report: Report) -> None:
+        """Take a report of rank 0; it is stored within a moment."""
+        self._recorder.put(report)
+
+    def wish(self) -> str | None:
+        """Return what somebody wants of the job."""
+        return self._keeper.wish
+
+    def may_publish(self) -> bool:
+        """Return whether the job is still this attempt's, by the database's word at this moment."""
+        try:
+            with self._database.unit_of_work() as session:
+                queue.touch(session, self._claimed.lease)
+        except LeaseLostError:
+            self._lost.set()
+        return not self._lost.is_set()
+
+    def run(self, ranks: list[ActorHandle], nodes: list[str]) -> RunnerOutcome:
+        """Train, then store the end.
+
+        Args:
+            ranks: warm rank processes, one per worker; a single one for several workers drives a worker group;
+                empty where the run makes its own, with GPUs.
+            nodes: Ray node of each worker.
+        """
+        try:
+            ending = self._train(ranks, nodes)
+        except NotPlacedError as e:
+            ending = Ending(None, is_clean=True, not_placed=str(e))
+        finally:
+            self._recorder.close()
+            self._keeper.close()
+        if self._lost.is_set():
+            return RunnerOutcome.LEASE_LOST
+        try:
+            self._when_database_answers(lambda: self._store_end(ending))
+        except LeaseLostError:
+            return RunnerOutcome.LEASE_LOST
+        return RunnerOutcome.RANKS_CLEAN if ending.is_clean else RunnerOutcome.RANKS_SPENT
+
+    def _train(self, ranks: list[ActorHandle], nodes: list[str]) -> Ending:
+        assignment = self._assignment()
+        if len(ranks) == 1 and assignment.world_size > 1:  # Ray Train places its worker group itself
+            return Gang(ranks, is_owned=False).run(assignment, self._runner, self._lost)
+        with Reservation(self._spec.resources, nodes) as reservation:
+            gang = Gang(ranks or [reservation.new_rank(0)], is_owned=not ranks)
+            return gang.run(assignment, self._runner, self._lost)
+
+    def _assignment(self) -> Assignment:
+        lease = self._claimed.lease
+        folder = JobFolder(self._config.artifact_root, lease.job_id)
+        return Assignment(
+            job_id=lease.job_id,
+            attempt=lease.attempt,
+            spec=self._claimed.spec,
+            rank=0,
+            world_size=self._spec.resources.num_workers,
+            checkpoint_dir=folder.checkpoints,
+            log_dir=folder.logs(lease.attempt),
+            dataset_root=self._config.dataset_root,
+            allow_download=self._config.allow_download,
+            allowed_packages=self._config.allowed_packages,
+        )
+
+    def _store_end(self, ending: Ending) -> None:
+        lease, result = self._claimed.lease, ending.result
+        with self._database.unit_of_work() as session:
+            if result is None:
+                queue.postpone(session, lease, delay_s=NOT_PLACED_DELAY_S, message=ending.not_placed)
+            elif result.failure_kind is not None:
+                self._store_failure(session, result, result.failure_kind)
+            elif result.stopped_by == Wish.CANCEL:
+                queue.finish_cancelled(session, lease)
+            elif result.stopped_by is not None:
+                to = JobState.PAUSED if result.stopped_by == Wish.PAUSE else JobState.QUEUED
+                message = f"stopped by {result.stopped_by}"
+                queue.release(session, lease, outcome=FailureKind.PREEMPTED, message=message, to=to)
+            else:
+                queue.complete(session, lease, summary=result.summary or {})
+
+    def _store_failure(self, session: Session, result: RankResult, kind: FailureKind) -> None:
+        lease = self._claimed.lease
+        decision = retry.decide(self._spec.retry, kind, [*past_outcomes(session, lease.job_id), kind])
+        queue.fail(session, lease, kind=kind, message=result.message, decision=decision, traceback=result.traceback)
+
+    def _when_database_answers(self, write: Callable[[], None]) -> None:
+        while True:
+            try:
+                return write()
+            except DBAPIError as e:
+                log.warning("the database refused the end of a run, trying again: %s", e)
+                time.sleep(RETRY_INTERVAL_S)
