@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from services.db.session import Database
 from services.errors import InvalidRequestError
-from services.jobs.service import Actor
+from services.jobs.actor import Actor
 from services.settings import Settings
 
 LOCAL_TEAM = "default"

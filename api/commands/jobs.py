@@ -26,7 +26,7 @@ from services.jobs.states import JobState
 
 _PAGE_LIMIT = 200
 _COLUMNS = {"id": 12, "name": None, "state": 9, "epochs": 6, "accuracy": 8, "optimizer": None, "by": 4, "age": 8}
-"""Of a list, with the width each needs."""
+"""Of a list, with the width each needs; the others wrap on a narrow screen."""
 
 
 def submit(
@@ -76,7 +76,7 @@ def list_jobs(  # noqa: PLR0913, PLR0917 - options of a command line
         return
     table = Table(box=None, pad_edge=False)
     for column, width in _COLUMNS.items():
-        table.add_column(column, no_wrap=True, min_width=width)  # only names and optimizers are cut on a narrow screen
+        table.add_column(column, no_wrap=width is not None, min_width=width)
     for job in page.items:
         table.add_row(*_row(job))
     out.print(table)

@@ -24,15 +24,23 @@ def bind(host: str, port: int) -> socket.socket:
         AddressError: the address is taken or not ours.
     """
     try:
-        info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(info[0], socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(info[4])
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
+        listener = socket.socket(family, kind)
     except OSError as e:
-        raise AddressError(
-            f"can't listen on {host} port {port}: {e.strerror}; choose others with --host, --port"
-        ) from e
+        raise _not_listening(host, port, e) from e
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as e:
+        listener.close()
+        raise _not_listening(host, port, e) from e
     return listener
+
+
+def _not_listening(host: str, port: int, error: OSError) -> AddressError:
+    return AddressError(f"can't listen on {host} port {port}: {error.strerror}; choose others with --host, --port")
 
 
 def url_of(listener: socket.socket) -> str:

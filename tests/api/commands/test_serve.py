@@ -1,0 +1,111 @@
+"""`xsam serve` as a real process, without a dispatcher: starts, stops, and what stands in its way."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from api.client import Client
+
+Serve = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*options: str, environment: dict[str, str] | None = None) -> "subprocess.Popen[str]":
+        command = [
+            sys.executable,
+            "-m",
+            "api",
+            "serve",
+            "--no-dispatcher",
+            "--data-dir",
+            str(tmp_path / "data"),
+            *options,
+        ]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment or dict(os.environ)
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def _url(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return next(word for word in process.stdout.readline().split() if word.startswith("http://"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve__answers_until_it_is_told_to_stop(serve: Serve, tmp_path: Path, number: signal.Signals) -> None:
+    process = serve("--port", "0")
+    with Client(_url(process)) as client:
+        job = client.submit({})
+        events = client.follow_events(job.id)
+        assert next(events).kind == "submitted"  # a stream is open when the signal comes
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=15)
+    assert (process.returncode, stderr) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["logs", "xsam.db"]
+    assert '"path": "/v1/jobs"' in (tmp_path / "data" / "logs" / "api.log").read_text()
+
+
+def test_serve__keeps_what_was_there(serve: Serve) -> None:
+    first = serve("--port", "0")
+    with Client(_url(first)) as client:
+        job = client.submit({"name": "kept"})
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=15)
+    with Client(_url(serve("--port", "0"))) as client:
+        assert client.get(job.id).name == "kept"
+
+
+def test_serve__a_taken_port_is_one_sentence(serve: Serve) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        stdout, stderr = serve("--port", str(port)).communicate(timeout=20)
+    assert stdout == ""
+    assert stderr.startswith(f"Error: can't listen on 127.0.0.1 port {port}")
+    assert len(stderr.splitlines()) == 1
+
+
+def test_serve__settings_that_are_not_valid_are_one_sentence(serve: Serve) -> None:
+    process = serve("--port", "99999")
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert stderr.startswith("Error: the settings are not valid: api.port: ")
+
+
+def test_serve__ends_when_its_parent_is_killed(serve: Serve, tmp_path: Path) -> None:
+    # A shell-like parent that starts the server and does nothing else.
+    program = (
+        "import subprocess, sys, time; from services.settings import *; "
+        "settings = Settings(data_dir=sys.argv[1], api={'port': 0}); "
+        "child = subprocess.Popen([sys.executable, '-m', 'api', 'serve', '--no-dispatcher'], "
+        "env=environment_for(settings)); print(child.pid, flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "data")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        url = next(word for word in parent.stdout.readline().split() if word.startswith("http://"))
+        with Client(url) as client:
+            client.health()
+        parent.kill()
+        parent.wait()
+        deadline_s = time.monotonic() + 15
+        while Path(f"/proc/{child}").exists():
+            assert time.monotonic() < deadline_s, "the server outlived its parent"
+            time.sleep(0.05)
