@@ -16,13 +16,13 @@ from rich.markup import escape
 
 from api.client import Client
 from api.client_errors import ApiError, UnreachableError
-from api.commands.options import CommandError, err, out, reported
+from api.commands.options import CommandError, err, out, reported, settings_with
 from api.commands.watching import Watched, watch
 from api.demo.report import draw, result_table
 from api.demo.specs import EPOCHS, LABEL_NOISE, demo_specs
 from api.serving.server import bind
 from services.jobs.states import JobState
-from services.settings import ApiSettings, DatabaseSettings, RayCluster, Settings, environment_for
+from services.settings import ApiSettings, DatabaseSettings, RayCluster, environment_for
 
 _HOST = "127.0.0.1"
 _READY_WITHIN_S = 120.0
@@ -45,7 +45,7 @@ def demo(
 
 def _run(output_dir: Path) -> None:
     started_s = time.monotonic()
-    with _service(output_dir) as url, Client(url) as client:
+    with running_service(output_dir) as url, Client(url) as client:
         out.print(f"Service ready at {url} after {time.monotonic() - started_s:.1f} s.")
         jobs = [Watched(client.submit(spec)) for spec in demo_specs()]
         out.print(
@@ -55,11 +55,16 @@ def _run(output_dir: Path) -> None:
             watch(client, jobs, out)
         except KeyboardInterrupt as e:
             raise CommandError("stopped before the jobs had ended") from e
-    _report(jobs, output_dir / "demo.png")
+    report(jobs, output_dir / "demo.png")
     out.print(f"Done in {time.monotonic() - started_s:.0f} s; everything that was started has ended.")
 
 
-def _report(jobs: list[Watched], picture: Path) -> None:
+def report(jobs: list[Watched], picture: Path) -> None:
+    """Print the table and draw the picture.
+
+    Raises:
+        CommandError: a job did not succeed.
+    """
     out.print(result_table(jobs))
     failed = [watched for watched in jobs if watched.job.state is not JobState.SUCCEEDED]
     if failed:
@@ -72,19 +77,25 @@ def _report(jobs: list[Watched], picture: Path) -> None:
 
 
 @contextmanager
-def _service(output_dir: Path) -> Iterator[str]:
-    """Run `xsam serve` with a database of its own and yield its URL once jobs will run."""
+def running_service(output_dir: Path) -> Iterator[str]:
+    """Run `xsam serve` with a database of its own and yield its URL once jobs will run.
+
+    Raises:
+        CommandError: it did not get ready; the message has the last lines of its logs.
+    """
     data_dir = output_dir / "service"
     shutil.rmtree(data_dir, ignore_errors=True)  # what an earlier demo left
     data_dir.mkdir(parents=True)
     with bind(_HOST, 0) as free:
         port = free.getsockname()[1]
     # Groups given whole: nothing of the caller's environment points the demo at another database or cluster.
-    settings = Settings(
-        data_dir=data_dir,
-        api=ApiSettings(host=_HOST, port=port),
-        database=DatabaseSettings(),
-        ray=RayCluster(num_cpus=max(_NUM_CPUS, os.cpu_count() or 1)),
+    settings = settings_with(
+        {
+            "data_dir": data_dir,
+            "api": ApiSettings(host=_HOST, port=port),
+            "database": DatabaseSettings(),
+            "ray": RayCluster(num_cpus=max(_NUM_CPUS, os.cpu_count() or 1)),
+        }
     )
     log_path = output_dir / "serve.log"
     with log_path.open("wb") as log:
@@ -106,7 +117,7 @@ def _service(output_dir: Path) -> Iterator[str]:
 
 def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log_paths: tuple[Path, ...]) -> None:
     deadline_s = time.monotonic() + _READY_WITHIN_S
-    reason = "it has not answered"
+    reason = f"it has not answered within {_READY_WITHIN_S:g} s"
     with Client(url, num_tries=1) as client:
         while time.monotonic() < deadline_s and process.poll() is None:
             try:
@@ -119,7 +130,7 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log_paths: t
     if process.returncode is not None:
         reason = f"it ended with exit code {process.returncode}"
     tails = "\n".join(f"{path}:\n{_tail(path)}" for path in log_paths)
-    raise CommandError(f"the service is not ready after {_READY_WITHIN_S:g} s: {reason}\n{tails}")
+    raise CommandError(f"the service did not get ready: {reason}\n{tails}")
 
 
 def _tail(path: Path) -> str:

@@ -1,16 +1,18 @@
 """Options that several commands share, and how commands end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
 from api.client import Client
 from api.client_errors import ApiError, ClientError, UnreachableError
+from services.settings import Settings
 
 DEFAULT_URL = "http://127.0.0.1:8042"
 
@@ -52,6 +54,22 @@ def reported() -> Iterator[None]:
         for line in _sentences(e):
             err.print(f"[red]Error:[/] {line}")
         raise typer.Exit(1) from e
+
+
+def settings_with(given: Mapping[str, Any]) -> Settings:
+    """Return the environment's settings with some given otherwise.
+
+    Args:
+        given: fields of Settings; a mapping changes single fields of a group, a group replaces it.
+
+    Raises:
+        CommandError: a setting is not valid; the message names it.
+    """
+    try:
+        return Settings(**given)
+    except ValidationError as e:
+        problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in e.errors(include_input=False)]
+        raise CommandError(f"the settings are not valid: {'; '.join(problems)}") from e
 
 
 def _sentences(error: Exception) -> list[str]:

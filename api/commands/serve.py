@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.markup import escape
 
 from api.app import create_app
-from api.commands.options import CommandError, err, out, reported
+from api.commands.options import CommandError, err, out, reported, settings_with
 from api.dependencies import Service
 from api.serving.logs import log_to_file
 from api.serving.server import AddressError, Server, bind, url_of
@@ -49,14 +48,14 @@ def serve(  # noqa: PLR0913, PLR0917 - options of a command line
 
     Options win over the environment variables XSAM_..., which win over the defaults.
     """
-    given = {
+    given: dict[str, Any] = {
         "data_dir": data_dir,
         "api": {"host": host, "port": port},
         "database": {"url": database_url},
         "ray": {"address": ray_address, "num_cpus": num_cpus, "num_gpus": num_gpus},
     }
     with reported():
-        run(_settings(given), has_dispatcher=not no_dispatcher)
+        run(settings_with(_without_nones(given)), has_dispatcher=not no_dispatcher)
 
 
 def run(settings: Settings, *, has_dispatcher: bool) -> None:
@@ -127,17 +126,9 @@ class _Greeting:
         return any(one.split(":")[1] == str(self._supervisor.pid) for one in ids)
 
 
-def _settings(given: dict[str, Any]) -> Settings:
-    options: dict[str, Any] = {}
-    for name, value in given.items():
-        kept = {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
-        if kept:
-            options[name] = kept
-    try:
-        return Settings(**options)
-    except ValidationError as e:
-        problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in e.errors(include_input=False)]
-        raise CommandError(f"the settings are not valid: {'; '.join(problems)}") from e
+def _without_nones(options: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: _without_nones(value) if isinstance(value, dict) else value for name, value in options.items()}
+    return {name: value for name, value in kept.items() if value is not None and value != {}}
 
 
 def _on_stop_signals(handler: Callable[..., Any] | signal.Handlers) -> None:

@@ -1,0 +1,63 @@
+"""The OpenAPI document against the server: generated requests, good and bad, get what the document promises."""
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    not_a_server_error,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from api.client import Client
+from services.clock import db_now
+from services.cluster.models import Dispatcher
+from services.db.session import Database
+from tests.support.row_runner import RowRunner
+
+_CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+]
+_EXAMPLES = 15
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_cluster")
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["good", "bad"])
+def test_document__is_what_the_server_does(
+    url: str, client: Client, runner: RowRunner, database: Database, mode: GenerationMode
+) -> None:
+    with database.unit_of_work() as session:
+        session.get_one(Dispatcher, "node-1:4711").seen_at = db_now(3600)  # alive until the test ends
+    job = client.submit({"epochs": 2})
+    runner.run(job.id)  # a job that has ended: its streams end too
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    tested = 0
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        if mode is GenerationMode.NEGATIVE and not list(operation.iter_parameters()) and not operation.body:
+            continue  # nothing to get wrong
+
+        @given(case=operation.as_strategy(generation_mode=mode))
+        @settings(
+            max_examples=_EXAMPLES,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        def check(case: schemathesis.Case) -> None:
+            if mode is GenerationMode.POSITIVE and "job_id" in case.path_parameters:
+                case.path_parameters["job_id"] = job.id
+            case.call_and_validate(checks=_CHECKS, timeout=10)
+
+        check()
+        tested += 1
+    assert tested > 5
