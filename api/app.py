@@ -11,7 +11,7 @@ from api import error_handlers
 from api.dependencies import Service, local_user_name
 from api.middleware import BodyLimit, RequestLog
 from api.problems import FieldError, Problem
-from api.routes import catalog, health, jobs
+from api.routes import artifacts, catalog, health, jobs
 from api.version import VERSION
 from services.db.session import Database
 from services.settings import Settings
@@ -27,11 +27,12 @@ Submit training jobs, follow them, read what they measured.
 
 _TAGS = [
     {"name": "jobs", "description": "Submit, read, cancel; metrics, alpha estimates, events and logs."},
+    {"name": "artifacts", "description": "Weights, checkpoints, logs and the model card of a job."},
     {"name": "catalog", "description": "What a job may name, with the JSON Schema of its options."},
     {"name": "health", "description": "Probes for whoever keeps the service running."},
 ]
 
-_ROUTERS = (jobs.router, catalog.router, health.router)
+_ROUTERS = (jobs.router, artifacts.router, catalog.router, health.router)
 
 
 def create_app(settings: Settings, database: Database | None = None) -> FastAPI:

@@ -21,6 +21,7 @@ _COMMANDS = {
     "show": "api.commands.jobs:show",
     "logs": "api.commands.jobs:logs",
     "cancel": "api.commands.jobs:cancel",
+    "pull": "api.commands.pull:pull",
     "demo": "api.commands.demo:demo",
 }
 """Name: module and function, in the order of the help."""

@@ -9,14 +9,17 @@ with Client("http://127.0.0.1:8042") as client:
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
 from api.client_errors import UnexpectedAnswerError, WaitTimeoutError
 from api.client_http import Http
 from api.schemas import Health, Readiness
+from services.artifacts.schemas import ArtifactRead, ArtifactsRead, ModelCard
 from services.jobs.schemas import EventPage, EventRead, JobPage, JobRead
 from services.jobs.states import JobState, is_terminal
 from services.metrics.schemas import AlphaRead, AlphasRead, EpochRead, MetricsRead
@@ -176,6 +179,23 @@ class Client:
         """
         query = {"attempt": attempt, "rank": rank, "tail": tail, "follow": True}
         yield from self._http.lines(f"/v1/jobs/{job_id}/logs", params=query)
+
+    def artifacts(self, job_id: str) -> Sequence[ArtifactRead]:
+        """Return the job's files."""
+        return self._read(ArtifactsRead, "GET", f"/v1/jobs/{job_id}/artifacts").items
+
+    def model_card(self, job_id: str) -> ModelCard:
+        """Return how the job's weights came about."""
+        return self._read(ModelCard, "GET", f"/v1/jobs/{job_id}/model-card")
+
+    def download(self, job_id: str, name: str, target: Path) -> None:
+        """Write one of the job's files to `target`; a download that broke off goes on where it did.
+
+        Raises:
+            ApiError: the job has no such file.
+            UnreachableError: the connection broke too often; `target` with the suffix `.part` holds what came.
+        """
+        self._http.download(f"/v1/jobs/{job_id}/artifacts/{quote(name)}", target)
 
     def wait(self, job_id: str, *, timeout_s: float | None = None) -> JobRead:
         """Return the job once it has ended, however it ended.

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -114,6 +115,38 @@ class Http:
             if pause_s is None:
                 raise self._unreachable(failure or "the stream ended early") from failure
             time.sleep(pause_s)
+
+    def download(self, path: str, target: Path) -> None:
+        """Write an answer to a file, asking for the rest when the connection breaks.
+
+        The bytes go to `target` with the suffix `.part`, which is renamed when all are there.
+
+        Raises:
+            ApiError: the server refused it.
+            UnreachableError: the connection broke too often without progress.
+        """
+        part = target.with_name(target.name + ".part")
+        part.unlink(missing_ok=True)
+        etag: str | None = None
+        pauses = self._pauses()
+        while True:
+            start = part.stat().st_size if part.exists() else 0
+            headers = {"Range": f"bytes={start}-", "If-Range": etag} if start and etag else {}
+            try:
+                with self._stream(path, params={}, headers=headers, silence_s=_STREAM_SILENCE_S) as response:
+                    etag = response.headers.get("ETag")
+                    is_rest = response.status_code == httpx.codes.PARTIAL_CONTENT
+                    with part.open("ab" if is_rest else "wb") as file:
+                        for data in response.iter_bytes():
+                            file.write(data)
+                            pauses = self._pauses()
+                part.replace(target)
+                return
+            except httpx.TransportError as e:
+                pause_s = next(pauses, None)
+                if pause_s is None:
+                    raise self._unreachable(e) from e
+                time.sleep(pause_s)
 
     @contextmanager
     def _stream(

@@ -67,6 +67,13 @@ class DispatcherSettings(_Group):
     """Idle runners, and idle ranks, kept ready on each node; by default one per CPU, at most four."""
 
 
+class ArtifactSettings(_Group):
+    """What is kept of ended jobs."""
+
+    checkpoint_keep_days: Annotated[float, Field(gt=0, le=36_500)] = 30.0
+    """Checkpoints of jobs that ended longer ago are deleted; weights, logs and rows stay."""
+
+
 class TrainingSettings(_Group):
     """What jobs may use."""
 
@@ -91,6 +98,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     ray: RayCluster = RayCluster()
     dispatcher: DispatcherSettings = DispatcherSettings()
+    artifacts: ArtifactSettings = ArtifactSettings()
     training: TrainingSettings = TrainingSettings()
     parent_pid: Annotated[int, Field(ge=1)] | None = None
     """Stop in order when this process, the one that started this one, is gone; set by `xsam serve` for its children."""

@@ -13,6 +13,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from sqlalchemy.exc import DBAPIError
 
+from services.artifacts import retention
 from services.cluster import service as cluster_service
 from services.cluster.service import NodeSeen
 from services.db.session import Database
@@ -37,6 +38,7 @@ from workers.runner import RunnerActor
 log = logging.getLogger(__name__)
 
 REPORT_INTERVAL_S = 2.0
+CLEAN_UP_INTERVAL_S = 60.0
 DEFAULT_MAX_WARM = 4
 DRAIN_S = 10.0
 """How long running jobs have to write a checkpoint when the dispatcher is told to end."""
@@ -84,6 +86,7 @@ class Dispatcher:
         self._flights: dict[ray.ObjectRef, _Flight] = {}
         self._stopped = threading.Event()
         self._report_at = 0.0
+        self._clean_up_at = 0.0
         self._holders: tuple[str, ...] = ()
         self._infeasible_since: dict[str, float] = {}
 
@@ -110,6 +113,7 @@ class Dispatcher:
         self._runners.refill(node_ids)
         self._ranks.refill(node_ids)
         self._place()
+        self._clean_up()
 
     def is_warm(self) -> bool:
         """Return whether the first job would find its processes ready."""
@@ -196,6 +200,17 @@ class Dispatcher:
         with self._database.unit_of_work() as session:
             cluster_service.report_alive(session, self.id, nodes=self._nodes, num_warm_runners=num_warm)
         self._report_at = time.monotonic() + REPORT_INTERVAL_S
+
+    def _clean_up(self) -> None:
+        """Delete what nobody needs any more, a few jobs at a time."""
+        if time.monotonic() < self._clean_up_at:
+            return
+        self._clean_up_at = time.monotonic() + CLEAN_UP_INTERVAL_S
+        with self._database.read() as session:
+            outdated = retention.find_outdated(session, keep_days=self._settings.artifacts.checkpoint_keep_days)
+        for job_id in outdated:
+            with self._database.unit_of_work() as session:
+                retention.forget(session, self._settings.artifact_root, job_id)
 
     def _expire(self) -> None:
         with self._database.read() as session:

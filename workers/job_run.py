@@ -59,7 +59,8 @@ class JobRun:
         self._lost = threading.Event()
         on_lost = self._lost.set
         self._keeper = LeaseKeeper(database, claimed.lease, lease_s=config.lease_s, on_lost=on_lost)
-        self._recorder = Recorder(database, claimed.lease, on_lost=on_lost)
+        self._folder = JobFolder(config.artifact_root, claimed.lease.job_id)
+        self._recorder = Recorder(database, claimed.lease, self._folder.checkpoints, on_lost=on_lost)
 
     def is_for(self, job_id: str, attempt: int) -> bool:
         """Return whether a rank that names this attempt belongs to this run and not to an earlier one."""
@@ -115,15 +116,14 @@ class JobRun:
 
     def _assignment(self) -> Assignment:
         lease = self._claimed.lease
-        folder = JobFolder(self._config.artifact_root, lease.job_id)
         return Assignment(
             job_id=lease.job_id,
             attempt=lease.attempt,
             spec=self._claimed.spec,
             rank=0,
             world_size=self._spec.resources.num_workers,
-            checkpoint_dir=folder.checkpoints,
-            log_dir=folder.logs(lease.attempt),
+            checkpoint_dir=self._folder.checkpoints,
+            log_dir=self._folder.logs(lease.attempt),
             dataset_root=self._config.dataset_root,
             allow_download=self._config.allow_download,
             allowed_packages=self._config.allowed_packages,

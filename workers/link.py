@@ -25,10 +25,12 @@ class RunnerLink:
         runner: handle of the JobRunner.
         job_id: the job that this rank works for.
         attempt: its attempt.
+        environment: versions and hardware of this process.
     """
 
-    def __init__(self, runner: ActorHandle, job_id: str, attempt: int) -> None:
+    def __init__(self, runner: ActorHandle, job_id: str, attempt: int, environment: dict[str, str]) -> None:
         self._runner = runner
+        self._environment = environment
         self._run = (job_id, attempt)
         self._unacknowledged: list[Any] = []
         self._wish: str | None = None
@@ -43,6 +45,7 @@ class RunnerLink:
             "first_step": first_step,
             "first_epoch": first_epoch,
             "num_parameters": num_parameters,
+            "environment": self._environment,
         }
         self._send("started", payload)
         self._acknowledge()

@@ -21,6 +21,7 @@ from services.jobs.states import FailureKind
 from services.specs.job import JobSpec, Resources
 from workers import failures
 from workers.assignment import Assignment, RankResult, explain
+from workers.environment import describe_environment
 from workers.link import RunnerLink
 from workers.output import captured_output
 from workers.ray_errors import sentence
@@ -85,7 +86,7 @@ def run_group(assignment: Assignment, runner: ActorHandle) -> RankResult:
 def run_rank(assignment: Assignment, runner: ActorHandle) -> RankResult:
     """Run the training loop for one rank whose process group is up; a failing job gives a result, never an error."""
     with captured_output(assignment.log_dir, assignment.rank) as log:
-        link = RunnerLink(runner, assignment.job_id, assignment.attempt) if assignment.rank == 0 else None
+        link = _link(assignment, runner) if assignment.rank == 0 else None
         try:
             telemetry = SilentTelemetry() if link is None else link
             return _train(assignment, telemetry, _NoWish() if link is None else link)
@@ -99,6 +100,10 @@ def run_rank(assignment: Assignment, runner: ActorHandle) -> RankResult:
         finally:
             if link is not None:
                 link.close()
+
+
+def _link(assignment: Assignment, runner: ActorHandle) -> RunnerLink:
+    return RunnerLink(runner, assignment.job_id, assignment.attempt, describe_environment())
 
 
 class _NoWish:

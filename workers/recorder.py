@@ -5,6 +5,7 @@ import queue as queues
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import update
@@ -35,11 +36,13 @@ class Recorder:
     Args:
         database: the runner's own.
         lease: the attempt whose reports these are.
+        checkpoint_dir: where the job's checkpoints lie.
         on_lost: called once, from the thread, when a write finds the lease gone.
     """
 
-    def __init__(self, database: Database, lease: Lease, on_lost: Callable[[], None]) -> None:
+    def __init__(self, database: Database, lease: Lease, checkpoint_dir: Path, on_lost: Callable[[], None]) -> None:
         self._database = database
+        self._checkpoint_dir = checkpoint_dir
         self._lease = lease
         self._on_lost = on_lost
         self._inbox: queues.SimpleQueue[Report | None] = queues.SimpleQueue()
@@ -81,14 +84,14 @@ class Recorder:
         while reports:
             try:
                 with self._database.unit_of_work() as session:
-                    _write(session, self._lease, reports)
+                    _write(session, self._lease, reports, self._checkpoint_dir)
                 return
             except DBAPIError as e:
                 log.warning("the database refused %d reports, trying again: %s", len(reports), e)
                 time.sleep(RETRY_INTERVAL_S)
 
 
-def _write(session: Session, lease: Lease, reports: Sequence[Report]) -> None:
+def _write(session: Session, lease: Lease, reports: Sequence[Report], checkpoint_dir: Path) -> None:
     by_kind: dict[str, list[Any]] = {}
     for report in reports:
         by_kind.setdefault(report.kind, []).append(report.payload)
@@ -98,13 +101,17 @@ def _write(session: Session, lease: Lease, reports: Sequence[Report]) -> None:
         _write_first_step(session, lease)
     metrics.write_epochs(session, lease, by_kind.get("epoch", ()))
     metrics.write_alphas(session, lease, by_kind.get("alpha", ()))
-    artifacts.write_checkpoints(session, lease, by_kind.get("checkpoint", ()))
+    kept = [path.name for path in checkpoint_dir.glob("step-*")]
+    artifacts.write_checkpoints(session, lease, by_kind.get("checkpoint", ()), kept=kept)
     for progress in by_kind.get("progress", ())[-1:]:
         queue.merge_progress(session, lease, progress)
 
 
-def _write_start(session: Session, lease: Lease, started: dict[str, int]) -> None:
+def _write_start(session: Session, lease: Lease, started: dict[str, Any]) -> None:
     first_step, first_epoch = started["first_step"], started["first_epoch"]
+    environment = started.pop("environment")
+    attempt = (JobAttempt.job_id == lease.job_id, JobAttempt.number == lease.attempt)
+    session.execute(update(JobAttempt).where(*attempt).values(environment=environment))
     metrics.rewind(session, lease, epoch=first_epoch - 1, step=first_step - 1)
     position = {"step": first_step - 1, "epoch": first_epoch, "steps_per_epoch": started["steps_per_epoch"]}
     queue.merge_progress(session, lease, position)

@@ -13,8 +13,16 @@ from services.jobs.queue import Lease
 from services.metrics.records import CheckpointRecord
 
 
-def write_checkpoints(session: Session, lease: Lease, records: Sequence[CheckpointRecord]) -> None:
-    """Store that checkpoints lie complete in the artifact store.
+def write_checkpoints(
+    session: Session, lease: Lease, records: Sequence[CheckpointRecord], *, kept: Sequence[str]
+) -> None:
+    """Store that checkpoints lie complete in the artifact store, and drop the rows of those that were pruned.
+
+    Args:
+        session: open in a unit of work.
+        lease: the writer's.
+        records: new checkpoints.
+        kept: names of all checkpoints that are there now.
 
     Raises:
         LeaseLostError: the caller no longer owns the job.
@@ -24,15 +32,6 @@ def write_checkpoints(session: Session, lease: Lease, records: Sequence[Checkpoi
     queue.touch(session, lease)
     rows = [{"job_id": lease.job_id, **asdict(record)} for record in records]
     upsert(session, Checkpoint, rows, keys=("job_id", "name"))
-
-
-def forget_checkpoints(session: Session, lease: Lease, *, kept: Sequence[str]) -> None:
-    """Drop the rows of checkpoints that retention has deleted.
-
-    Raises:
-        LeaseLostError: the caller no longer owns the job.
-    """
-    queue.touch(session, lease)
     session.execute(delete(Checkpoint).where(Checkpoint.job_id == lease.job_id, Checkpoint.name.not_in(kept)))
 
 

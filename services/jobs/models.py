@@ -93,6 +93,8 @@ class JobAttempt(Base):
     """`succeeded`, or the kind of failure."""
     message: Mapped[str | None]
     traceback: Mapped[str | None]
+    environment: Mapped[dict[str, str] | None]
+    """Versions and hardware of rank 0."""
 
 
 class JobEvent(Base):

@@ -20,29 +20,27 @@ def test_write_checkpoints__stores_and_replaces_by_name(database: Database) -> N
     lease = jobs.submit_and_claim(database)
     second = replace(FIRST, name="step-20", step=20)
     with database.unit_of_work() as session:
-        artifacts.write_checkpoints(session, lease, [second, FIRST])
-        artifacts.write_checkpoints(session, lease, [replace(FIRST, is_best=False)])
+        artifacts.write_checkpoints(session, lease, [second, FIRST], kept=["step-10", "step-20"])
+        artifacts.write_checkpoints(session, lease, [replace(FIRST, is_best=False)], kept=["step-10", "step-20"])
     assert _names(database, lease.job_id) == ["step-10", "step-20"]
     with database.read() as session:
         first = artifacts.list_checkpoints(session, lease.job_id)[0]
     assert (first.is_best, first.size_bytes) == (False, 2**40)
 
 
-def test_forget_checkpoints__keeps_the_named_ones(database: Database) -> None:
+def test_write_checkpoints__drops_rows_of_pruned_ones(database: Database) -> None:
     lease = jobs.submit_and_claim(database)
     with database.unit_of_work() as session:
-        artifacts.write_checkpoints(session, lease, [FIRST, replace(FIRST, name="step-20", step=20)])
-        artifacts.forget_checkpoints(session, lease, kept=["step-20"])
+        artifacts.write_checkpoints(session, lease, [FIRST], kept=["step-10"])
+        artifacts.write_checkpoints(session, lease, [replace(FIRST, name="step-20", step=20)], kept=["step-20"])
     assert _names(database, lease.job_id) == ["step-20"]
 
 
 def test_writes__without_the_lease_are_refused(database: Database) -> None:
     lease = jobs.submit_and_claim(database)
     with database.unit_of_work() as session:
-        artifacts.write_checkpoints(session, lease, [FIRST])
+        artifacts.write_checkpoints(session, lease, [FIRST], kept=["step-10"])
     jobs.let_lease_expire(database, lease.job_id)
     with pytest.raises(LeaseLostError), database.unit_of_work() as session:
-        artifacts.write_checkpoints(session, lease, [replace(FIRST, name="late")])
-    with pytest.raises(LeaseLostError), database.unit_of_work() as session:
-        artifacts.forget_checkpoints(session, lease, kept=[])
+        artifacts.write_checkpoints(session, lease, [replace(FIRST, name="late")], kept=["late"])
     assert _names(database, lease.job_id) == ["step-10"]

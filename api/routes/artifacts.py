@@ -1,0 +1,64 @@
+"""A job's files: list, download in ranges, and the card that says where the weights come from."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path
+from fastapi.responses import FileResponse
+
+from api.dependencies import JobId, ReadSession, ServiceDep, no_query
+from api.problems import documented
+from services.artifacts import files, model_card
+from services.artifacts.layout import JobFolder
+from services.artifacts.schemas import ArtifactRead, ArtifactsRead, ModelCard
+from services.jobs import service as jobs
+
+router = APIRouter(
+    prefix="/v1/jobs/{job_id}",
+    tags=["artifacts"],
+    responses=documented("validation_failed", "invalid_request", "database_unavailable", "not_found"),
+    dependencies=[Depends(no_query)],
+)
+
+ArtifactName = Annotated[
+    str, Path(max_length=300, description="Name from the list.", examples=["weights/best.safetensors"])
+]
+
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The file.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    },
+    206: {
+        "description": "The bytes that `Range` asked for.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    },
+}
+
+
+@router.get("/artifacts", operation_id="listArtifacts", summary="List a job's files")
+def list_artifacts(job_id: JobId, session: ReadSession, service: ServiceDep) -> ArtifactsRead:
+    """Return weights, checkpoints and logs that lie in the artifact store."""
+    jobs.get(session, job_id)
+    found = files.list_files(JobFolder(service.settings.artifact_root, job_id))
+    return ArtifactsRead(items=[ArtifactRead.model_validate(file) for file in found])
+
+
+@router.get(
+    "/artifacts/{name:path}",
+    operation_id="downloadArtifact",
+    summary="Download a file",
+    response_class=FileResponse,
+    responses=_FILE,
+)
+def download_artifact(job_id: JobId, name: ArtifactName, session: ReadSession, service: ServiceDep) -> FileResponse:
+    """Return a file's bytes; `Range` and `If-Range` are honoured, so that a broken download can go on."""
+    jobs.get(session, job_id)
+    path = files.resolve(JobFolder(service.settings.artifact_root, job_id), name)
+    return FileResponse(path, media_type="application/octet-stream", filename=path.name)
+
+
+@router.get("/model-card", operation_id="getModelCard", summary="Read the model card")
+def get_model_card(job_id: JobId, session: ReadSession, service: ServiceDep) -> ModelCard:
+    """Return specification, result, versions and hardware: enough to run the job again."""
+    job = jobs.get(session, job_id)
+    return model_card.describe(session, job, JobFolder(service.settings.artifact_root, job_id))

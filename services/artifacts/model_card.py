@@ -1,0 +1,39 @@
+"""The model card: everything known of how a job's weights came about, from rows and file names."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from services.artifacts.files import ArtifactKind, list_files
+from services.artifacts.layout import JobFolder
+from services.artifacts.schemas import ArtifactRead, ModelCard
+from services.jobs.models import Job, JobAttempt
+from services.jobs.schemas import JobRead
+
+
+def describe(session: Session, job: Job, folder: JobFolder) -> ModelCard:
+    """Return the card of a job, finished or not."""
+    read = JobRead.of(job)
+    weights = [file for file in list_files(folder) if file.kind is ArtifactKind.WEIGHTS]
+    return ModelCard(
+        job_id=read.id,
+        name=read.name,
+        team=read.team,
+        submitted_by=read.submitted_by,
+        state=read.state,
+        created_at=read.created_at,
+        finished_at=read.finished_at,
+        num_attempts=read.attempt,
+        spec=read.spec,
+        summary=read.summary,
+        environment=_environment(session, job.id),
+        weights=[ArtifactRead.model_validate(file) for file in weights],
+    )
+
+
+def _environment(session: Session, job_id: str) -> dict[str, str]:
+    query = (
+        select(JobAttempt.environment)
+        .where(JobAttempt.job_id == job_id, JobAttempt.environment.is_not(None))
+        .order_by(JobAttempt.number.desc())
+    )
+    return session.scalar(query.limit(1)) or {}

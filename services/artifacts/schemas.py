@@ -1,0 +1,43 @@
+"""What the doors show of artifacts."""
+
+from datetime import datetime
+
+from services.artifacts.files import ArtifactKind
+from services.jobs.schemas import Read, SummaryRead
+from services.jobs.states import JobState
+from services.specs.job import JobSpec
+
+
+class ArtifactRead(Read):
+    """A file of a job."""
+
+    name: str
+    """Path below the job's folder; the last part of the download's address."""
+    kind: ArtifactKind
+    size_bytes: int
+    modified_at: datetime
+
+
+class ArtifactsRead(Read):
+    """The job's files."""
+
+    items: list[ArtifactRead]
+
+
+class ModelCard(Read):
+    """Where a model comes from: enough to run the job again and to compare the outcome."""
+
+    job_id: str
+    name: str | None
+    team: str
+    submitted_by: str
+    state: JobState
+    created_at: datetime
+    finished_at: datetime | None
+    num_attempts: int
+    spec: JobSpec
+    """Submit it again to train the same model; on the same versions and kind of device, bit for bit."""
+    summary: SummaryRead | None
+    environment: dict[str, str]
+    """Versions and hardware of the last attempt that trained."""
+    weights: list[ArtifactRead]
