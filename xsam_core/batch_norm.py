@@ -28,6 +28,7 @@ def frozen_running_stats(layers: nn.Module | Iterable[nn.Module]) -> Iterator[No
         layers: A model, or the layers themselves (see `tracking_modules`).
 
     Example:
+        >>> import torch
         >>> norm = nn.BatchNorm1d(2)
         >>> with frozen_running_stats(norm):
         ...     _ = norm(torch.tensor([[1.0, 2.0], [3.0, 5.0]]))

@@ -14,7 +14,7 @@ In both scopes the probe losses are averaged, so all ranks choose alpha from the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 
 import torch
@@ -36,6 +36,11 @@ class Scope(StrEnum):
 class Replicas:
     """This rank's view of the others.
 
+    Attributes:
+        is_local: Whether the scope is `local`.
+        averages_passes: Whether averaging the gradients of each pass is left to the optimizer.
+        process_group: The ranks.
+
     Args:
         model: The object the closure calls: DDP, FSDP2, compiled, plain, or None if not told.
         process_group: The ranks; None means DDP's group, else the default one where there is one.
@@ -49,7 +54,7 @@ class Replicas:
         self.is_local = scope is Scope.LOCAL
         # A plain model on ranks that were named: nobody else averages its gradients.
         is_plain = model is not None and self._ddp is None and not self._fsdp_modules
-        self._averages_passes = is_plain and process_group is not None and not self.is_local
+        self.averages_passes = is_plain and process_group is not None and not self.is_local
         self.process_group = process_group
         if process_group is None and self._ddp is not None:
             self.process_group = self._ddp.process_group
@@ -65,31 +70,16 @@ class Replicas:
             return 1
         return dist.get_world_size(self.process_group)
 
-    @contextmanager
-    def pass_context(self, *, is_first: bool, syncs_gradients: bool) -> Iterator[None]:
+    def pass_context(self, *, is_first: bool, syncs_gradients: bool) -> AbstractContextManager[None]:
         """Run one micro-batch forward and backward, averaging gradients only where the scope wants it."""
         if self._ddp is None:
-            yield
-            return
-        flags = (self._ddp.require_backward_grad_sync, self._ddp.require_forward_param_sync)
-        self._ddp.require_backward_grad_sync = syncs_gradients and not self.is_local
+            return nullcontext()
         # Buffers change in the first pass only, so only there DDP may have some to broadcast.
-        self._ddp.require_forward_param_sync = is_first
-        try:
-            yield
-        finally:
-            self._ddp.require_backward_grad_sync, self._ddp.require_forward_param_sync = flags
+        return _ddp_flags(self._ddp, gradients=syncs_gradients and not self.is_local, buffers=is_first)
 
-    @contextmanager
-    def probe_context(self) -> Iterator[None]:
+    def probe_context(self) -> AbstractContextManager[None]:
         """Run a forward pass in which DDP exchanges nothing."""
-        with self.pass_context(is_first=False, syncs_gradients=False):
-            yield
-
-    def after_pass(self, params: Iterable[Tensor]) -> None:
-        """Average the gradients of a backward pass, if that is left to us."""
-        if self._averages_passes:
-            self.average_gradients(params, [])
+        return self.pass_context(is_first=False, syncs_gradients=False)
 
     def reshard(self) -> None:
         """Make FSDP2 gather the parameters anew before the next forward pass."""
@@ -136,6 +126,17 @@ class Replicas:
             pieces = flat[: sum(g.numel() for g in bucket)].split_with_sizes([g.numel() for g in bucket])
             torch._foreach_copy_(bucket, [p.view(g.shape) for p, g in zip(pieces, bucket, strict=True)])
         return list(flats[0][flats[0].numel() - len(tail) :]) if tail else []
+
+
+@contextmanager
+def _ddp_flags(ddp: DistributedDataParallel, *, gradients: bool, buffers: bool) -> Iterator[None]:
+    """Say what DDP exchanges; `no_sync` alone would let a probe cancel the next step's broadcast of buffers."""
+    kept = (ddp.require_backward_grad_sync, ddp.require_forward_param_sync)
+    ddp.require_backward_grad_sync, ddp.require_forward_param_sync = gradients, buffers
+    try:
+        yield
+    finally:
+        ddp.require_backward_grad_sync, ddp.require_forward_param_sync = kept
 
 
 def bucketed(tensors: Iterable[Tensor], max_bytes: int) -> list[list[Tensor]]:

@@ -35,8 +35,8 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype in {torch.float64, torch.complex128} else torch.float32
 
 
-def total_norm(tensors: list[Tensor]) -> Tensor:
-    """Return the Euclidean norm of all tensors together.
+def sum_of_squares(tensors: list[Tensor]) -> Tensor:
+    """Return the squared Euclidean norm of all tensors together.
 
     Args:
         tensors: At least one tensor, all on one device.
@@ -45,15 +45,9 @@ def total_norm(tensors: list[Tensor]) -> Tensor:
         0-dim, at least float32, on the tensors' device; inputs untouched, no host synchronisation.
 
     Example:
-        >>> total_norm([torch.tensor([3.0]), torch.tensor([[0.0, 4.0]])])
-        tensor(5.)
+        >>> sum_of_squares([torch.tensor([3.0]), torch.tensor([[0.0, 4.0]])])
+        tensor(25.)
     """
-    norms = torch._foreach_norm(tensors, 2, dtype=accumulation_dtype(tensors[0].dtype))
-    return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
-
-
-def sum_of_squares(tensors: list[Tensor]) -> Tensor:
-    """Return the squared Euclidean norm of all tensors together; 0-dim, at least float32."""
     norms = torch._foreach_norm(tensors, 2, dtype=accumulation_dtype(tensors[0].dtype))
     return torch.stack(norms).square_().sum()
 
@@ -69,6 +63,9 @@ def dot(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> Tensor:
         tensor(32.)
     """
     dtype = accumulation_dtype(xs[0].dtype)
+    if xs[0].dtype == dtype:
+        return torch.stack([torch.dot(x.reshape(-1), y.reshape(-1)) for x, y in zip(xs, ys, strict=True)]).sum()
+    # Half types are widened one tensor at a time; all at once would be another copy of the model.
     return torch.stack(
         [torch.dot(x.reshape(-1).to(dtype), y.reshape(-1).to(dtype)) for x, y in zip(xs, ys, strict=True)]
     ).sum()

@@ -12,6 +12,9 @@ from torch.distributed import ProcessGroup
 
 from xsam_core.errors import SparseGradientError
 
+# Types that are surely no DTensor; asking any other costs an attribute look-up that fails slowly.
+_WHOLE = frozenset({Tensor, torch.nn.Parameter})
+
 
 @dataclass(slots=True)
 class ParamSlice:
@@ -40,12 +43,18 @@ class ParamSlice:
         """Whether the ascent moves this slice: `perturb` is true and rho is not 0."""
         return bool(self.group["perturb"]) and self.group["rho"] != 0
 
+    @property
+    def needs_unwrapping(self) -> bool:
+        """Whether the maths happens on other tensor objects than the parameters: DTensors, complex numbers."""
+        return self.values[0] is not self.params[0]
+
     def take_grads(self) -> None:
         """Look the gradients of the last pass up again; a parameter the pass did not reach counts as zero."""
-        for param in self.params:
-            if param.grad is None:
-                param.grad = torch.zeros_like(param)
-        self.grads = [plain(p.grad) for p in self.params if p.grad is not None]
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.params]
+        for param, grad in zip(self.params, grads, strict=True):
+            if param.grad is not grad:
+                param.grad = grad
+        self.grads = [plain(g) for g in grads] if self.needs_unwrapping else grads
 
     def keep_origin(self) -> None:
         """Copy the values as theta_0, unless that has been done."""
@@ -67,14 +76,14 @@ def clear_grads(params: Iterable[Tensor]) -> None:
 
 def plain(tensor: Tensor) -> Tensor:
     """Return the real local tensor that shares the storage of `tensor`."""
-    if hasattr(tensor, "to_local"):
+    if type(tensor) not in _WHOLE and hasattr(tensor, "to_local"):
         tensor = tensor.to_local()
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def shard_groups(tensor: Tensor) -> tuple[ProcessGroup, ...]:
     """Return the process groups over which a DTensor is split (empty for a plain or replicated tensor)."""
-    if not hasattr(tensor, "device_mesh"):
+    if type(tensor) in _WHOLE or not hasattr(tensor, "device_mesh"):
         return ()
     placements = enumerate(tensor.placements)  # type: ignore[attr-defined]
     return tuple(tensor.device_mesh.get_group(dim) for dim, place in placements if place.is_shard())

@@ -74,7 +74,8 @@ class Passes:
                     scaled = loss if self._scaling is None else self._scaling.scale(loss)
                     torch.autograd.backward(scaled, seed)
                 losses.append(loss.detach() if weight == 1.0 else loss.detach() * weight)
-        self._replicas.after_pass(self.trained_params())
+        if self._replicas.averages_passes:
+            self._replicas.average_gradients(self.trained_params(), [])
         if self._scaling is not None:
             self._scaling.unscale()
         total = sum(losses[1:], start=losses[0])
@@ -94,7 +95,9 @@ class Passes:
         return sum(losses[1:], start=losses[0])
 
     def _stats_context(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.first_loss is None else frozen_running_stats(self._norm_layers)
+        if self.first_loss is None or not self._norm_layers:
+            return nullcontext()
+        return frozen_running_stats(self._norm_layers)
 
     def _forget_old_weights(self) -> None:
         """Drop copies of the parameters that were made before they moved.

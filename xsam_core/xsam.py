@@ -57,7 +57,7 @@ class XSAM(SharpnessAware):
         >>> optimizer = XSAM([w], torch.optim.SGD, rho=0.5, lr=0.1)
         >>> loss = optimizer.step(lambda: w[0] ** 2 + 10 * w[1] ** 2)
         >>> len(optimizer.telemetry.curve.alphas), optimizer.alpha
-        (21, 2.0)
+        (21, 1.6)
         >>> loss = optimizer.step(lambda: w[0] ** 2 + 10 * w[1] ** 2)
         >>> optimizer.telemetry.curve is None
         True

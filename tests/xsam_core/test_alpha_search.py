@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xsam_core.alpha_search import adaptive_search, best_of, drive, grid_search
@@ -78,9 +78,11 @@ def test_adaptive__real_curves_are_there():
     assert len(CURVES) == 5
 
 
+# v(alpha) turns by alpha * psi, so a hump is at least 1 / psi wide; psi is below a right angle in training.
+@settings(deadline=None, derandomize=True)
 @given(
     peak=st.floats(-0.5, 2.5),
-    width=st.floats(0.3, 3.0),
+    width=st.floats(0.6, 3.0),
     height=st.floats(1e-3, 1e3),
     offset=st.floats(-1e3, 1e3),
     current=st.floats(0.0, 2.0),

@@ -1,5 +1,6 @@
 """Each family member on a quadratic, where its update is known in closed form, and against the slow reference."""
 
+import inspect
 import math
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from tests.xsam_core.problems import classification, largest_difference, same
 from tests.xsam_core.reference import Reference, flat
 from xsam_core import ASAM, GSAM, SAM, WSAM, XSAM, SGDPlus
+from xsam_core.directions import WSAMDirection
 
 LR = 0.1
 RHO = 0.3
@@ -132,10 +134,6 @@ def test_step__equals_the_slow_reference_step_by_step(name, variant, options, re
 
 
 def test_wsam__class_is_a_handful_of_lines():
-    import inspect
-
-    from xsam_core.directions import WSAMDirection
-
     source = inspect.getsource(WSAMDirection)
     code = source.split('"""')[0] + source.split('"""')[2]
     assert len([line for line in code.splitlines() if line.strip()]) <= 8
