@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from api import error_handlers
-from api.dependencies import Service, local_user_name
+from api.dependencies import Service, admit, local_user_name
 from api.middleware import BodyLimit, RequestLog
-from api.problems import FieldError, Problem
-from api.routes import artifacts, catalog, health, jobs
+from api.problems import FieldError, Problem, documented
+from api.rate_limit import RateLimiter
+from api.routes import artifacts, audit, catalog, health, jobs, teams, tokens, users
 from api.version import VERSION
 from services.db.session import Database
 from services.settings import Settings
@@ -21,6 +22,9 @@ Submit training jobs, follow them, read what they measured.
 
 - Errors are problem documents (RFC 9457, `application/problem+json`) with a stable `code`; `errors` names each field.
 - Unknown fields and unknown query parameters are refused, so that a misspelt one is never silently ignored.
+- Calls need a token (`Authorization: Bearer TOKEN`) that speaks for one user in one team, and see that team's jobs
+  only; a service that runs for one user on loopback needs none. 401: no valid token; 403: the role is too low;
+  404: no such thing, or another team's; 429: too many requests, `Retry-After` says when to come back.
 - Times are RFC 3339 in UTC. Accuracies are shares in [0, 1]. Fields that end in `_s` are seconds.
 - Numbers may come as text (`"1e-3"`), because YAML 1.1 reads `1e-3` as text.
 """
@@ -28,11 +32,15 @@ Submit training jobs, follow them, read what they measured.
 _TAGS = [
     {"name": "jobs", "description": "Submit, read, cancel; metrics, alpha estimates, events and logs."},
     {"name": "artifacts", "description": "Weights, checkpoints, logs and the model card of a job."},
+    {"name": "teams", "description": "Teams with their weight and quota, their members, users."},
+    {"name": "tokens", "description": "Make, list and revoke tokens; who changed what."},
     {"name": "catalog", "description": "What a job may name, with the JSON Schema of its options."},
     {"name": "health", "description": "Probes for whoever keeps the service running."},
 ]
 
-_ROUTERS = (jobs.router, artifacts.router, catalog.router, health.router)
+_OPEN_ROUTERS = (health.router,)
+_ROUTERS = (jobs.router, artifacts.router, teams.router, users.router, tokens.router, audit.router, catalog.router)
+"""All that needs to know who is calling."""
 
 
 def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
@@ -62,9 +70,13 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.service = Service(settings, opened, local_user_name(_user_name()))
-    app.state.routes = [route for router in _ROUTERS for route in router.routes]
+    limiter = RateLimiter(per_s=settings.api.rate_limit_per_s, burst=settings.api.rate_limit_burst)
+    app.state.service = Service(settings, opened, local_user_name(_user_name()), limiter)
+    app.state.routes = [route for router in (*_ROUTERS, *_OPEN_ROUTERS) for route in router.routes]
     for router in _ROUTERS:
+        refusals = documented("unauthenticated", "forbidden", "rate_limited", "database_unavailable", "internal_error")
+        app.include_router(router, dependencies=[Depends(admit)], responses=refusals)
+    for router in _OPEN_ROUTERS:
         app.include_router(router)
     error_handlers.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_bytes)

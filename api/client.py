@@ -14,9 +14,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from api.client_errors import UnexpectedAnswerError, WaitTimeoutError
+from api.client_admin import AdminClient
+from api.client_errors import WaitTimeoutError
 from api.client_http import Http
 from api.schemas import Health, Readiness
 from services.artifacts.schemas import ArtifactRead, ArtifactsRead, ModelCard
@@ -25,6 +26,7 @@ from services.jobs.states import JobState, is_terminal
 from services.metrics.schemas import AlphaRead, AlphasRead, EpochRead, MetricsRead
 from services.specs.catalog import Catalog, CatalogEntry
 from services.specs.job import JobSpec
+from services.teams.schemas import WhoAmI
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -41,10 +43,13 @@ class Client:
         url: where the server listens, for example `http://127.0.0.1:8042`.
         timeout_s: how long one answer may take to start or to go on.
         num_tries: how often a request is sent before the error is the caller's.
+        token: says who is calling; None for a service that runs for one user.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 30.0, num_tries: int = 4) -> None:
-        self._http = Http(url, timeout_s=timeout_s, num_tries=num_tries)
+    def __init__(self, url: str, *, timeout_s: float = 30.0, num_tries: int = 4, token: str | None = None) -> None:
+        self._http = Http(url, timeout_s=timeout_s, num_tries=num_tries, token=token)
+        self.admin = AdminClient(self._http)
+        """Teams, users, tokens."""
 
     def __enter__(self) -> Self:
         """Return the client; leaving the block closes it."""
@@ -224,6 +229,14 @@ class Client:
         """Return the datasets a job may name."""
         return self._read(Catalog, "GET", "/v1/datasets").items
 
+    def whoami(self) -> WhoAmI:
+        """Return who the server takes the caller for.
+
+        Raises:
+            ApiError: the token is not valid.
+        """
+        return self._read(WhoAmI, "GET", "/v1/whoami")
+
     def health(self) -> Health:
         """Return the server's sign of life."""
         return self._read(Health, "GET", "/healthz")
@@ -237,8 +250,4 @@ class Client:
         return self._read(Readiness, "GET", "/readyz")
 
     def _read(self, model: type[_Model], method: str, path: str, **options: Any) -> _Model:
-        content = self._http.send(method, path, **options).content
-        try:
-            return model.model_validate_json(content)
-        except ValidationError as e:
-            raise UnexpectedAnswerError(f"the answer to {method} {path} is not this service's") from e
+        return self._http.read(model, method, path, **options)

@@ -5,16 +5,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from api.client_errors import ApiError, UnreachableError
+from api.client_errors import ApiError, UnexpectedAnswerError, UnreachableError
 from api.problems import Problem
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 _FIRST_PAUSE_S = 0.2
 _PAUSE_FACTOR = 3.0
+_LONGEST_WAIT_S = 30.0
+"""However long a server asks to be left alone."""
 _STREAM_SILENCE_S = 60.0
 """The server sends a sign of life every 15 s."""
 
@@ -35,12 +39,14 @@ class Http:
         url: where the server listens.
         timeout_s: how long one answer may take to start or to go on.
         num_tries: how often a request is sent before the error is the caller's.
+        token: says who is calling; None for a service that needs none.
     """
 
-    def __init__(self, url: str, *, timeout_s: float, num_tries: int) -> None:
+    def __init__(self, url: str, *, timeout_s: float, num_tries: int, token: str | None = None) -> None:
         self._url = url.rstrip("/")
         self._num_tries = num_tries
-        self._httpx = httpx.Client(base_url=self._url, timeout=timeout_s)
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._httpx = httpx.Client(base_url=self._url, timeout=timeout_s, headers=headers)
 
     def close(self) -> None:
         """Close the connections."""
@@ -70,9 +76,26 @@ class Http:
                     raise self._unreachable(e) from e
                 time.sleep(pause_s)
             else:
+                if response.status_code == httpx.codes.TOO_MANY_REQUESTS and pause_s is not None:
+                    time.sleep(max(pause_s, _retry_after_s(response)))
+                    continue
                 _raise_for_problem(response)
                 return response
         raise AssertionError("the last pause is None, so the loop has returned or raised")
+
+    def read(self, model: type[_Model], method: str, path: str, **options: Any) -> _Model:
+        """Return the answer to a request as a document; options as for `send`.
+
+        Raises:
+            ApiError: the server refused it.
+            UnreachableError: no answer after all tries.
+            UnexpectedAnswerError: the answer is not such a document.
+        """
+        content = self.send(method, path, **options).content
+        try:
+            return model.model_validate_json(content)
+        except ValidationError as e:
+            raise UnexpectedAnswerError(f"the answer to {method} {path} is not this service's") from e
 
     def lines(self, path: str, *, params: Mapping[str, Any]) -> Iterator[str]:
         """Yield the lines of a text answer as they come; waits for each as long as it takes.
@@ -183,6 +206,11 @@ def parse_events(lines: Iterable[str]) -> Iterator[Message]:
                 data="\n".join(fields["data"]),
             )
         fields = {}
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    given = response.headers.get("Retry-After", "")
+    return min(float(given), _LONGEST_WAIT_S) if given.isdecimal() else 0.0
 
 
 def _given(params: Mapping[str, Any] | None) -> dict[str, Any]:

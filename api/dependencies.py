@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
+from api import access
+from api.errors import RateLimitedError
+from api.rate_limit import RateLimiter
 from services.db.session import Database
 from services.errors import InvalidRequestError
-from services.jobs.actor import Actor
 from services.settings import Settings
+from services.teams.roles import Principal
 
-LOCAL_TEAM = "default"
 _NOT_NAME = re.compile(r"[^A-Za-z0-9._@-]")
 
 
@@ -25,13 +28,15 @@ class Service:
     Args:
         settings: what the operator set.
         database: open for the life of the app.
-        local_user: who calls, as long as callers don't identify themselves.
+        local_user: who calls, where no token is needed.
+        limiter: counts the requests of each token.
         closing: set when the server is about to stop, so that streams end.
     """
 
     settings: Settings
     database: Database
     local_user: str
+    limiter: RateLimiter
     closing: threading.Event = field(default_factory=threading.Event)
 
 
@@ -58,12 +63,45 @@ ReadSession = Annotated[Session, Depends(_read_session, scope="function")]
 WriteSession = Annotated[Session, Depends(_write_session, scope="function")]
 
 
-def _principal(service: ServiceDep) -> Actor:
-    """Return who is calling: on a service without tokens, the user who runs it."""
-    return Actor(user=service.local_user, team=LOCAL_TEAM)
+_bearer = HTTPBearer(
+    scheme_name="token",
+    auto_error=False,
+    description="A token of this service, made by `xsam token create`. A service that runs for one user on loopback "
+    "(`XSAM_API__AUTH=none`) needs none.",
+)
 
 
-PrincipalDep = Annotated[Actor, Depends(_principal)]
+def admit(
+    request: Request, service: ServiceDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Principal:
+    """Return who is calling, once it is clear that they may make this request.
+
+    Every route below `/v1` depends on it, before it opens a transaction of its own.
+
+    Raises:
+        UnauthenticatedError: no valid token.
+        RateLimitedError: the token is used too often.
+        ForbiddenError: the caller may only read, or a foreign web page is calling.
+        NotFoundError: the path names a thing of another team.
+    """
+    if not service.settings.api.needs_token:
+        access.check_is_local(request.url.hostname, request.headers.get("origin"))
+        return access.local_principal(service.local_user)
+    with service.database.read() as session:
+        caller = access.authenticate(session, credentials.credentials if credentials else None)
+        principal = caller.principal
+        token_id = principal.token_id or ""
+        wait_s = service.limiter.take(token_id)
+        if wait_s > 0:
+            raise RateLimitedError(wait_s)
+        request.state.user = principal.user
+        access.check_request(session, principal, request.method, request.path_params)
+    if caller.needs_touch:
+        access.note_use(service.database, token_id)
+    return principal
+
+
+PrincipalDep = Annotated[Principal, Depends(admit)]
 
 JobId = Annotated[str, Path(pattern=r"^[a-z0-9]{1,32}$", description="The job's id.", examples=["k7m2p9xw4q3t"])]
 

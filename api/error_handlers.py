@@ -2,20 +2,23 @@
 
 import json
 import logging
+import math
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
+from api.errors import RateLimitedError
 from api.problems import PROBLEM_JSON, FieldError, Problem, make_problem
 from api.validation import field_errors, parameter_error
-from services.errors import ServiceError
-from services.specs.job import JobSpec
+from services.errors import ServiceError, UnauthenticatedError
+from services.teams import token_text
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +37,8 @@ def install(app: FastAPI) -> None:
 def problem_response(problem: Problem, request_id: str | None, headers: dict[str, str] | None = None) -> Response:
     """Return the answer that carries a problem document."""
     document = problem.model_copy(update={"request_id": request_id}).model_dump(mode="json", exclude_none=True)
-    # Quoted input may hold a lone surrogate, which UTF-8 cannot carry.
-    body = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
+    # Quoted input may hold a token that was sent in the wrong place, and a lone surrogate, which UTF-8 cannot carry.
+    body = token_text.redact(json.dumps(document, ensure_ascii=False)).encode("utf-8", "replace")
     return Response(body, status_code=problem.status, media_type=PROBLEM_JSON, headers=headers)
 
 
@@ -46,7 +49,7 @@ def unexpected_problem() -> Problem:
 
 def _on_service_error(request: Request, error: Any) -> Response:
     fields = [FieldError(field=error.field, message=error.message)] if error.field else []
-    return _answer(request, make_problem(error.code, error.message, errors=fields))
+    return _answer(request, make_problem(error.code, error.message, errors=fields), headers=_headers(request, error))
 
 
 def _on_invalid_request(request: Request, error: Any) -> Response:
@@ -60,7 +63,9 @@ def _on_invalid_request(request: Request, error: Any) -> Response:
         detail = "The body must be JSON with Content-Type: application/json."
         return _answer(request, make_problem("unsupported_media_type", detail))
     relative = [{**one, "loc": one["loc"][1:]} for one in in_body]
-    fields = [parameter_error(one) for one in found if one["loc"][0] != "body"] + field_errors(relative, JobSpec)
+    fields = [parameter_error(one) for one in found if one["loc"][0] != "body"] + field_errors(
+        relative, _body_model(request)
+    )
     return _answer(request, make_problem("validation_failed", _summary(fields), errors=fields))
 
 
@@ -80,6 +85,21 @@ def _on_http_error(request: Request, error: Any) -> Response:
 def _on_database_error(request: Request, error: Any) -> Response:
     logger.error("database unavailable", exc_info=error)
     return _answer(request, make_problem("database_unavailable", "The database can't be reached; try again shortly."))
+
+
+def _headers(request: Request, error: ServiceError) -> dict[str, str]:
+    if isinstance(error, RateLimitedError):
+        return {"Retry-After": str(math.ceil(error.retry_after_s))}
+    if isinstance(error, UnauthenticatedError):  # RFC 6750: no error code where no token was sent
+        reason = ', error="invalid_token"' if "authorization" in request.headers else ""
+        return {"WWW-Authenticate": f'Bearer realm="xsam"{reason}'}
+    return {}
+
+
+def _body_model(request: Request) -> type[BaseModel]:
+    field = getattr(request.scope.get("route"), "body_field", None)
+    annotation = None if field is None else field.field_info.annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else BaseModel
 
 
 def _allowed_methods(request: Request) -> list[str]:

@@ -112,6 +112,7 @@ def _log(scope: Scope, request_id: str, status: int | None, duration_s: float) -
         "status": status,
         "duration_ms": round(duration_s * 1000, 2),
         "client": (scope.get("client") or ("",))[0],
+        "user": scope["state"].get("user"),
         "request_id": request_id,
     }
     access_logger.info("%s", json.dumps(line))

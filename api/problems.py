@@ -13,6 +13,8 @@ PROBLEM_JSON = "application/problem+json"
 STATUSES: dict[str, HTTPStatus] = {
     # Errors of services, by their code.
     "service_error": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "unauthenticated": HTTPStatus.UNAUTHORIZED,
+    "forbidden": HTTPStatus.FORBIDDEN,
     "not_found": HTTPStatus.NOT_FOUND,
     "invalid_request": HTTPStatus.UNPROCESSABLE_ENTITY,
     "infeasible": HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -22,6 +24,7 @@ STATUSES: dict[str, HTTPStatus] = {
     "storage_error": HTTPStatus.SERVICE_UNAVAILABLE,
     # Errors of the HTTP door itself.
     "malformed_body": HTTPStatus.BAD_REQUEST,
+    "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
     "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

@@ -3,12 +3,13 @@
 Every field is set by `XSAM_<GROUP>__<FIELD>`, for example `XSAM_DATABASE__URL` or `XSAM_API__PORT`.
 """
 
+import ipaddress
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -23,8 +24,29 @@ class ApiSettings(_Group):
     """Address to listen on; loopback unless told otherwise."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8042
     """TCP port; 0 takes a free one."""
+    auth: Literal["auto", "token", "none"] = "auto"
+    """token: every call needs one. none: whoever reaches the port may do everything; for loopback only. auto: none on
+    loopback, token elsewhere."""
+    rate_limit_per_s: Annotated[float, Field(gt=0, le=100_000)] = 100.0
+    """Requests a second that each token may make in the long run, per API process."""
+    rate_limit_burst: Annotated[int, Field(ge=1, le=100_000)] = 400
+    """Requests that each token may make at once."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
     """Larger request bodies are refused."""
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether calls without a token are refused."""
+        return self.auth == "token" or (self.auth == "auto" and not is_loopback(self.host))
+
+    @model_validator(mode="after")
+    def _open_to_this_machine_only(self) -> Self:
+        if self.auth == "none" and not is_loopback(self.host):
+            raise ValueError(
+                f"api.auth is 'none', but api.host is {self.host!r}, which others may reach; allowed are "
+                "api.auth 'token', or a loopback host such as 127.0.0.1"
+            )
+        return self
 
 
 class DatabaseSettings(_Group):
@@ -140,6 +162,14 @@ def environment_for(settings: Settings) -> dict[str, str]:
             named |= {f"XSAM_{group}__{name}".upper(): _as_variable(value) for name, value in fields.items()}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("XSAM_")}
     return inherited | named
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or address can only mean this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _as_variable(value: object) -> str:

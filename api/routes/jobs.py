@@ -1,11 +1,13 @@
 """Jobs: submit, list, read, cancel, and what they measured, did and wrote."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response, status
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from api import streams
+from api.access import visible_team
 from api.dependencies import JobId, PrincipalDep, ReadSession, ServiceDep, WriteSession, no_query
 from api.examples import SUBMIT_EXAMPLES
 from api.parameters import AlphaQuery, EventsQuery, IdempotencyKey, JobsQuery, LastEventId, LogsQuery, MetricsQuery
@@ -90,12 +92,13 @@ def submit_job(
 
 
 @router.get("", operation_id="listJobs", summary="List jobs")
-def list_jobs(session: ReadSession, query: Annotated[JobsQuery, Query()]) -> JobPage:
-    """Return a page of jobs, newest first; follow `next_cursor` for the rest.
+def list_jobs(session: ReadSession, principal: PrincipalDep, query: Annotated[JobsQuery, Query()]) -> JobPage:
+    """Return a page of the team's jobs (of all teams', for admins), newest first; follow `next_cursor` for the rest.
 
     Pages stay what they are when jobs are added meanwhile.
     """
-    page, next_cursor = jobs.list_jobs(session, where=query.as_filter(), cursor=query.cursor, limit=query.limit)
+    where = replace(query.as_filter(), team=visible_team(principal, query.team))
+    page, next_cursor = jobs.list_jobs(session, where=where, cursor=query.cursor, limit=query.limit)
     return JobPage(items=[JobRead.of(job) for job in page], next_cursor=next_cursor)
 
 

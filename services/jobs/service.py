@@ -82,6 +82,11 @@ def get(session: Session, job_id: str) -> Job:
     return job
 
 
+def team_of(session: Session, job_id: str) -> str | None:
+    """Return the team whose job it is; None where there is no such job."""
+    return session.scalar(select(Job.team).where(Job.id == job_id))
+
+
 def list_jobs(
     session: Session, *, where: JobFilter, cursor: str | None = None, limit: int = 50
 ) -> tuple[Sequence[Job], str | None]:

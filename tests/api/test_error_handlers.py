@@ -33,6 +33,8 @@ _TESTED_HERE = {
     "database_unavailable",
     "not_ready",
 }
+_FROM_ACCESS = {"unauthenticated", "forbidden", "rate_limited"}
+"""tests/api/test_access.py and test_rate_limit.py."""
 
 
 def _problem(response: httpx.Response, code: str) -> Problem:
@@ -44,7 +46,7 @@ def _problem(response: httpx.Response, code: str) -> Problem:
 
 
 def test_table__has_no_untested_code() -> None:
-    assert set(STATUSES) == _FROM_BAD_SUBMITS | _TESTED_HERE
+    assert set(STATUSES) == _FROM_BAD_SUBMITS | _TESTED_HERE | _FROM_ACCESS
 
 
 @pytest.mark.parametrize("below", ["", "/metrics", "/alpha", "/events", "/logs"])

@@ -1,5 +1,8 @@
 """Teams, users and tokens for tests, made through the same calls as everybody's."""
 
+from sqlalchemy import update
+
+from services.clock import db_now
 from services.db.session import Database
 from services.teams import bootstrap, service, tokens
 from services.teams.models import Token
@@ -40,3 +43,9 @@ def read_token(database: Database, token_id: str) -> Token:
     """Return the token's row as it is now."""
     with database.read() as session:
         return session.get_one(Token, token_id)
+
+
+def expire(database: Database, token_id: str) -> None:
+    """Let a token's time be over."""
+    with database.unit_of_work() as session:
+        session.execute(update(Token).where(Token.id == token_id).values(expires_at=db_now(-0.001)))

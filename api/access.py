@@ -1,0 +1,107 @@
+"""Who may make which request: who is calling, whether they may write, and whether the thing is theirs to see."""
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from services.db.session import Database
+from services.errors import ForbiddenError, NotFoundError, UnauthenticatedError
+from services.jobs import service as jobs
+from services.settings import is_loopback
+from services.teams import tokens
+from services.teams.roles import Principal, Role, require_role
+from services.teams.service import DEFAULT_TEAM
+
+logger = logging.getLogger(__name__)
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""They change nothing, so every role may use them."""
+
+_NO_TOKEN = "this service needs a token: send it as `Authorization: Bearer TOKEN`"  # noqa: S105 - a sentence
+_ID = re.compile(r"[a-z0-9]{1,32}")
+
+_OWNERS: dict[str, tuple[str, Callable[[Session, str], str | None]]] = {"job_id": ("job", jobs.team_of)}
+"""By the name of a path parameter: what it identifies, and which team that belongs to (None where there is none)."""
+
+
+def local_principal(user: str) -> Principal:
+    """Return who calls a service without tokens: the user who runs it, who may do everything."""
+    return Principal(user=user, team=DEFAULT_TEAM, role=Role.ADMIN, is_admin=True)
+
+
+def check_is_local(host: str | None, origin: str | None) -> None:
+    """Refuse requests to a service without tokens that a page of a foreign site makes through the user's browser.
+
+    Such a page can point its own name at 127.0.0.1 (DNS rebinding), which the Host header shows, or post across sites,
+    which the Origin header shows.
+
+    Args:
+        host: name in the Host header.
+        origin: the Origin header.
+
+    Raises:
+        ForbiddenError: one of them is not this machine's loopback.
+    """
+    named = {"Host": host, "Origin": None if origin is None else urlsplit(origin).hostname or origin}
+    for header, name in named.items():
+        if name is not None and not is_loopback(name):
+            raise ForbiddenError(
+                f"the {header} header names {name[:80]!r}; a service without tokens answers only to loopback names"
+            )
+
+
+def authenticate(session: Session, token: str | None) -> tokens.Authenticated:
+    """Return who a token speaks for.
+
+    Raises:
+        UnauthenticatedError: there is none, or it is not valid.
+    """
+    if token is None:
+        raise UnauthenticatedError(_NO_TOKEN)
+    return tokens.authenticate(session, token)
+
+
+def check_request(session: Session, principal: Principal, method: str, path_params: Mapping[str, str]) -> None:
+    """Check what every request has in common, so that no route can forget it.
+
+    Raises:
+        ForbiddenError: it would change something, and the caller may only read.
+        NotFoundError: it names a thing of another team; the sentence is the one for a thing that does not exist.
+    """
+    if method not in SAFE_METHODS:
+        require_role(principal, Role.MEMBER)
+    if principal.is_admin:
+        return
+    for name, (what, team_of) in _OWNERS.items():
+        thing_id = path_params.get(name)
+        if thing_id is None or not _ID.fullmatch(thing_id):  # the route's own check answers for what is no id
+            continue
+        team = team_of(session, thing_id)
+        if team is None or not principal.sees(team):
+            raise NotFoundError(f"no {what} {thing_id}", field=name)
+
+
+def visible_team(principal: Principal, wanted: str | None) -> str | None:
+    """Return the team whose things a list shows: the one asked for, or what the caller sees (None is all teams).
+
+    Raises:
+        ForbiddenError: another team than the caller's own is asked for.
+    """
+    if principal.is_admin:
+        return wanted
+    if wanted not in (None, principal.team):
+        raise ForbiddenError(f"team is {wanted!r}; your token sees team {principal.team} only", field="team")
+    return principal.team
+
+
+def note_use(database: Database, token_id: str) -> None:
+    """Write when a token was used, if that is possible now: a busy database must not refuse a request that reads."""
+    try:
+        with database.unit_of_work() as session:
+            tokens.touch(session, token_id)
+    except DBAPIError:
+        logger.warning("the use of token %s was not noted", token_id, exc_info=True)

@@ -1,0 +1,45 @@
+"""How often a caller may ask: a token bucket per caller, in this process's memory."""
+
+import threading
+import time
+from collections.abc import Callable
+
+_MAX_BUCKETS = 10_000
+
+
+class RateLimiter:
+    """Lets each caller make `burst` requests at once and `per_s` a second in the long run. Safe between threads.
+
+    Each API process counts for itself, so several of them together let through a multiple of it: the limit protects a
+    process, it is not accounting.
+
+    Args:
+        per_s: requests a second that refill a bucket.
+        burst: requests that a full bucket holds.
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, *, per_s: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_s = per_s
+        self._burst = burst
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._buckets: dict[str, tuple[float, float]] = {}
+        """What each held, and when that was."""
+
+    def take(self, caller: str) -> float:
+        """Count a request and return 0; where the bucket is empty, return the seconds until it no longer is."""
+        with self._lock:
+            now_s = self._clock()
+            left, at_s = self._buckets.get(caller, (float(self._burst), now_s))
+            left = min(left + (now_s - at_s) * self._per_s, float(self._burst))
+            if left < 1:
+                return (1 - left) / self._per_s
+            self._buckets[caller] = (left - 1, now_s)
+            if len(self._buckets) > _MAX_BUCKETS:
+                self._forget_full(now_s)
+            return 0.0
+
+    def _forget_full(self, now_s: float) -> None:
+        full_after_s = self._burst / self._per_s
+        self._buckets = {one: kept for one, kept in self._buckets.items() if now_s - kept[1] < full_after_s}

@@ -1,0 +1,77 @@
+"""Every route with what each kind of caller gets; a new route must be added here.
+
+The callers: `viewer`, `member` (ann) and `lead` (its admin) of the team red, `stranger`, a member of the team blue, and
+`admin`, an admin of the service. The paths name things of the team red. Without a valid token all get 401.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+CALLERS = ("stranger", "viewer", "member", "lead", "admin")
+
+
+@dataclass(frozen=True)
+class Access:
+    """What each caller gets, in the order of CALLERS."""
+
+    method: str
+    path: str
+    statuses: tuple[int, int, int, int, int]
+    body: Any = None
+
+    def url(self, names: Mapping[str, str]) -> str:
+        """Return the path with names for its placeholders."""
+        return self.path.replace(":path}", "}").format(**names)
+
+    @property
+    def by_caller(self) -> Mapping[str, int]:
+        return dict(zip(CALLERS, self.statuses, strict=True))
+
+
+_ALL = (200, 200, 200, 200, 200)
+_OWN = (404, 200, 200, 200, 200)
+"""Reads a thing of the team."""
+_CHANGES = (404, 403, 200, 200, 200)
+"""Changes a thing of the team."""
+_LEADS = (404, 403, 403, 200, 200)
+"""Manages the team."""
+_ADMIN = (403, 403, 403, 403, 200)
+
+TABLE = (
+    Access("POST", "/v1/jobs", (201, 403, 201, 201, 201), {}),
+    Access("GET", "/v1/jobs", _ALL),
+    Access("GET", "/v1/jobs/{job_id}", _OWN),
+    Access("POST", "/v1/jobs/{job_id}/cancel", _CHANGES),
+    Access("GET", "/v1/jobs/{job_id}/metrics", _OWN),
+    Access("GET", "/v1/jobs/{job_id}/alpha", _OWN),
+    Access("GET", "/v1/jobs/{job_id}/events", _OWN),
+    Access("GET", "/v1/jobs/{job_id}/logs", _OWN),
+    Access("GET", "/v1/jobs/{job_id}/artifacts", _OWN),
+    Access("GET", "/v1/jobs/{job_id}/artifacts/{name:path}", _OWN),
+    Access("GET", "/v1/jobs/{job_id}/model-card", _OWN),
+    Access("GET", "/v1/teams", _ALL),
+    Access("GET", "/v1/teams/{team}", _OWN),
+    Access("PUT", "/v1/teams/{team}", _ADMIN, {"weight": 2}),
+    Access("PATCH", "/v1/teams/{team}", _ADMIN, {"quota": {"gpus": 4}}),
+    Access("GET", "/v1/teams/{team}/members", _OWN),
+    Access("PUT", "/v1/teams/{team}/members/{user}", _LEADS, {"role": "viewer"}),
+    Access("DELETE", "/v1/teams/{team}/members/{user}", (404, 403, 403, 204, 204)),
+    Access("GET", "/v1/whoami", _ALL),
+    Access("GET", "/v1/users", _ADMIN),
+    Access("PUT", "/v1/users/{user}", _ADMIN, {"is_admin": False}),
+    Access("POST", "/v1/tokens", (201, 403, 201, 201, 201), {}),
+    Access("GET", "/v1/tokens", _ALL),
+    Access("DELETE", "/v1/tokens/{token_id}", (404, 403, 204, 204, 204)),
+    Access("GET", "/v1/audit", (403, 403, 403, 200, 200)),
+    Access("GET", "/v1/optimizers", _ALL),
+    Access("GET", "/v1/models", _ALL),
+    Access("GET", "/v1/datasets", _ALL),
+)
+
+OPEN = {
+    ("GET", "/healthz"): 200,
+    ("GET", "/readyz"): 503,  # no dispatcher runs
+    ("GET", "/openapi.json"): 200,
+}
+"""Routes that ask nobody who they are."""
