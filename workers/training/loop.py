@@ -1,5 +1,6 @@
 """The training loop: one function for one rank or many, on CPU or GPU, alone, under Ray Train or in a trial."""
 
+import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -74,8 +75,8 @@ class _Run:
         self._parts = build_parts(spec, place, self._ranks)
         self._steps_per_epoch = self._parts.train_feed.steps_per_epoch
         self._losses = EpochLosses(self._steps_per_epoch, self._parts.num_classes, place.device)
-        self._train_pulse = Pulse(place, self._ranks, control, self._losses.first_bad)
-        self._eval_pulse = Pulse(place, self._ranks, control, lambda: 0)
+        self._train_pulse = Pulse(self._ranks, control, self._losses.first_bad)
+        self._eval_pulse = Pulse(self._ranks, control, lambda: 0)
         self._autocast = _autocast(spec, place)
         self._store = CheckpointStore(spec, place, self._ranks, self._parts, control.may_publish)
         self._store.restore(progress, self._losses)
@@ -177,6 +178,8 @@ class _Run:
         result = evaluate(self._parts.model, self._parts.eval_feed, self._ranks, self._eval_pulse, self._autocast)
         if result is None:
             return "cancel"
+        if not math.isfinite(result[0]):
+            raise DivergenceError(f"evaluation after epoch {progress.epochs_done + 1}: the loss is {result[0]:g}")
         loss_sum, num_correct, _ = self._ranks.sums(*self._losses.totals(), 0)
         num_examples = self._steps_per_epoch * self._spec.batch_size
         record = EpochRecord(

@@ -3,9 +3,6 @@
 import time
 from collections.abc import Callable
 
-import torch
-
-from workers.training.place import Place
 from workers.training.ranks import Ranks, mirrored
 from workers.training.telemetry import Control
 
@@ -17,22 +14,20 @@ _WISHES = (None, "pause", "preempt", "cancel")
 class Pulse:
     """Is beaten after every unit of work of one kind (training steps, or evaluation batches).
 
-    One rank asks for the wish at every beat. Several ranks meet only at some beats: the same small all-reduce that
-    carries the wish also carries how many beats to skip until the next meeting, which rank 0 derives from
-    the pace so far. So all ranks stop at the same beat, and short steps don't pay for it.
+    One rank asks for the wish at every beat and looks at the losses now and then. Several ranks meet only at some
+    beats: the same small all-reduce that carries the wish also carries how many beats to skip until the next meeting,
+    which rank 0 derives from the pace so far. So all ranks stop at the same beat, and short steps don't pay for it.
 
     Args:
-        place: this rank.
         ranks: the collectives.
         control: asked on rank 0 only.
         first_bad: returns the step, from 1, whose loss was bad since the last call, or 0; may wait for the device.
     """
 
-    def __init__(self, place: Place, ranks: Ranks, control: Control, first_bad: Callable[[], int]) -> None:
+    def __init__(self, ranks: Ranks, control: Control, first_bad: Callable[[], int]) -> None:
         self._ranks = ranks
         self._control = control
         self._first_bad = first_bad
-        self._is_waiting_free = torch.device(place.device).type == "cpu"
         self._next_check_at = 0.0
         self._interval = 1
         self._beats_left = 1
@@ -54,11 +49,10 @@ class Pulse:
         return self._meet()
 
     def _own_first_bad(self) -> int:
-        if not self._is_waiting_free:
-            now = time.monotonic()
-            if now < self._next_check_at:
-                return 0
-            self._next_check_at = now + TARGET_INTERVAL_S
+        now = time.monotonic()
+        if now < self._next_check_at:
+            return 0
+        self._next_check_at = now + TARGET_INTERVAL_S
         return self._first_bad()
 
     def _meet(self) -> tuple[str | None, int]:

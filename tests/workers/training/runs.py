@@ -22,7 +22,7 @@ from services.specs.job import JobSpec
 from workers.training.loop import TrainingOutcome, run_training
 from workers.training.place import Place
 
-RANK_TIMEOUT_S = 120
+RANK_TIMEOUT_S = 240
 
 
 @dataclass

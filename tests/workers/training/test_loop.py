@@ -242,6 +242,22 @@ def test_divergence__is_raised_on_every_rank(variant: str, tmp_path: Path, two_r
     assert [type(error) for error in errors] == [DivergenceError, DivergenceError]
 
 
+def test_divergence__seen_only_in_evaluation_is_named(tmp_path: Path) -> None:
+    model = {"name": "custom", "target": f"{__name__}:model_that_fails_evaluation"}
+    with pytest.raises(DivergenceError, match="evaluation after epoch 1: the loss is nan"):
+        run(small_spec(model=model), tmp_path, allowed_packages=("tests",))
+
+
+class _NanInEvaluation(nn.Linear):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images.flatten(1)) * (1.0 if self.training else math.nan)
+
+
+def model_that_fails_evaluation(*, num_classes: int, channels: int, image_size: int) -> nn.Module:
+    """What a job names as its target."""
+    return _NanInEvaluation(channels * image_size**2, num_classes)
+
+
 def test_out_of_memory__is_named_with_what_to_make_smaller(tmp_path: Path) -> None:
     model = {"name": "custom", "target": f"{__name__}:greedy_model"}
     with pytest.raises(OutOfMemoryError, match=r"out of memory on cpu in epoch 1, step 1: .* smaller batch_size"):

@@ -42,8 +42,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def pulse_of(ranks: Ranks, control: WishAfter, first_bad: Any = lambda: 0, device: str = "cpu") -> Pulse:
-    return Pulse(place_in(Path("unused"), device=device), ranks, control, first_bad)
+def pulse_of(ranks: Ranks, control: WishAfter, first_bad: Any = lambda: 0) -> Pulse:
+    return Pulse(ranks, control, first_bad)
 
 
 def test_one_rank__asks_at_every_beat(clock: Clock) -> None:
@@ -52,9 +52,9 @@ def test_one_rank__asks_at_every_beat(clock: Clock) -> None:
     assert [pulse.beat()[0] for _ in range(4)] == [None, None, "pause", "pause"]
 
 
-def test_one_rank__does_not_wait_for_a_gpu_at_every_beat(clock: Clock) -> None:
+def test_one_rank__does_not_look_at_the_losses_at_every_beat(clock: Clock) -> None:
     checks = []
-    pulse = pulse_of(Ranks(place_in(Path("unused"))), WishAfter(), lambda: checks.append(clock.now) or 0, "cuda")
+    pulse = pulse_of(Ranks(place_in(Path("unused"))), WishAfter(), lambda: checks.append(clock.now) or 0)
     for _ in range(100):
         clock.now += 0.01
         pulse.beat()

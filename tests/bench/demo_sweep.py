@@ -1,0 +1,189 @@
+"""Which rho the demo gives each method: a sweep on the digits with 40 % label noise, several seeds each.
+
+python -m tests.bench.demo_sweep [--methods sgd,sam] [--rhos 0.05,0.1] [--seeds 0,1] [--epochs 30] [--output FILE]
+
+Every run is one `run_training` call on one thread, with the specification that the demo submits. SGD is the control:
+it has no rho. Both accuracy columns are read off the evaluation part, and so is the choice of rho: they compare methods
+that were chosen in the same way, and are optimistic for each of them.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord, TrainingSummary
+from services.specs.job import JobSpec
+from workers.training.errors import DivergenceError
+from workers.training.loop import run_training
+from workers.training.place import Place
+
+# Without BatchNorm two ranks compute what one does with the whole batch, so the demo's XSAM job, on two DDP workers, is
+# the one measured here. Every method has the same rate, one at which the control's best epoch is good.
+DEMO: dict[str, Any] = {
+    "model": {"name": "small_cnn", "width": 16, "batch_norm": False},
+    "dataset": {"name": "digits", "label_noise": 0.4},
+    "batch_size": 32,
+    "epochs": 30,
+    "checkpoint": {"every_epochs": 5},
+}
+BASE_OPTIMIZER = {"name": "sgd", "lr": 0.01, "momentum": 0.9}
+METHODS = ("sgd", "sam", "xsam")
+RHOS = (0.05, 0.1, 0.15, 0.2, 0.3)
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One row of the table: a method at one rho, all its seeds."""
+
+    variant: str
+    rho: float | None
+    summaries: list[TrainingSummary | None]
+    """None where a run diverged."""
+    train_accuracies: list[float]
+    run_s: float
+
+    @property
+    def mean_final(self) -> float:
+        """Mean accuracy after the last epoch; a diverged run counts as 0."""
+        return statistics.fmean(0.0 if s is None else s.final_accuracy for s in self.summaries)
+
+    def row(self) -> str:
+        """Return the row in Markdown."""
+        ended = [s for s in self.summaries if s is not None]
+        rho = "-" if self.rho is None else f"{self.rho:g}"
+        alphas = [s.mean_alpha for s in ended if s.mean_alpha is not None]
+        alpha = f"{statistics.fmean(alphas):.2f}" if alphas else "-"
+        diverged = len(self.summaries) - len(ended)
+        seeds = ", ".join("diverged" if s is None else f"{100 * s.final_accuracy:.1f}" for s in self.summaries)
+        return (
+            f"| {self.variant} | {rho} | {_spread([s.final_accuracy for s in ended])} | {seeds} "
+            f"| {_spread([s.best_accuracy for s in ended])} | {_median([s.best_epoch for s in ended])} "
+            f"| {_spread(self.train_accuracies)} | {alpha} | {diverged} | {self.run_s:.1f} |"
+        )
+
+
+HEADER = (
+    "| method | rho | last epoch, % | by seed | best epoch, % | best epoch (median) "
+    "| train accuracy, % | mean alpha* | diverged | s |\n"
+    "|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+class _LastEpoch:
+    """Telemetry that keeps the last epoch's record."""
+
+    record: EpochRecord | None = None
+
+    def started(self, *, steps_per_epoch: int, first_step: int, first_epoch: int, num_parameters: int) -> None:
+        """Nothing to keep."""
+
+    def first_step(self) -> None:
+        """Nothing to keep."""
+
+    def progress(self, *, epoch: int, step: int, loss: float) -> None:
+        """Nothing to keep."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Keep it."""
+        self.record = record
+
+    def alpha(self, record: AlphaRecord) -> None:
+        """Nothing to keep."""
+
+    def checkpoint(self, record: CheckpointRecord) -> None:
+        """Nothing to keep."""
+
+
+class _NoWish:
+    def wish(self) -> str | None:
+        """Let the run end."""
+        return None
+
+    def may_publish(self) -> bool:
+        """Nobody else writes here."""
+        return True
+
+
+def spec_of(variant: str, rho: float | None, seed: int, epochs: int) -> JobSpec:
+    """Return the job that the demo submits for a method, at another rho, seed or length."""
+    optimizer = {"variant": variant, "base": BASE_OPTIMIZER, **({} if rho is None else {"rho": rho})}
+    return JobSpec.model_validate({**DEMO, "optimizer": optimizer, "seed": seed, "epochs": epochs})
+
+
+def run_arm(variant: str, rho: float | None, seeds: list[int], epochs: int) -> Arm:
+    """Train once for each seed."""
+    summaries: list[TrainingSummary | None] = []
+    train_accuracies = []
+    started_at = time.perf_counter()
+    for seed in seeds:
+        telemetry = _LastEpoch()
+        with tempfile.TemporaryDirectory() as folder:
+            place = Place(0, 1, "cpu", dataset_root=None, checkpoint_dir=Path(folder) / "checkpoints")
+            try:
+                outcome = run_training(spec_of(variant, rho, seed, epochs), place, telemetry, _NoWish())
+            except DivergenceError:
+                summaries.append(None)
+                continue
+        summaries.append(outcome.summary)
+        if telemetry.record is not None:
+            train_accuracies.append(telemetry.record.train_accuracy)
+    return Arm(variant, rho, summaries, train_accuracies, (time.perf_counter() - started_at) / len(seeds))
+
+
+def sweep(methods: list[str], rhos: list[float], seeds: list[int], epochs: int) -> Iterator[Arm]:
+    """Yield each method at each rho; the control has none."""
+    for method in methods:
+        for rho in rhos if method != "sgd" else [None]:
+            yield run_arm(method, rho, seeds, epochs)
+
+
+def main() -> None:
+    """Print each row as it is done, then the best of each method; write the same to a file."""
+    options = _parser().parse_args()
+    lines = [HEADER]
+    print(HEADER, flush=True)
+    best: dict[str, Arm] = {}
+    for arm in sweep(options.methods, options.rhos, options.seeds, options.epochs):
+        lines.append(arm.row())
+        print(arm.row(), flush=True)
+        if arm.variant not in best or arm.mean_final > best[arm.variant].mean_final:
+            best[arm.variant] = arm
+    lines += ["", "Each method at its own best rho:", "", HEADER, *(arm.row() for arm in best.values())]
+    print("\n".join(lines[-len(best) - 4 :]))
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text("\n".join(lines) + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", type=_items(str), default=list(METHODS))
+    parser.add_argument("--rhos", type=_items(float), default=list(RHOS))
+    parser.add_argument("--seeds", type=_items(int), default=list(SEEDS))
+    parser.add_argument("--epochs", type=int, default=DEMO["epochs"])
+    parser.add_argument("--output", type=Path, default=Path("bench-output/demo_sweep.md"))
+    return parser
+
+
+def _items(kind: type) -> Any:
+    return lambda text: [kind(part) for part in text.split(",")]
+
+
+def _spread(shares: list[float]) -> str:
+    if not shares:
+        return "-"
+    deviation = statistics.stdev(shares) if len(shares) > 1 else 0.0
+    return f"{100 * statistics.fmean(shares):.1f} +/- {100 * deviation:.1f}"
+
+
+def _median(numbers: list[int]) -> str:
+    return f"{statistics.median(numbers):g}" if numbers else "-"
+
+
+if __name__ == "__main__":
+    main()
