@@ -140,6 +140,32 @@ class SamVariant(_SharpnessAware):
     variant: Literal["sam"] = "sam"
 
 
+class AsamVariant(_SharpnessAware):
+    """Adaptive SAM: each weight's perturbation is scaled by its size (arXiv 2102.11600); rho is larger than SAM's."""
+
+    variant: Literal["asam"] = "asam"
+    rho: Radius = 0.5
+    """Total ascent length in scaled parameter space."""
+    adaptive: Literal[True] = True
+    """What makes it ASAM."""
+
+
+class WsamVariant(_SharpnessAware):
+    """Weighted SAM: a fixed mixture of the gradients at the start and at the ascent point (arXiv 2305.15817)."""
+
+    variant: Literal["wsam"] = "wsam"
+    gamma: Annotated[float, Field(ge=0, le=0.999)] = 0.9
+    """Weight of the sharpness: 0 is the base optimizer alone, 0.5 is SAM."""
+
+
+class GsamVariant(_SharpnessAware):
+    """Surrogate gap guided SAM: also lowers the gap between the loss and its perturbed value (arXiv 2203.08065)."""
+
+    variant: Literal["gsam"] = "gsam"
+    gap_weight: Annotated[float, Field(ge=0, le=10)] = 0.4
+    """The paper's alpha: 0 is SAM."""
+
+
 class XsamVariant(_SharpnessAware):
     """eXplicit SAM: step along the direction v(alpha*) of the largest loss at radius rho_max (arXiv 2603.10048)."""
 
@@ -177,9 +203,18 @@ class XsamVariant(_SharpnessAware):
         return round(self.alpha_max / self.alpha_delta) + 1
 
 
-Optimizer = Annotated[SgdVariant | SamVariant | XsamVariant, Field(discriminator="variant")]
+Optimizer = Annotated[
+    SgdVariant | SamVariant | AsamVariant | WsamVariant | GsamVariant | XsamVariant, Field(discriminator="variant")
+]
 
-OPTIMIZERS: dict[str, type[Spec]] = {"sgd": SgdVariant, "sam": SamVariant, "xsam": XsamVariant}
+OPTIMIZERS: dict[str, type[Spec]] = {
+    "sgd": SgdVariant,
+    "sam": SamVariant,
+    "asam": AsamVariant,
+    "wsam": WsamVariant,
+    "gsam": GsamVariant,
+    "xsam": XsamVariant,
+}
 BASE_OPTIMIZERS: dict[str, type[Spec]] = {
     "sgd": SgdBase,
     "adam": AdamBase,

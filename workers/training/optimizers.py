@@ -7,8 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from services.metrics.records import AlphaRecord
-from services.specs.optimizer import Optimizer, SamVariant, SgdVariant, XsamVariant
-from xsam_core import SAM, XSAM
+from services.specs.optimizer import (
+    AsamVariant,
+    GsamVariant,
+    Optimizer,
+    SamVariant,
+    SgdVariant,
+    WsamVariant,
+    XsamVariant,
+)
+from xsam_core import ASAM, GSAM, SAM, WSAM, XSAM, SharpnessAware
 
 BASE_CLASSES: dict[str, type[torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
@@ -31,6 +39,12 @@ def build_optimizer(spec: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
             return base_class(groups)  # type: ignore[call-arg]  # the abstract base alone asks for defaults
         case SamVariant():
             return SAM(groups, base_class, model=model, **_ascent_options(spec))
+        case AsamVariant():
+            return ASAM(groups, base_class, model=model, **_ascent_options(spec))
+        case WsamVariant():
+            return WSAM(groups, base_class, model=model, gamma=spec.gamma, **_ascent_options(spec))
+        case GsamVariant():
+            return GSAM(groups, base_class, model=model, gap_weight=spec.gap_weight, **_ascent_options(spec))
         case XsamVariant():
             return XSAM(
                 groups,
@@ -46,7 +60,7 @@ def build_optimizer(spec: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
     assert_never(spec)
 
 
-def _ascent_options(spec: SamVariant | XsamVariant) -> dict[str, Any]:
+def _ascent_options(spec: SamVariant | AsamVariant | WsamVariant | GsamVariant | XsamVariant) -> dict[str, Any]:
     return {
         "rho": spec.rho,
         "ascent_steps": spec.ascent_steps,
@@ -64,7 +78,7 @@ def is_search_step(spec: Optimizer, *, step: int, step_in_epoch: int) -> bool:
 
 def take_step(optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor], *, search_alpha: bool) -> Tensor:
     """Do one training step and return the loss before it, detached; `closure` runs the forward pass only."""
-    if isinstance(optimizer, SAM | XSAM):
+    if isinstance(optimizer, SharpnessAware):
         loss = optimizer.step(closure, search_alpha=search_alpha)
         if loss is None:
             raise RuntimeError(f"{type(optimizer).__name__}.step(closure) returned no loss")

@@ -5,7 +5,7 @@ from torch import nn
 
 from services.specs.optimizer import BASE_OPTIMIZERS, OPTIMIZERS, Optimizer
 from workers.training.optimizers import BASE_CLASSES, build_optimizer, is_search_step, read_alpha, take_step
-from xsam_core import SAM, XSAM
+from xsam_core import ASAM, GSAM, SAM, WSAM, XSAM
 
 GENERATOR = torch.Generator().manual_seed(0)
 INPUTS = torch.randn(32, 4, generator=GENERATOR)
@@ -60,6 +60,21 @@ def test_sharpness_aware__takes_every_option() -> None:
         group = optimizer.param_groups[0]
         assert (group["rho"], group["adaptive"], group["lr"], group["weight_decay"]) == (0.3, True, 0.02, 0.01)
     assert xsam.param_groups[0]["rho_max"] == 0.6
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind", "name", "value"),
+    [
+        ({"variant": "asam"}, ASAM, "adaptive_in_group", True),
+        ({"variant": "wsam", "gamma": 0.7}, WSAM, "gamma", 0.7),
+        ({"variant": "gsam", "gap_weight": 0.2}, GSAM, "gap_weight", 0.2),
+    ],
+)
+def test_other_members__take_their_own_option(spec: dict[str, object], kind: type, name: str, value: object) -> None:
+    optimizer = build_optimizer(parse(spec), nn.Linear(2, 2))
+    assert type(optimizer) is kind
+    found = optimizer.param_groups[0]["adaptive"] if name == "adaptive_in_group" else getattr(optimizer, name)
+    assert found == value
 
 
 def test_sgd_step__is_torchs_own_bit_for_bit() -> None:
