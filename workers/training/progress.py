@@ -128,7 +128,7 @@ class EpochLosses:
         start, self._num_checked = self._num_checked, self._num_recorded
         for step, loss in enumerate(self.losses[start : self._num_recorded].tolist(), start=start + 1):
             # A NaN compares false, so it is bad as well.
-            if not loss < self.limit:
+            if not -math.inf < loss < self.limit:
                 return step
         return 0
 
