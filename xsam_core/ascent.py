@@ -22,6 +22,8 @@ from xsam_core.functional import (
     angle_between,
     dot,
     host_scalar,
+    host_scalars,
+    root,
     scale_,
     slerp_weights,
     sum_of_squares,
@@ -57,12 +59,11 @@ class Ascent:
             for piece in self._perturbed:
                 _scale_by_weights_(piece)
             length = sum_up(self._perturbed, lambda s: sum_of_squares(s.grads), self._zero).sqrt()
-        inverse = 1.0 / (length + NORM_EPS)
+        inverse = 1.0 / (host_scalar(length) + NORM_EPS)
         for piece in self._perturbed:
             piece.keep_origin()
             _scale_by_weights_(piece)
-            rate = host_scalar(inverse * (piece.group["rho"] / num_steps))
-            add_scaled_(piece.values, piece.grads, on_device_of(piece, rate))
+            add_scaled_(piece.values, piece.grads, on_device_of(piece, inverse * (piece.group["rho"] / num_steps)))
         for piece in self.slices:
             piece.drop_grads()
         return norm
@@ -73,21 +74,21 @@ class Ascent:
             piece.take_grads()
         for piece in self._perturbed:
             torch._foreach_sub_(piece.values, piece.origin)
-        sums = sum_up(self._perturbed, _displacement_sums, self._zero.expand(3))
-        displacement_norm, last_norm = sums[:2].sqrt()
-        angle = angle_between(sums[2], displacement_norm, last_norm)
+        squares = host_scalars(sum_up(self._perturbed, _displacement_sums, self._zero.expand(3)))
+        displacement_norm, last_norm = root(squares[0]), root(squares[1])
+        angle = angle_between(squares[2], displacement_norm, last_norm)
         if self._mixes_first:
-            pair = sum_up(self.slices, _gradient_sums, self._zero.expand(2))
+            pair = host_scalars(sum_up(self.slices, _gradient_sums, self._zero.expand(2)))
             return Geometry(displacement_norm, last_norm, angle, pair[0], pair[1])
         return Geometry(displacement_norm, last_norm, angle)
 
-    def health(self, geometry: Geometry) -> Tensor:
+    def health(self, geometry: Geometry) -> Scalar:
         """Return a number that is finite exactly if all gradients of the last pass are."""
         rest = [s for s in self.slices if not s.is_perturbed]
         total = geometry.last_norm
         if geometry.first_dot_last is not None:
             total = total + geometry.first_dot_last
-        return total + sum_up(rest, lambda s: sum_of_squares(s.grads), self._zero) if rest else total
+        return total + host_scalar(sum_up(rest, lambda s: sum_of_squares(s.grads), self._zero)) if rest else total
 
     def probes(self, geometry: Geometry) -> Probes:
         """Start a search of alpha; needs `measure` first and costs one more model copy while it lives."""
@@ -95,7 +96,7 @@ class Ascent:
 
     def combine(self, weights: Weights) -> None:
         """Form the update gradient in `.grad`; spends the displacement and g_0."""
-        last, first, displacement = (_readable(w) for w in (weights.last, weights.first, weights.displacement))
+        last, first, displacement = weights.last, weights.first, weights.displacement
         for piece in self._perturbed:
             scale_(piece.grads, on_device_of(piece, last))
             add_scaled_(piece.grads, piece.values, on_device_of(piece, displacement))
@@ -124,12 +125,12 @@ class Probes:
     def __init__(self, perturbed: Sequence[ParamSlice], geometry: Geometry) -> None:
         self._perturbed = perturbed
         self._displacements = [[v.clone() for v in piece.values] for piece in perturbed]
-        self._angle = geometry.angle_rad.cpu()
-        self._lengths = (geometry.displacement_norm.item(), geometry.last_norm.item())
+        self._angle = float(geometry.angle_rad)
+        self._lengths = (float(geometry.displacement_norm), float(geometry.last_norm))
 
     def move_to(self, alpha: float) -> None:
         """Put theta_0 + rho_max * v(alpha) into the parameters."""
-        c0, c1 = (c.item() for c in slerp_weights(self._angle, alpha))
+        c0, c1 = (float(c) for c in slerp_weights(self._angle, alpha))
         distance, grad_norm = self._lengths
         for piece, displacement in zip(self._perturbed, self._displacements, strict=True):
             radius = probe_radius(piece.group)
@@ -183,10 +184,6 @@ def _scale_by_weights_(piece: ParamSlice) -> None:
     if piece.group["adaptive"]:
         for grad, value in zip(piece.grads, piece.values, strict=True):
             grad.mul_(value.abs().add_(piece.group["adaptive_eta"]))
-
-
-def _readable(weight: Scalar) -> Scalar:
-    return host_scalar(weight) if isinstance(weight, Tensor) else weight
 
 
 def on_device_of(piece: ParamSlice, scale: Scalar) -> Scalar:

@@ -11,24 +11,26 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from xsam_core.functional import Scalar, slerp_weights
+from xsam_core.functional import Scalar, positive_or, slerp_weights
+
+# Added to denominators that may be zero; vanishes next to any other.
+_TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Norms and angles of one ascent; 0-dim tensors on one device.
+    """Norms and angles of one ascent; floats on the CPU, 0-dim tensors on one device elsewhere.
 
     `displacement_norm`, `last_norm` and `angle_rad` are over the perturbed parameters; `first_dot_last`
     and `last_square` are over all parameters, and there only for directions that mix in g_0.
     """
 
-    displacement_norm: Tensor
-    last_norm: Tensor
-    angle_rad: Tensor
-    first_dot_last: Tensor | None = None
-    last_square: Tensor | None = None
+    displacement_norm: Scalar
+    last_norm: Scalar
+    angle_rad: Scalar
+    first_dot_last: Scalar | None = None
+    last_square: Scalar | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +87,9 @@ class SlerpDirection(Direction):
     def weights(self, geometry: Geometry) -> Weights:  # noqa: D102
         c0, c1 = slerp_weights(geometry.angle_rad, self.alpha)
         distance = geometry.displacement_norm
-        moved = distance > 0
-        return Weights(
-            displacement=torch.where(moved, c0 * geometry.last_norm / distance, 0.0),
-            last=torch.where(moved, c1, 1.0),
-        )
+        # The smallest normal float32 keeps the quotient defined where nothing moved and it is not used.
+        scale = geometry.last_norm / (distance + _TINY)
+        return Weights(displacement=positive_or(distance, c0 * scale, 0.0), last=positive_or(distance, c1, 1.0))
 
 
 @dataclass(frozen=True)
@@ -131,5 +131,5 @@ class GSAMDirection(Direction):
         if geometry.first_dot_last is None or geometry.last_square is None:
             raise ValueError("GSAM needs the inner product of g_0 and g_k, which this geometry does not hold")
         square = geometry.last_square
-        parallel = torch.where(square > 0, geometry.first_dot_last / square, 0.0)
+        parallel = positive_or(square, geometry.first_dot_last / (square + _TINY), 0.0)
         return Weights(first=-self.gap_weight, last=1 + self.gap_weight * parallel)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from xsam_core.errors import NonFiniteError
+from xsam_core.functional import Scalar
 from xsam_core.parameters import ParamSlice
 
 
@@ -88,13 +89,13 @@ class FiniteGuard:
                 value.copy_(torch.where(flag, value, origin))
 
 
-def check_finite(number: Tensor, step: int) -> None:
+def check_finite(number: Scalar, step: int) -> None:
     """Read `number` and refuse it if it is not finite.
 
     Raises:
         NonFiniteError: It is NaN or infinite.
     """
-    if not math.isfinite(number.item()):
+    if not math.isfinite(number):
         raise NonFiniteError(
             f"step {step} met a loss or gradient that is NaN or infinite; the parameters are as they were before it",
             step,

@@ -95,24 +95,57 @@ def host_scalar(value: Tensor) -> Scalar:
     return value.item() if value.device.type == "cpu" else value
 
 
-def angle_between(product: Tensor, norm_x: Tensor, norm_y: Tensor) -> Tensor:
+def host_scalars(values: Tensor) -> list[Scalar]:
+    """Return the elements of a 1-D tensor as floats where reading costs nothing (CPU), else as 0-dim tensors.
+
+    A dozen operations on 0-dim tensors take as long as a pass over a small model, so the CPU computes with floats.
+    """
+    return values.tolist() if values.device.type == "cpu" else list(values.unbind())
+
+
+def as_tensor(value: Scalar, like: Tensor) -> Tensor:
+    """Return `value` as a 0-dim tensor on the device of `like`, in the dtype in which sums are kept."""
+    if isinstance(value, Tensor):
+        return value
+    return torch.tensor(value, dtype=accumulation_dtype(like.dtype), device=like.device)
+
+
+def root(value: Scalar) -> Scalar:
+    """Return the square root; NaN and infinity stay what they are."""
+    return value.sqrt() if isinstance(value, Tensor) else math.sqrt(value)
+
+
+def positive_or(condition: Scalar, value: Scalar, otherwise: float) -> Scalar:
+    """Return `value` where `condition` > 0 or NaN, else `otherwise`; `value` must be computable in either case."""
+    if isinstance(condition, Tensor):
+        return torch.where(condition <= 0, otherwise, value)
+    return otherwise if condition <= 0 else value
+
+
+def angle_between(product: Scalar, norm_x: Scalar, norm_y: Scalar) -> Scalar:
     """Return the angle in rad of two vectors from their inner product and norms.
 
     Rounding can push the cosine past 1, where arccos is NaN, so it is clamped. If either vector is zero
     there is no angle, and 0 is returned.
 
-    Shape:
-        0-dim like the inputs, in [0, pi).
+    Returns:
+        A number of the kind of the arguments, in [0, pi).
 
     Example:
         >>> angle_between(torch.tensor(1.0 + 1e-6), torch.tensor(1.0), torch.tensor(1.0))
         tensor(0.)
+        >>> angle_between(1.0 + 1e-6, 1.0, 1.0)
+        0.0
     """
-    cosine = torch.where(norm_x * norm_y > 0, product / ((norm_x + NORM_EPS) * (norm_y + NORM_EPS)), 1.0)
-    return torch.acos(cosine.clamp(-1.0 + _OPPOSITE_MARGIN, 1.0))
+    cosine = positive_or(norm_x * norm_y, product / ((norm_x + NORM_EPS) * (norm_y + NORM_EPS)), 1.0)
+    if isinstance(cosine, Tensor):
+        return torch.acos(cosine.clamp(-1.0 + _OPPOSITE_MARGIN, 1.0))
+    # Comparing in this order hands a NaN on, as clamp does.
+    cosine = -1.0 + _OPPOSITE_MARGIN if cosine < -1.0 + _OPPOSITE_MARGIN else cosine
+    return math.acos(1.0 if cosine > 1.0 else cosine)
 
 
-def slerp_weights(angle_rad: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+def slerp_weights(angle_rad: Scalar, alpha: float) -> tuple[Scalar, Scalar]:
     """Return (c0, c1) such that v(alpha) = c0 * v0 + c1 * v1 for unit vectors at `angle_rad`.
 
     c0 = sin((1 - alpha) psi) / sin(psi), c1 = sin(alpha psi) / sin(psi), written with sinc so that
@@ -123,9 +156,16 @@ def slerp_weights(angle_rad: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
         74fd250) takes arccos of the unclamped product, which is NaN for parallel vectors.
 
     Example:
-        >>> slerp_weights(torch.tensor(0.5), 1.0)
-        (tensor(0.), tensor(1.))
+        >>> slerp_weights(0.5, 1.0)
+        (0.0, 1.0)
     """
     turns = angle_rad / math.pi
-    unit = torch.sinc(turns)
-    return (1 - alpha) * torch.sinc((1 - alpha) * turns) / unit, alpha * torch.sinc(alpha * turns) / unit
+    unit = _sinc(turns)
+    return (1 - alpha) * _sinc((1 - alpha) * turns) / unit, alpha * _sinc(alpha * turns) / unit
+
+
+def _sinc(turns: Scalar) -> Scalar:
+    """Return sin(pi x) / (pi x), 1 at 0."""
+    if isinstance(turns, Tensor):
+        return torch.sinc(turns)
+    return 1.0 if turns == 0 else math.sin(math.pi * turns) / (math.pi * turns)

@@ -27,6 +27,7 @@ from xsam_core.distributed import Replicas, Scope
 from xsam_core.drift import check_drift
 from xsam_core.errors import ArgumentError, ClosureError, NonFiniteError
 from xsam_core.finite_guard import FiniteGuard, NonFinite, check_finite
+from xsam_core.functional import as_tensor
 from xsam_core.parameters import clear_grads, shard_groups, slices_with_grads
 from xsam_core.passes import Passes
 from xsam_core.scaling import LossScaling
@@ -274,13 +275,18 @@ class SharpnessAware(Optimizer):
         finally:
             ascent.restore()
             self._replicas.reshard()
-        health = sum(norms, start=ascent.health(geometry))
-        alpha = self.param_groups[0].get("xsam_alpha")
-        return _Walk(
-            ascent,
-            StepTelemetry(self._step, loss, last_loss, norms[0], geometry.last_norm, geometry.angle_rad, alpha, curve),
-            health,
+        health = sum(norms, start=as_tensor(ascent.health(geometry), loss))
+        record = StepTelemetry(
+            step=self._step,
+            loss=loss,
+            ascent_loss=last_loss,
+            first_grad_norm=norms[0],
+            ascent_grad_norm=as_tensor(geometry.last_norm, loss),
+            angle_rad=as_tensor(geometry.angle_rad, loss),
+            alpha=self.param_groups[0].get("xsam_alpha"),
+            curve=curve,
         )
+        return _Walk(ascent, record, health)
 
     def _exchange_and_clip(self, walk: _Walk, passes: Passes) -> None:
         """Make the update gradient the same on all ranks, and refuse or clip it."""

@@ -1,9 +1,12 @@
 """Small problems in float64 that the optimizer tests share."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from xsam_core import XSAM, SharpnessAware
 
 
 @dataclass
@@ -37,6 +40,16 @@ def classification(seed: int = 0, *, batch_norm: bool = False, dtype: torch.dtyp
         model = nn.Sequential(nn.Linear(5, 8), *norm, nn.Tanh(), nn.Linear(8, 3)).to(dtype)
     inputs = torch.randn(4, 8, 5, generator=generator, dtype=torch.float64).to(dtype)
     return Problem(model, inputs, torch.randint(3, (4, 8), generator=generator))
+
+
+def build(
+    problem: Problem,
+    variant: type[SharpnessAware] = XSAM,
+    base: type[torch.optim.Optimizer] = torch.optim.SGD,
+    **options: Any,
+) -> Any:
+    """Build an optimizer with usual options; `Any`, because tests also ask for what only some variants have."""
+    return variant(problem.params, base, model=problem.model, **{"lr": 0.1, "momentum": 0.9, **options})
 
 
 def same(before: list[Tensor], after: list[Tensor]) -> bool:

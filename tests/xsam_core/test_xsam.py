@@ -1,0 +1,98 @@
+"""XSAM: when it searches alpha, and what it does with it."""
+
+import pytest
+import torch
+from torch import nn
+
+from tests.xsam_core.problems import build, classification
+from xsam_core import (
+    XSAM,
+    ArgumentError,
+)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 2.0])
+def test_step__parallel_directions_give_the_gradient_itself(alpha):
+    weights = nn.Parameter(torch.tensor([1.0, 2.0, 3.0]))
+    slope = torch.tensor([0.3, -0.7, 0.1])
+    optimizer = XSAM([weights], torch.optim.SGD, alpha=alpha, rho=0.1, lr=1.0)
+    optimizer.step(lambda: torch.dot(slope, weights))
+    torch.testing.assert_close(weights.detach(), torch.tensor([1.0, 2.0, 3.0]) - slope)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_step__opposite_directions_stay_finite(alpha):
+    weight = nn.Parameter(torch.tensor([0.05, 0.0], dtype=torch.float64))
+    # The ascent jumps over the maximum of -w^2 at 0, so the gradient there points back.
+    optimizer = XSAM([weight], torch.optim.SGD, alpha=alpha, rho=0.1, lr=1.0)
+    optimizer.step(lambda: -weight.square().sum())
+    length = 0.1
+    assert weight.grad[0].item() == pytest.approx(-length * torch.cos(torch.tensor(alpha * torch.pi)).item(), abs=1e-6)
+
+
+def test_step__searches_among_negative_losses():
+    problem = classification()
+    optimizer = build(problem)
+    optimizer.step(lambda: problem.loss(0) - 100.0)
+    curve = optimizer.telemetry.curve
+    assert max(curve.losses) < 0
+    assert optimizer.alpha == curve.alphas[curve.losses.index(max(curve.losses))]
+
+
+def test_step__counts_passes_and_probes():
+    problem = classification()
+    optimizer = build(problem, ascent_steps=3)
+    grad_modes = []
+
+    def closure():
+        grad_modes.append(torch.is_grad_enabled())
+        return problem.loss(0)
+
+    optimizer.step(closure)
+    assert grad_modes == [True] * 4 + [False] * 21
+
+
+def test_step__first_step_searches_unless_told_otherwise():
+    problem = classification()
+    assert build(problem).step(problem.closure(0)) is not None
+    told = build(problem)
+    assert told.alpha == 1.0
+    told.step(problem.closure(0), search_alpha=False)
+    assert (told.alpha, told.telemetry.curve) == (1.0, None)
+    told.step(problem.closure(1))
+    assert told.telemetry.curve is not None
+
+
+def test_step__searches_every_n_steps():
+    problem = classification()
+    optimizer = build(problem, alpha_every=3)
+    searched = []
+    for step in range(7):
+        optimizer.step(problem.closure(step))
+        searched.append(optimizer.telemetry.curve is not None)
+    assert searched == [True, False, False, True, False, False, True]
+
+
+def test_step__searches_when_the_angle_has_moved():
+    problem = classification()
+    optimizer = build(problem, alpha_angle_change=0.03, rho=0.5)
+    angles, searched = [], []
+    for step in range(12):
+        optimizer.step(problem.closure(step))
+        angles.append(optimizer.telemetry.angle_rad.item())
+        searched.append(optimizer.telemetry.curve is not None)
+    expected, reference = [], None
+    for step in range(12):
+        due = reference is None or abs(angles[step - 1] - reference) > 0.03
+        reference = angles[step] if due else reference
+        expected.append(due)
+    assert searched == expected
+    assert 1 < sum(searched) < 12
+
+
+def test_alpha__can_be_set_within_its_range():
+    optimizer = build(classification())
+    optimizer.alpha = 0.5
+    assert optimizer.alpha == 0.5
+    with pytest.raises(ArgumentError, match="alpha must be"):
+        optimizer.alpha = 3.0
