@@ -5,13 +5,14 @@ library: it starts in a third of the time.
 """
 
 import importlib
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from api.commands.options import out
+from api.commands.options import out, use_token
 from api.version import VERSION
 
 _COMMANDS = {
@@ -22,9 +23,15 @@ _COMMANDS = {
     "logs": "api.commands.jobs:logs",
     "cancel": "api.commands.jobs:cancel",
     "pull": "api.commands.pull:pull",
+    "login": "api.commands.login:login",
+    "logout": "api.commands.login:logout",
+    "whoami": "api.commands.login:whoami",
+    "token": "api.commands.tokens:app",
+    "team": "api.commands.teams:app",
+    "audit": "api.commands.teams:audit",
     "demo": "api.commands.demo:demo",
 }
-"""Name: module and function, in the order of the help."""
+"""Name: module and function (or group of commands), in the order of the help."""
 
 
 class _LazyGroup(TyperGroup):
@@ -36,11 +43,16 @@ class _LazyGroup(TyperGroup):
         if target is None:
             return None
         if cmd_name not in self.commands:
-            module, _, function = target.partition(":")
-            one = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            one.command(cmd_name)(getattr(importlib.import_module(module), function))
-            self.commands[cmd_name] = get_command(one)
+            module, _, name = target.partition(":")
+            found = getattr(importlib.import_module(module), name)
+            self.commands[cmd_name] = get_command(found if isinstance(found, typer.Typer) else _alone(cmd_name, found))
         return self.commands[cmd_name]
+
+
+def _alone(name: str, function: Callable[..., Any]) -> typer.Typer:
+    one = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    one.command(name)(function)
+    return one
 
 
 app = typer.Typer(
@@ -68,5 +80,13 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the release and end.")
     ] = False,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="XSAM_TOKEN",
+            help="Who you are, instead of what `xsam login` remembered. Prefer XSAM_TOKEN: "
+            "others on this machine can see the words of a command.",
+        ),
+    ] = None,
 ) -> None:
-    pass
+    use_token(token)

@@ -3,7 +3,8 @@
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, get_origin
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, JsonValue
 from pydantic.fields import FieldInfo
@@ -106,6 +107,9 @@ def _model_of(field: FieldInfo, parts: Any) -> type[BaseModel] | None:
         tag = next(parts, None)
         members = getattr(annotation, "__args__", ())
         return next((m for m in members if m.model_fields[field.discriminator].default == tag), None)
+    if get_origin(annotation) in (Union, UnionType):  # a model or null
+        members = [one for one in get_args(annotation) if one is not type(None)]
+        annotation = members[0] if len(members) == 1 else None
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return None

@@ -19,7 +19,8 @@ def connect(settings: RayCluster) -> None:
 
     Variables with secrets are taken out of the environment first: every process of a local cluster inherits it.
     """
-    os.environ.pop("XSAM_DATABASE__URL", None)
+    for name in ("XSAM_DATABASE__URL", "XSAM_TOKEN"):
+        os.environ.pop(name, None)
     common = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.WARNING}
     if settings.address is not None:
         ray.init(address=settings.address, **common)

@@ -1,20 +1,28 @@
 """Options that several commands share, and how commands end."""
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.markup import escape
 
 from api.client import Client
 from api.client_errors import ApiError, ClientError, UnreachableError
+from api.commands import credentials
+from api.commands.credentials import CredentialsError
 from services.settings import Settings
 
-DEFAULT_URL = "http://127.0.0.1:8042"
+LOCAL_URL = "http://127.0.0.1:8042"
+DEFAULT_URL = ""
+"""Stands for the service that `xsam login` remembered, or else the one on this machine."""
+
+_given_token: ContextVar[str | None] = ContextVar("given_token", default=None)
 
 out = Console(highlight=False, soft_wrap=True)
 """What was asked for."""
@@ -29,7 +37,15 @@ class Output(StrEnum):
     JSON = "json"
 
 
-UrlOption = Annotated[str, typer.Option("--url", envvar="XSAM_URL", help="Where the service listens.")]
+UrlOption = Annotated[
+    str,
+    typer.Option(
+        "--url",
+        envvar="XSAM_URL",
+        help="Where the service listens.",
+        show_default=f"where you logged in, or {LOCAL_URL}",
+    ),
+]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Tables for people, JSON for programs.")]
 JobIdArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, as `xsam list` shows it.")]
 
@@ -41,8 +57,38 @@ class CommandError(Exception):
 @contextmanager
 def connected(url: str) -> Iterator[Client]:
     """Open a client; its errors become short sentences and exit code 1."""
-    with reported(), Client(url, num_tries=3) as client:
-        yield client
+    with reported():
+        where = resolved_url(url)
+        token = given_token() or credentials.load().tokens.get(where)
+        with Client(where, num_tries=3, token=token) as client:
+            yield client
+
+
+def resolved_url(url: str) -> str:
+    """Return the URL that an option means.
+
+    Raises:
+        CredentialsError: the remembered one can't be read.
+    """
+    return (url or credentials.load().url or LOCAL_URL).rstrip("/")
+
+
+def use_token(token: str | None) -> None:
+    """Let the command that follows call with this token."""
+    _given_token.set(token)
+
+
+def given_token() -> str | None:
+    """Return the token of `xsam --token` or XSAM_TOKEN."""
+    return _given_token.get()
+
+
+def print_documents(found: BaseModel | Sequence[BaseModel]) -> None:
+    """Print documents as JSON."""
+    plain = (
+        found.model_dump(mode="json") if isinstance(found, BaseModel) else [o.model_dump(mode="json") for o in found]
+    )
+    out.print(json.dumps(plain, indent=2), markup=False)
 
 
 @contextmanager
@@ -50,7 +96,7 @@ def reported() -> Iterator[None]:
     """Turn expected errors into short sentences on stderr and exit code 1."""
     try:
         yield
-    except (ClientError, CommandError) as e:
+    except (ClientError, CommandError, CredentialsError) as e:
         for line in _sentences(e):
             err.print(f"[red]Error:[/] {line}")
         raise typer.Exit(1) from e
@@ -75,6 +121,8 @@ def settings_with(given: Mapping[str, Any]) -> Settings:
 def _sentences(error: Exception) -> list[str]:
     if isinstance(error, ApiError) and error.fields:
         return [escape(_about_field(field.field, field.message)) for field in error.fields]
+    if isinstance(error, ApiError) and error.code == "unauthenticated":
+        return [escape(f"{error}. Log in with `xsam login`, or set XSAM_TOKEN.")]
     if isinstance(error, UnreachableError):
         return [escape(f"{error}. Is the service running? Start it with `xsam serve`, or name it with --url.")]
     return [escape(str(error))]

@@ -20,6 +20,8 @@ from services.cluster import service as cluster
 from services.db import migrate
 from services.db.session import Database
 from services.settings import Settings, environment_for
+from services.teams import bootstrap
+from services.teams import service as teams
 
 _LOOK_EVERY_S = 0.2
 
@@ -31,6 +33,14 @@ def serve(  # noqa: PLR0913, PLR0917 - options of a command line
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[
         int | None, typer.Option(help="Port to listen on; 0 takes a free one.", show_default="8042")
+    ] = None,
+    auth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|token|none",
+            help="token: every call needs one. none: whoever reaches the port may do everything; on loopback only.",
+            show_default="auto: none on loopback, token elsewhere",
+        ),
     ] = None,
     database_url: Annotated[
         str | None, typer.Option(help="postgresql+psycopg://... for a team.", show_default="SQLite in the data folder")
@@ -50,7 +60,7 @@ def serve(  # noqa: PLR0913, PLR0917 - options of a command line
     """
     given: dict[str, Any] = {
         "data_dir": data_dir,
-        "api": {"host": host, "port": port},
+        "api": {"host": host, "port": port, "auth": auth},
         "database": {"url": database_url},
         "ray": {"address": ray_address, "num_cpus": num_cpus, "num_gpus": num_gpus},
     }
@@ -80,8 +90,11 @@ def run(settings: Settings, *, has_dispatcher: bool) -> None:
             migrate.upgrade(database)
             if has_dispatcher:
                 supervisor.start()
+            first_token = _prepare_access(settings, database)
             app = create_app(settings, database)
-            greeting = _Greeting(url_of(listener), app.state.service, supervisor if has_dispatcher else None)
+            greeting = _Greeting(
+                url_of(listener), app.state.service, supervisor if has_dispatcher else None, first_token
+            )
             Server(app, on_ready=greeting.start).run(sockets=[listener])
         finally:
             _on_stop_signals(signal.SIG_IGN)  # what follows takes a bounded time and must not be cut short
@@ -91,17 +104,32 @@ def run(settings: Settings, *, has_dispatcher: bool) -> None:
             database.dispose()
 
 
+def _prepare_access(settings: Settings, database: Database) -> str | None:
+    """Return the first admin's token where nobody could get in without it; otherwise only make the default team."""
+    with database.unit_of_work() as session:
+        if settings.api.needs_token:
+            return bootstrap.first_admin_token(session)
+        teams.ensure_team(session, teams.DEFAULT_TEAM)
+        return None
+
+
 class _Greeting:
     """Says where the service is as soon as it answers, and when jobs will run."""
 
-    def __init__(self, url: str, service: Service, supervisor: Supervisor | None) -> None:
+    def __init__(self, url: str, service: Service, supervisor: Supervisor | None, first_token: str | None) -> None:
         self._url = url
         self._service = service
         self._supervisor = supervisor
+        self._first_token = first_token
 
     def start(self) -> None:
         data_dir = escape(str(self._service.settings.data_dir.resolve()))
         out.print(f"[bold]XSAM training service[/] at [bold]{self._url}[/]   data: {data_dir}")
+        if self._first_token is not None:
+            # On the console alone: it is in no log file, and the database has its digest.
+            out.print(f"First admin token, shown this once: [bold]{self._first_token}[/]")
+            out.print(f"  {escape(f'xsam login --url {self._url}')}   [dim]# asks for it and remembers it[/]")
+            self._first_token = None
         if self._supervisor is not None:
             out.print("The dispatcher is starting Ray; jobs can be submitted already.")
             threading.Thread(target=self._wait_for_dispatcher, name="greeting", daemon=True).start()
@@ -110,12 +138,14 @@ class _Greeting:
         while not self._is_dispatching():
             if self._service.closing.wait(_LOOK_EVERY_S):
                 return
-        option = "" if self._service.settings.api.port == 8042 else f" --url {self._url}"
+        api = self._service.settings.api
+        option = "" if api.port == 8042 else f" --url {self._url}"
+        header = ' -H "Authorization: Bearer $XSAM_TOKEN"' if api.needs_token else ""
         out.print("[green]Ready.[/] In another terminal:")
         for command, meaning in (
             (f"xsam submit job.yaml --follow{option}", "queue a job and watch it"),
             (f"xsam list{option}", "what is queued, running, done"),
-            (f"curl -s {self._url}/v1/jobs -H 'Content-Type: application/json' -d '{{}}'", "XSAM on digits"),
+            (f"curl -s {self._url}/v1/jobs -H 'Content-Type: application/json'{header} -d '{{}}'", "XSAM on digits"),
         ):
             out.print(f"  {escape(command)}   [dim]# {meaning}[/]")
 

@@ -31,7 +31,8 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _own_settings_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_settings_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))  # what `xsam login` remembers
     for name in [name for name in os.environ if name.startswith("XSAM_")]:
         monkeypatch.delenv(name)
 
