@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, KeysView, Mapping, Sequence
 
 from services.scheduling.capacity import Book, Cluster, Free, Shape, overlap
 
@@ -24,37 +24,37 @@ class Board:
         self.open = self.now
         self.kept_for: list[str] = []
         self._later: Book | None = None
-        self._extra: dict[int, Free] | None = None
+        self._extra: dict[int, Free] = {}
 
     @property
     def later(self) -> Book:
         """The book without the leaving jobs; reserved nodes are closed in it."""
         if self._later is None:
             self._later = self.cluster.book_without(self.leaving)
-            for index in self._extra or ():
+            for index in self._extra:
                 self._later.set(index, _NOTHING)
         return self._later
 
     @property
     def has_reservation(self) -> bool:
         """Whether a blocked job has resources reserved."""
-        return self._extra is not None
+        return bool(self._extra)
 
-    def is_reserved(self, index: int) -> bool:
-        """Return whether the reservation covers a node."""
-        return self._extra is not None and index in self._extra
+    @property
+    def reserved(self) -> KeysView[int]:
+        """Nodes under a reservation."""
+        return self._extra.keys()
 
     def place(self, job_id: str, shape: Shape, indices: Sequence[int], *, ends_in_time: bool = False) -> None:
         """Give a job the nodes that `open` found, or, if it ends before the reservation starts, that `now` found."""
         self.cluster.add(job_id, indices, shape.gpus, shape.cpus)
         for index, count in _counts(indices).items():
             self.now.take(index, shape, count)
-            if self._later is not None and not self.is_reserved(index):
+            if self._later is not None and index not in self._extra:
                 self._later.take(index, shape, count)
-            if self._extra is not None:
-                if index in self._extra and not ends_in_time:
-                    self._extra[index] = self._extra[index].without(shape.gpus, shape.cpus, count)
-                self._refresh_open(index)
+            if index in self._extra and not ends_in_time:
+                self._extra[index] = self._extra[index].without(shape.gpus, shape.cpus, count)
+            self._refresh_open(index)
 
     def keep_later(self, job_id: str, shape: Shape, indices: Sequence[int]) -> None:
         """Keep the nodes that `later` found for a job that starts once the leaving jobs have left."""
@@ -63,8 +63,7 @@ class Board:
         for index, count in _counts(indices).items():
             self.later.take(index, shape, count)
             self.now.set(index, overlap(self.now.free[index], self.later.free[index]))
-            if self._extra is not None:
-                self._refresh_open(index)
+            self._refresh_open(index)
 
     def evict(self, job_ids: Iterable[str]) -> None:
         """Note that running jobs are asked to leave."""
@@ -72,29 +71,32 @@ class Board:
         self.leaving.update(job_ids)
         touched = {index for job_id in job_ids for index in self.cluster.indices_of[job_id]}
         for index in sorted(touched):
-            if not self.is_reserved(index):
+            if index not in self._extra:
                 self.later.set(index, self.cluster.free_without(index, self.leaving))
 
-    def reserve(self, job_id: str, extra: Mapping[int, Free]) -> None:
+    def reserve(self, job_id: str, extra: Mapping[int, Free], *, has_start: bool) -> None:
         """Reserve nodes for a blocked job.
 
         Args:
             job_id: The job.
             extra: By reserved node, what others may hold there without delaying the job.
+            has_start: Whether it is known when the job will start; if not, no job ends before that for certain.
         """
+        if self.open is self.now:
+            self.open = self.now.copy()
         self.kept_for.append(job_id)
-        self._extra = dict(extra)
-        self.open = self.now.copy()
-        for index in self._extra:
+        for index, free in extra.items():
+            self._extra[index] = free
+            if not has_start:
+                self.now.set(index, overlap(self.now.free[index], free))
             self._refresh_open(index)
             if self._later is not None:
                 self._later.set(index, _NOTHING)
 
     def _refresh_open(self, index: int) -> None:
-        free = self.now.free[index]
-        if self._extra is not None and index in self._extra:
-            free = overlap(free, self._extra[index])
-        self.open.set(index, free)
+        if self.open is not self.now:
+            free = self.now.free[index]
+            self.open.set(index, overlap(free, self._extra[index]) if index in self._extra else free)
 
 
 def _counts(indices: Sequence[int]) -> dict[int, int]:

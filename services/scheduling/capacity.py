@@ -129,57 +129,60 @@ class Book:
         One node for all is taken where it leaves the least behind: the fewest free GPUs, then the fewest CPUs. Jobs
         without GPUs go to nodes without GPUs first, then where the fewest GPUs would be left without CPUs.
         """
-        single = self._best_node(shape, shape.num_workers)
-        if single is not None:
-            return (single,) * shape.num_workers
-        return None if shape.num_workers == 1 else self._find_many(shape)
+        is_gang = shape.num_workers > 1
+        if not shape.gpus:
+            found = self._best_node(shape, shape.num_workers, keys=(_WITHOUT_GPUS,))
+            if found is None and is_gang:
+                found = self._find_many(shape, [index for index, has in enumerate(self._has_gpus) if not has])
+            if found is not None:
+                return found
+        found = self._best_node(shape, shape.num_workers, keys=sorted(self._buckets))
+        if found is None and is_gang:
+            found = self._find_many(shape, range(len(self.free)))
+        return found
 
-    def _find_many(self, shape: Shape) -> tuple[int, ...] | None:
-        room = [(free.num_workers(shape), index) for index, free in enumerate(self.free)]
+    def _find_many(self, shape: Shape, indices: Iterable[int]) -> tuple[int, ...] | None:
+        room = [(self.free[index].num_workers(shape), index) for index in indices]
+        room = [entry for entry in room if entry[0]]
         if sum(count for count, _ in room) < shape.num_workers:
             return None
-        room = [entry for entry in room if entry[0]]
         # Most workers first; among equals the node that is fullest, so that empty ones stay whole.
-        room.sort(key=lambda entry: (-entry[0], self._prefers_gpus(shape, entry[1]), self.free[entry[1]], entry[1]))
+        room.sort(key=lambda entry: (-entry[0], self._rank(shape, entry[1])))
         chosen: list[int] = []
         for position, (count, index) in enumerate(room):
             rest = shape.num_workers - len(chosen)
             if count >= rest:
                 fitting = [entry for entry in room[position:] if entry[0] >= rest]
-                last = min(fitting, key=lambda entry: self._last_key(shape, entry[1]))[1]
+                last = min(fitting, key=lambda entry: self._rank(shape, entry[1]))[1]
                 return (*chosen, *(last,) * rest)
             chosen += [index] * count
         return None
 
-    def _last_key(self, shape: Shape, index: int) -> tuple[bool, Free, int]:
-        return (self._prefers_gpus(shape, index), self.free[index], index)
+    def _rank(self, shape: Shape, index: int) -> tuple[bool, Free, int]:
+        return (not shape.gpus and self._has_gpus[index], self.free[index], index)
 
-    def _prefers_gpus(self, shape: Shape, index: int) -> bool:
-        return not shape.gpus and self._has_gpus[index]
-
-    def _best_node(self, shape: Shape, count: int) -> int | None:
+    def _best_node(self, shape: Shape, count: int, keys: Iterable[int]) -> tuple[int, ...] | None:
+        """Return the node that takes all workers and has the fewest free GPUs, then CPUs."""
         if shape.is_fraction:
             return self._best_shared(shape, count)
         need_gpus, need_cpus = shape.whole_gpus * count, shape.cpus * count
-        for key in sorted(self._buckets):
-            if key < need_gpus and need_gpus:
-                continue
-            bucket = self._buckets[key]
-            at = bisect_left(bucket, (need_cpus, -1))
+        for key in keys:
+            bucket = self._buckets.get(key, [])
+            at = bisect_left(bucket, (need_cpus, -1)) if key >= need_gpus or not need_gpus else len(bucket)
             if at < len(bucket):
-                return bucket[at][1]
+                return (bucket[at][1],) * count
         return None
 
-    def _best_shared(self, shape: Shape, count: int) -> int | None:
+    def _best_shared(self, shape: Shape, count: int) -> tuple[int, ...] | None:
         if count == 1:
             for rest_index in range(bisect_left(self._shared, (shape.gpus, -1)), len(self._shared)):
                 index = self._shared[rest_index][1]
                 if self.free[index].cpus >= shape.cpus:
-                    return index
+                    return (index,)
         for key in sorted(self._buckets):
             for _, index in self._buckets[key]:
                 if self.free[index].num_workers(shape) >= count:
-                    return index
+                    return (index,) * count
         return None
 
     def _key(self, index: int) -> int:

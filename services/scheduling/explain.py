@@ -133,7 +133,7 @@ class Reasons(Mapping[str, Reason]):
     @cached_property
     def _ends(self) -> list[End]:
         now = self._outcome.snapshot.now
-        ends = ((known_end(job, now, strict=False), job.job_id) for job in self._outcome.snapshot.running)
+        ends = ((known_end(job, now), job.job_id) for job in self._outcome.snapshot.running)
         return sort_ends(End(at, job_id) for at, job_id in ends if at is not None)
 
     @cached_property

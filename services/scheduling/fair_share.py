@@ -108,8 +108,8 @@ class ShareLedger:
 
     def copy(self) -> ShareLedger:
         """Return a ledger with the same usage and charges that can be charged apart from this one."""
-        twin = ShareLedger(self._shares, (), self._now, self._config)
-        twin.team_usage, twin.user_usage = dict(self.team_usage), dict(self.user_usage)
+        twin = ShareLedger({}, (), self._now, self._config)
+        twin._shares, twin.team_usage, twin.user_usage = self._shares, self.team_usage, self.user_usage
         twin._team_charge, twin._user_charge = dict(self._team_charge), dict(self._user_charge)
         return twin
 

@@ -65,7 +65,8 @@ class _Planner:
         self._reserved_start: datetime | None = None
         self._quota_kept_for: dict[str, list[str]] = {}
         self._teams_at_quota: set[str] = set()
-        self._is_strict = False
+        self._num_reserved = 0
+        self._known_ends: list[End] | None = None
         self._placements: list[Placement] = []
         self._placed_ends: list[End] = []
         self._preemptions: list[Preemption] = []
@@ -88,7 +89,7 @@ class _Planner:
             self._cluster,
             self._board,
             self._quotas,
-            self._ledger.copy(),
+            self._ledger,
             self._waiting,
             self._blocked_by,
         )
@@ -116,7 +117,18 @@ class _Planner:
                 self._wait(job, _NOT_YET_ELIGIBLE)
             else:
                 in_line.append(job)
-        return line_up(in_line, self._ledger, self._snapshot.holders)
+        return self._patient_first(in_line)
+
+    def _patient_first(self, jobs: list[PendingJob]) -> Iterator[PendingJob]:
+        """Yield the promised jobs that waited too long, in the order of their promises, then all others by rank."""
+        holders = self._snapshot.holders
+        rank = {job_id: position for position, job_id in enumerate(holders)}
+        first = [job for job in jobs if job.job_id in rank and self._is_out_of_patience(job)] if rank else []
+        first.sort(key=lambda job: rank[job.job_id])
+        yield from first
+        passed = {job.job_id for job in first}
+        rest = [job for job in jobs if job.job_id not in passed] if first else jobs
+        yield from line_up(rest, self._ledger, holders)
 
     def _wait(self, job: PendingJob, blocked: Blocked) -> None:
         # Two lists of what exists anyway, not one of new pairs, which the garbage collector would have to walk.
@@ -163,7 +175,7 @@ class _Planner:
         self._quotas.start(job.team, amount_of(shape))
         self._ledger.charge(job)
         self._placements.append(Placement(job.job_id, self._cluster.node_ids(indices)))
-        bound_s = time_bound_s(job, self._config, strict=False)
+        bound_s = time_bound_s(job, self._config)
         if bound_s is not None and not board.has_reservation:
             self._placed_ends.append(End(self._snapshot.now + timedelta(seconds=bound_s), job.job_id))
         return True
@@ -171,7 +183,7 @@ class _Planner:
     def _ends_in_time(self, job: PendingJob) -> bool:
         if self._reserved_start is None:
             return False
-        bound_s = time_bound_s(job, self._config, strict=self._is_strict)
+        bound_s = time_bound_s(job, self._config)
         return bound_s is not None and self._snapshot.now + timedelta(seconds=bound_s) <= self._reserved_start
 
     def _wait_for_leaving(self, job: PendingJob, shape: Shape) -> Blocked | None:
@@ -221,24 +233,37 @@ class _Planner:
         return self._remember(job, blocked)
 
     def _block_on_nodes(self, job: PendingJob, shape: Shape) -> Blocked:
-        if self._board.has_reservation:
-            may_end_in_time = self._config.is_backfill_on and self._board.now.find(shape) is not None
-            blocked = Blocked(ReasonCode.INSUFFICIENT_RESOURCES, may_end_in_time=may_end_in_time)
-            return self._remember(job, blocked)
-        return self._reserve(job, shape)
+        reserved = self._reserve(job, shape) if self._num_reserved < self._config.max_reservations else None
+        if reserved is not None:
+            return reserved
+        may_end_in_time = self._config.is_backfill_on and self._board.now.find(shape) is not None
+        return self._remember(job, Blocked(ReasonCode.INSUFFICIENT_RESOURCES, may_end_in_time=may_end_in_time))
 
-    def _reserve(self, job: PendingJob, shape: Shape) -> Blocked:
-        now = self._snapshot.now
-        waits_since = max(job.submitted_at, job.eligible_at or job.submitted_at)
-        self._is_strict = (now - waits_since).total_seconds() >= self._config.strict_after_s
-        ends = list(self._placed_ends)
-        for running in self._running:
-            at = known_end(running, now, strict=self._is_strict)
-            if at is not None:
-                ends.append(End(at, running.job_id))
+    def _reserve(self, job: PendingJob, shape: Shape) -> Blocked | None:
+        """Reserve nodes that no other job has reserved; None if there are not enough of them."""
         board = self._board
-        made = make_reservation(self._cluster, board.later, shape, sort_ends(ends), board.leaving)
-        board.reserve(job.job_id, made.extra)
+        ends = () if self._is_out_of_patience(job) else self._ends()
+        made = make_reservation(self._cluster, board.later, shape, ends, board.leaving, board.reserved)
+        if made is None:
+            return None
+        board.reserve(job.job_id, made.extra, has_start=made.starts_at is not None)
+        self._num_reserved += 1
         self._holders.append(job.job_id)
-        self._reserved_start = made.starts_at
+        if made.starts_at is not None:
+            self._reserved_start = min(made.starts_at, self._reserved_start or made.starts_at)
         return Blocked(ReasonCode.INSUFFICIENT_RESOURCES, starts_at=made.starts_at)
+
+    def _is_out_of_patience(self, job: PendingJob) -> bool:
+        waits_since = max(job.submitted_at, job.eligible_at or job.submitted_at)
+        return (self._snapshot.now - waits_since).total_seconds() >= self._config.patience_s
+
+    def _ends(self) -> list[End]:
+        """Return the known ends of running jobs and of those that this plan started before anything was reserved."""
+        if self._known_ends is None:
+            ends = list(self._placed_ends)
+            for running in self._running:
+                at = known_end(running, self._snapshot.now)
+                if at is not None:
+                    ends.append(End(at, running.job_id))
+            self._known_ends = sort_ends(ends)
+        return self._known_ends

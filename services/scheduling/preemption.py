@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import NamedTuple
 
 from services.scheduling.board import Board
@@ -47,17 +48,28 @@ class VictimFinder:
     """
 
     def __init__(self, running: Iterable[RunningJob], board: Board, now: datetime, config: PolicyConfig) -> None:
+        self._running = running
         self._board = board
-        self._candidates = sorted(
-            (job for job in running if _is_candidate(job, now, config)),
+        self._now = now
+        self._config = config
+
+    @cached_property
+    def _candidates(self) -> list[RunningJob]:
+        return sorted(
+            (job for job in self._running if _is_candidate(job, self._now, self._config)),
             key=lambda job: (job.priority, -job.started_at.timestamp(), job.job_id),
         )
-        self._on_node: dict[int, list[_Part]] = {}
+
+    @cached_property
+    def _on_node(self) -> dict[int, list[_Part]]:
+        on_node: dict[int, list[_Part]] = {}
+        cluster = self._board.cluster
         for job in self._candidates:
             gpus, cpus = to_units(job.gpus_per_worker), to_units(job.cpus_per_worker)
-            for index in board.cluster.indices_of[job.job_id]:
-                count = job.node_ids.count(board.cluster.nodes[index].node_id)
-                self._on_node.setdefault(index, []).append(_Part(job, gpus * count, cpus * count))
+            for index in cluster.indices_of[job.job_id]:
+                count = job.node_ids.count(cluster.nodes[index].node_id)
+                on_node.setdefault(index, []).append(_Part(job, gpus * count, cpus * count))
+        return on_node
 
     def find(self, job: PendingJob, shape: Shape, quotas: QuotaBook) -> tuple[RunningJob, ...] | None:
         """Return victims of strictly lower priority that make the job fit, none of them superfluous.
@@ -97,7 +109,7 @@ class VictimFinder:
         options = [
             option
             for index in sorted(self._on_node)
-            if not self._board.is_reserved(index) and (option := self._option(job, shape, index, gone)) is not None
+            if index not in self._board.reserved and (option := self._option(job, shape, index, gone)) is not None
         ]
         for option in sorted(options, key=_NodeOption.cost):
             victims += [victim for victim in option.victims if victim.job_id not in gone]
@@ -145,7 +157,7 @@ class VictimFinder:
         touched = {index for victim in victims for index in board.cluster.indices_of[victim.job_id]}
         room = board.later.num_workers(shape)
         for index in touched:
-            if not board.is_reserved(index):
+            if index not in board.reserved:
                 room += board.cluster.free_without(index, left).num_workers(shape)
                 room -= board.later.free[index].num_workers(shape)
         return room

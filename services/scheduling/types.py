@@ -164,9 +164,14 @@ class PolicyConfig:
         min_run_time_s: A running job younger than this is never preempted.
         max_preempting_jobs_per_plan: Bounds both the disturbance and the time of one decision.
         is_backfill_on: Whether jobs behind a blocked one may use what it does not need.
+        max_reservations: How many blocked jobs may have nodes kept for them at once. More let large jobs of a busy
+            cluster start sooner; each keeps nodes partly idle while they drain.
         estimate_slack: An estimated run time counts this many times as long when it is to fit before a reservation.
-        strict_after_s: Once the reserved job has waited this long, estimates no longer count, only enforced limits
-            do: a stream of jobs that all underestimate themselves cannot hold it back for ever.
+        patience_s: A job that holds a reservation and has waited this long goes ahead of every priority, and its
+            nodes are drained: nothing starts there that it would have to wait for, whatever is estimated. So neither
+            more important jobs that trickle in nor jobs that underestimate themselves can starve it. (More important
+            jobs that fill the whole cluster can: they take the reservation first.) Higher priorities can still
+            preempt elsewhere, and preempt it once it runs.
         stop_grace_s: How soon a stopping job is expected to be gone; used for estimated starts only.
     """
 
@@ -176,10 +181,11 @@ class PolicyConfig:
     charge_window_s: float = 3_600.0
     is_preemption_on: bool = True
     min_run_time_s: float = 600.0
-    max_preempting_jobs_per_plan: int = 16
+    max_preempting_jobs_per_plan: int = 8
     is_backfill_on: bool = True
+    max_reservations: int = 1
     estimate_slack: float = 1.5
-    strict_after_s: float = 6 * 3_600.0
+    patience_s: float = 12 * 3_600.0
     stop_grace_s: float = 60.0
 
     def __post_init__(self) -> None:
@@ -192,7 +198,8 @@ class PolicyConfig:
             "charge_window_s",
             "min_run_time_s",
             "max_preempting_jobs_per_plan",
-            "strict_after_s",
+            "max_reservations",
+            "patience_s",
             "stop_grace_s",
         ):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
