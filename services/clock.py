@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Float, bindparam
+from sqlalchemy import Float, SQLColumnExpression, bindparam
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -24,19 +24,21 @@ class DbNow(FunctionElement[datetime]):
     type = UtcDateTime()
 
 
-def db_now(offset_s: float = 0.0) -> DbNow:
-    """Return the database's clock plus `offset_s` seconds as an SQL expression.
+def db_now(offset_s: float | SQLColumnExpression[Any] = 0.0) -> DbNow:
+    """Return the database's clock plus `offset_s` seconds as an SQL expression; NULL where the offset is NULL.
 
     Every comparison of a lease or deadline uses it, so processes on machines whose clocks differ still agree.
     """
-    return DbNow(bindparam(None, float(offset_s), type_=Float(), unique=True))
+    if isinstance(offset_s, int | float):
+        return DbNow(bindparam(None, float(offset_s), type_=Float(), unique=True))
+    return DbNow(offset_s)
 
 
 @compiles(DbNow, "sqlite")
 def _sqlite_now(element: DbNow, compiler: SQLCompiler, **options: Any) -> str:
     # %f has milliseconds; the zeros make the text as long as SQLAlchemy's own, so that comparing texts compares times.
     offset = compiler.process(element.clauses, **options)
-    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', {offset} || ' seconds')"
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', ({offset}) || ' seconds')"
 
 
 @compiles(DbNow, "postgresql")

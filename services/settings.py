@@ -82,7 +82,15 @@ class DispatcherSettings(_Group):
     lease_s: Annotated[float, Field(ge=1, le=3600)] = 15.0
     """A runner silent for so long has lost its job."""
     cancel_grace_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
-    """A job that ignores a cancel wish for so long is killed."""
+    """A job that was asked to stop, for whatever reason, and does not for so long is killed."""
+    max_silence_s: Annotated[float, Field(ge=10, le=604_800)] = 3600.0
+    """A running job without any progress for so long is stopped and goes on from its newest checkpoint."""
+    max_run_s: Annotated[float, Field(gt=0)] = 30 * 86_400.0
+    """Running time of jobs that set no limits.max_run_s."""
+    max_queue_s: Annotated[float, Field(gt=0)] = 30 * 86_400.0
+    """A job that is queued for so long fails."""
+    max_pause_s: Annotated[float, Field(gt=0)] = 90 * 86_400.0
+    """A job that is paused for so long fails."""
     infeasible_grace_s: Annotated[float, Field(ge=0, le=86400)] = 60.0
     """A queued job that the whole cluster could not hold for so long fails; nodes may be rebooting meanwhile."""
     warm_processes: Annotated[int, Field(ge=0, le=64)] | None = None

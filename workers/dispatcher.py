@@ -18,9 +18,10 @@ from services.cluster import service as cluster_service
 from services.cluster.service import NodeSeen
 from services.db.session import Database
 from services.errors import LeaseLostError
-from services.jobs import queue, stalled
+from services.jobs import queue, requests, stalled
 from services.jobs.queue import ClaimedJob, Lease
-from services.jobs.states import FailureKind, JobState
+from services.jobs.stalled import Patience
+from services.jobs.states import FailureKind
 from services.scheduling import service as scheduling
 from services.scheduling.policy import plan
 from services.scheduling.reasons import Reason, ReasonCode
@@ -79,6 +80,13 @@ class Dispatcher:
             allowed_packages=settings.training.allowed_packages,
             lease_s=settings.dispatcher.lease_s,
         )
+        self._patience = Patience(
+            stop_s=settings.dispatcher.cancel_grace_s,
+            silence_s=settings.dispatcher.max_silence_s,
+            run_s=settings.dispatcher.max_run_s,
+            queue_s=settings.dispatcher.max_queue_s,
+            pause_s=settings.dispatcher.max_pause_s,
+        )
         self._nodes: Sequence[NodeSeen] = cluster.nodes()
         size = self._warm_size()
         self._runners = WarmPool(RunnerActor, "runner", size=size)
@@ -107,8 +115,7 @@ class Dispatcher:
         """Do one round."""
         self._collect()
         self._report()
-        self._expire()
-        self._enforce_deadlines()
+        self._reap()
         node_ids = [node.id for node in self._nodes]
         self._runners.refill(node_ids)
         self._ranks.refill(node_ids)
@@ -157,7 +164,7 @@ class Dispatcher:
     def _send_home(self) -> None:
         with self._database.unit_of_work() as session:
             for flight in self._flights.values():
-                queue.request_preemption(session, flight.lease.job_id, reason="its dispatcher shuts down")
+                requests.request_preemption(session, flight.lease.job_id, reason="its dispatcher shuts down")
         deadline = time.monotonic() + DRAIN_S
         while self._flights and time.monotonic() < deadline:
             ray.wait(list(self._flights), timeout=deadline - time.monotonic())
@@ -212,28 +219,17 @@ class Dispatcher:
             with self._database.unit_of_work() as session:
                 retention.forget(session, self._settings.artifact_root, job_id)
 
-    def _expire(self) -> None:
+    def _reap(self) -> None:
+        """Act on jobs that have been in one state for too long, and end the processes of those taken back."""
         with self._database.read() as session:
-            if not stalled.has_expired_leases(session):
+            if not stalled.has_due(session, self._patience):
                 return
         with self._database.unit_of_work() as session:
-            expired = set(stalled.expire_leases(session))
+            ended = set(stalled.reap(session, self._patience))
         for ref, flight in list(self._flights.items()):
-            if flight.lease in expired:
+            if flight.lease in ended:
                 self._end_flight(flight)
                 del self._flights[ref]
-
-    def _enforce_deadlines(self) -> None:
-        """End runs that were asked to stop and did not."""
-        if not self._flights:
-            return
-        with self._database.read() as session:
-            overdue = stalled.overdue_wishes(session, grace_s=self._settings.dispatcher.cancel_grace_s)
-        for ref, flight in list(self._flights.items()):
-            if flight.lease in overdue:
-                self._end_flight(flight)
-                del self._flights[ref]
-                self._fail(flight.lease, "it did not stop when asked and was killed")
 
     def _place(self) -> None:
         with self._database.read() as session:
@@ -247,7 +243,7 @@ class Dispatcher:
         for preemption in decision.preemptions:
             with self._database.unit_of_work() as session:
                 reason = f"job {preemption.for_job_id} of higher priority needs its place"
-                queue.request_preemption(session, preemption.victim_job_id, reason=reason)
+                requests.request_preemption(session, preemption.victim_job_id, reason=reason)
         self._fail_infeasible(decision.reasons)
 
     def _start(self, placed: Placement) -> None:
@@ -295,7 +291,7 @@ class Dispatcher:
                 continue
             with self._database.unit_of_work() as session:
                 message = infeasible[job_id].sentence()
-                queue.fail_queued(session, job_id, kind=FailureKind.INFEASIBLE, message=message)
+                queue.fail_idle(session, job_id, kind=FailureKind.INFEASIBLE, message=message)
 
     def _end_flight(self, flight: _Flight) -> None:
         for _, rank in flight.ranks:
@@ -310,7 +306,7 @@ class Dispatcher:
         try:
             with self._database.unit_of_work() as session:
                 message = "its dispatcher shut down"
-                queue.release(session, lease, outcome=FailureKind.PREEMPTED, message=message, to=JobState.QUEUED)
+                queue.release(session, lease, outcome=FailureKind.PREEMPTED, message=message)
         except LeaseLostError:
             log.info("job %s ended before it could be given back", lease.job_id)
 

@@ -13,10 +13,9 @@ from sqlalchemy.orm import Session
 from services.artifacts.layout import JobFolder
 from services.db.session import Database
 from services.errors import LeaseLostError
-from services.jobs import queue, retry
+from services.jobs import queue
 from services.jobs.queue import ClaimedJob
-from services.jobs.stalled import past_outcomes
-from services.jobs.states import FailureKind, JobState, Wish
+from services.jobs.states import FailureKind, Wish
 from services.specs.job import JobSpec
 from workers.assignment import Assignment, RankResult, Report, RunnerConfig
 from workers.gang import Ending, Gang
@@ -139,16 +138,14 @@ class JobRun:
             elif result.stopped_by == Wish.CANCEL:
                 queue.finish_cancelled(session, lease)
             elif result.stopped_by is not None:
-                to = JobState.PAUSED if result.stopped_by == Wish.PAUSE else JobState.QUEUED
                 message = f"stopped by {result.stopped_by}"
-                queue.release(session, lease, outcome=FailureKind.PREEMPTED, message=message, to=to)
+                queue.release(session, lease, outcome=FailureKind.PREEMPTED, message=message)
             else:
                 queue.complete(session, lease, summary=result.summary or {})
 
     def _store_failure(self, session: Session, result: RankResult, kind: FailureKind) -> None:
         lease = self._claimed.lease
-        decision = retry.decide(self._spec.retry, kind, [*past_outcomes(session, lease.job_id), kind])
-        queue.fail(session, lease, kind=kind, message=result.message, decision=decision, traceback=result.traceback)
+        queue.fail(session, lease, kind=kind, message=result.message, traceback=result.traceback)
 
     def _when_database_answers(self, write: Callable[[], None]) -> None:
         while True:

@@ -14,7 +14,7 @@ from api.parameters import AlphaQuery, EventsQuery, IdempotencyKey, JobsQuery, L
 from api.problems import documented
 from services.artifacts.layout import JobFolder
 from services.errors import NotFoundError
-from services.jobs import events
+from services.jobs import events, verbs
 from services.jobs import service as jobs
 from services.jobs.schemas import EventPage, EventRead, JobPage, JobRead
 from services.jobs.states import JobState, is_terminal
@@ -126,7 +126,7 @@ def get_job(job_id: JobId, session: ReadSession) -> JobRead:
 )
 def cancel_job(job_id: JobId, session: WriteSession, principal: PrincipalDep, response: Response) -> JobRead:
     """Cancel a job that waits, or ask a running one to stop. Cancelling twice is no error."""
-    job = jobs.cancel(session, job_id, actor=principal)
+    job = verbs.cancel(session, job_id, actor=principal)
     if job.state == JobState.RUNNING:
         response.status_code = status.HTTP_202_ACCEPTED
     return JobRead.of(job)

@@ -39,6 +39,7 @@ class Job(Base):
     cpus_per_worker: Mapped[int]
 
     state: Mapped[str] = mapped_column(String(16), default=JobState.QUEUED)
+    state_since: Mapped[datetime] = mapped_column(default=db_now())
     created_at: Mapped[datetime] = mapped_column(default=db_now())
     scheduled_at: Mapped[datetime] = mapped_column(default=db_now())
     """Not before this instant; a retry with backoff lies in the future."""
@@ -56,6 +57,19 @@ class Job(Base):
     wish: Mapped[str | None] = mapped_column(String(16))
     wish_at: Mapped[datetime | None]
 
+    max_run_s: Mapped[float | None]
+    """Running time, summed over attempts, that ends the job."""
+    max_queue_s: Mapped[float | None]
+    """Time in the queue, each time anew, that ends the job."""
+    ran_s: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    """Running time of ended attempts that count against `max_run_s`."""
+    deadline_at: Mapped[datetime | None]
+    """When `max_run_s` or `max_queue_s` ends the present state."""
+    reported_at: Mapped[datetime | None]
+    """Last sign of progress of the running attempt."""
+    budget_after: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Attempts up to this one were forgiven by a person's retry: retry budgets count the later ones."""
+
     num_epochs: Mapped[int]
     epochs_done: Mapped[int] = mapped_column(default=0)
     progress: Mapped[dict[str, Any]] = mapped_column(default=dict)
@@ -69,8 +83,10 @@ class Job(Base):
         UniqueConstraint("team", "idempotency_key"),
         CheckConstraint(f"state IN ({_STATES})", name="state"),
         CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="running_has_lease"),
-        # The queue's order, the dispatcher's scan and the pages of a list.
-        Index("ix_jobs_queue", "state", "priority", "scheduled_at"),
+        # What is due, what is overdue, and the pages of a list.
+        Index("ix_jobs_due", "state", "scheduled_at"),
+        Index("ix_jobs_state_since", "state", "state_since"),
+        Index("ix_jobs_deadline", "deadline_at"),
         Index("ix_jobs_created", "created_at", "id"),
         Index("ix_jobs_state_created", "state", "created_at", "id"),
         Index("ix_jobs_team_created", "team", "created_at", "id"),

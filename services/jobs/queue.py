@@ -1,4 +1,4 @@
-"""The queue: every change of a job's state, each one conditional UPDATE.
+"""The queue as dispatchers and runners use it: claim a job, keep it, and give it back or end it.
 
 Contract:
 - Nothing here commits; a write joins the caller's transaction and is visible to nobody before it ends.
@@ -6,7 +6,9 @@ Contract:
 - `claim` returns a lease. Every later write of the runner names it and takes effect only while the row still carries
   its token and the lease has not expired by the database's clock; otherwise it raises LeaseLostError and the
   transaction must be rolled back. So a runner that was paused, cut off or replaced can change nothing.
-- Terminal states stay: no call leaves them.
+- An attempt that is given back (released, failed with a retry, taken from a dead runner) goes where the wishes of the
+  moment say: cancelled, paused or queued; and nowhere once its running time is used up.
+- Terminal states stay: nothing here leaves them; only a person's retry (requests.py) does.
 """
 
 import secrets
@@ -18,14 +20,12 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from services.clock import db_now
-from services.errors import InvalidTransitionError, LeaseLostError, NotFoundError
-from services.jobs import events
+from services.errors import LeaseLostError
+from services.jobs import attempts, events
+from services.jobs.attempts import NOT_PLACED, Ending, changed_one
 from services.jobs.models import Job, JobAttempt
 from services.jobs.retry import RetryDecision
-from services.jobs.states import TRANSITIONS, FailureKind, JobState, Wish
-
-NOT_PLACED = "not_placed"
-"""Outcome of an attempt that never got its resources."""
+from services.jobs.states import FailureKind, JobState, Wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,9 @@ def claim(
         .where(Job.id == job_id, Job.state == JobState.QUEUED, Job.scheduled_at <= db_now())
         .values(
             state=JobState.RUNNING,
+            state_since=db_now(),
+            deadline_at=db_now(Job.max_run_s - Job.ran_s),
+            reported_at=db_now(),
             lease_token=token,
             lease_expires_at=db_now(lease_s),
             runner=runner,
@@ -106,12 +109,14 @@ def renew_lease(session: Session, lease: Lease, *, lease_s: float) -> Wish | Non
 
 
 def touch(session: Session, lease: Lease, **values: Any) -> None:
-    """Write columns of the running job; with none, only check (and lock) the lease.
+    """Note a sign of progress and write columns of the running job; with none, this checks (and locks) the lease.
 
     Raises:
         LeaseLostError: the lease expired or the job is somebody else's.
     """
-    _write(session, lease, values or {"lease_token": lease.token})
+    statement = update(Job).where(*_held(lease)).values(reported_at=db_now(), **values)
+    if not changed_one(session, statement):
+        raise _lost(lease)
 
 
 def read_wish(session: Session, lease: Lease) -> Wish | None:
@@ -143,8 +148,8 @@ def complete(session: Session, lease: Lease, *, summary: dict[str, Any]) -> None
     Raises:
         LeaseLostError: the lease expired or the job is somebody else's.
     """
-    _write(session, lease, {**_ended(JobState.SUCCEEDED), "summary": summary})
-    _end_attempt(session, lease, "succeeded")
+    values = {**attempts.idle(JobState.SUCCEEDED), "summary": summary}
+    attempts.conclude(session, _lock(session, lease), values, Ending("succeeded"))
     events.record(session, lease.job_id, "succeeded", f"attempt {lease.attempt} finished", data=summary)
 
 
@@ -154,29 +159,30 @@ def fail(
     *,
     kind: FailureKind,
     message: str,
-    decision: RetryDecision,
     traceback: str | None = None,
+    decision: RetryDecision | None = None,
 ) -> None:
-    """End the attempt with a failure; the job is queued again or failed, as `decision` says.
+    """End the attempt with a failure; the job is given back or failed, as `decision` or its own policy says.
 
     Raises:
         LeaseLostError: the lease expired or the job is somebody else's.
     """
-    _write(session, lease, _after_failure(kind, message, decision))
-    _record_failure(session, lease, kind, message, decision, traceback)
+    attempts.fail(session, _lock(session, lease), Ending(kind, message, traceback), decision)
 
 
-def expire(session: Session, lease: Lease, *, message: str, decision: RetryDecision) -> bool:
-    """Take the job from a runner whose lease has expired; False if it was renewed or ended meanwhile.
+def revoke(session: Session, lease: Lease, *, message: str) -> bool:
+    """Take the job from a runner that fell silent, died or does not obey; False if the lease ended meanwhile.
 
-    The job is queued again or failed as `decision` says; one that somebody wanted cancelled is cancelled.
+    The job is given back or failed as its retry policy says; one that somebody wanted cancelled is cancelled.
     """
-    return _take_back(session, lease, message, decision, Job.lease_expires_at <= db_now())
-
-
-def revoke(session: Session, lease: Lease, *, message: str, decision: RetryDecision) -> bool:
-    """Take the job from a runner that is known to be dead, whatever its lease; otherwise like `expire`."""
-    return _take_back(session, lease, message, decision)
+    job = attempts.lock(session, Job.id == lease.job_id, Job.lease_token == lease.token)
+    if job is None:
+        return False
+    if job.wish == Wish.CANCEL:
+        attempts.cancel(session, job, message)
+    else:
+        attempts.fail(session, job, Ending(FailureKind.INFRASTRUCTURE, message))
+    return True
 
 
 def finish_cancelled(session: Session, lease: Lease) -> None:
@@ -185,71 +191,26 @@ def finish_cancelled(session: Session, lease: Lease) -> None:
     Raises:
         LeaseLostError: the lease expired or the job is somebody else's.
     """
-    _write(session, lease, _ended(JobState.CANCELLED))
-    _end_attempt(session, lease, FailureKind.CANCELLED)
-    events.record(session, lease.job_id, "cancelled", "stopped while running")
+    attempts.cancel(session, _lock(session, lease), "stopped while running")
 
 
-def release(session: Session, lease: Lease, *, outcome: FailureKind, message: str, to: JobState) -> None:
-    """Give a running job back, to `queued` (preempted, its dispatcher drains) or to `paused`; costs no retry.
+def release(session: Session, lease: Lease, *, outcome: FailureKind, message: str) -> JobState:
+    """Give a running job back, its state saved: it was asked to, or its dispatcher ends. It costs no retry.
 
     Raises:
         LeaseLostError: the lease expired or the job is somebody else's.
     """
-    _write(session, lease, {**_without_lease(), "state": to, "scheduled_at": db_now()})
-    _end_attempt(session, lease, outcome, message)
-    events.record(session, lease.job_id, str(to), message)
+    return attempts.give_back(session, _lock(session, lease), Ending(outcome, message), event="queued")
 
 
-def postpone(session: Session, lease: Lease, *, delay_s: float, message: str) -> None:
+def postpone(session: Session, lease: Lease, *, delay_s: float, message: str) -> JobState:
     """Give a running job back unrun: its place was taken meanwhile. It costs no retry and is due after `delay_s`.
 
     Raises:
         LeaseLostError: the lease expired or the job is somebody else's.
     """
-    _write(session, lease, {**_without_lease(), "state": JobState.QUEUED, "scheduled_at": db_now(delay_s)})
-    _end_attempt(session, lease, NOT_PLACED, message)
-    events.record(session, lease.job_id, NOT_PLACED, message)
-
-
-def request_cancel(session: Session, job_id: str, *, actor: str) -> JobState:
-    """Cancel a job that does not run, or ask its runner to stop; returns the state after the call.
-
-    A second request while the first is being honoured changes nothing.
-
-    Raises:
-        NotFoundError: no such job.
-        InvalidTransitionError: the job has already ended otherwise.
-    """
-    idle = [state for state, following in TRANSITIONS.items() if JobState.CANCELLED in following]
-    idle.remove(JobState.RUNNING)
-    at_once = update(Job).where(Job.id == job_id, Job.state.in_(idle)).values(_ended(JobState.CANCELLED))
-    if _changed_one(session, at_once):
-        events.record(session, job_id, "cancelled", "cancelled before it ran", actor=actor)
-        return JobState.CANCELLED
-    wish = (
-        update(Job)
-        .where(Job.id == job_id, Job.state == JobState.RUNNING, Job.wish.is_distinct_from(Wish.CANCEL))
-        .values(wish=Wish.CANCEL, wish_at=db_now())
-    )
-    if _changed_one(session, wish):
-        events.record(session, job_id, "cancel_requested", "the runner was asked to stop", actor=actor)
-        return JobState.RUNNING
-    state = session.scalar(select(Job.state).where(Job.id == job_id))
-    if state is None:
-        raise NotFoundError(f"no job {job_id}")
-    if state not in (JobState.RUNNING, JobState.CANCELLED):
-        raise InvalidTransitionError(f"job {job_id} is {state}; only queued, paused and running jobs can be cancelled")
-    return JobState(state)
-
-
-def request_preemption(session: Session, job_id: str, *, reason: str) -> bool:
-    """Ask a running job to checkpoint and go back to the queue; False if it has ended or was asked for something."""
-    statement = update(Job).where(Job.id == job_id, Job.state == JobState.RUNNING, Job.wish.is_(None))
-    if not _changed_one(session, statement.values(wish=Wish.PREEMPT, wish_at=db_now())):
-        return False
-    events.record(session, job_id, "preempting", f"asked to save its state and go back to the queue: {reason}")
-    return True
+    ending = Ending(NOT_PLACED, message)
+    return attempts.give_back(session, _lock(session, lease), ending, event=NOT_PLACED, delay_s=delay_s)
 
 
 def has_queued(session: Session) -> bool:
@@ -258,29 +219,21 @@ def has_queued(session: Session) -> bool:
     return session.execute(query.limit(1)).first() is not None
 
 
-def fail_queued(session: Session, job_id: str, *, kind: FailureKind, message: str) -> bool:
-    """Fail a job that can never run; False if it is no longer queued."""
-    values = {**_ended(JobState.FAILED), "failure_kind": kind, "failure_message": message}
-    if not _changed_one(session, update(Job).where(Job.id == job_id, Job.state == JobState.QUEUED).values(values)):
+def fail_idle(session: Session, job_id: str, *, kind: FailureKind, message: str) -> bool:
+    """Fail a job that waits and should no longer; False if it is neither queued nor paused."""
+    values = {**attempts.idle(JobState.FAILED), "failure_kind": kind, "failure_message": message}
+    idle = Job.state.in_((JobState.QUEUED, JobState.PAUSED))
+    if not changed_one(session, update(Job).where(Job.id == job_id, idle).values(values)):
         return False
     events.record(session, job_id, "failed", message, data={"kind": kind})
     return True
 
 
-def _take_back(
-    session: Session, lease: Lease, message: str, decision: RetryDecision, *conditions: ColumnElement[bool]
-) -> bool:
-    owned = (Job.id == lease.job_id, Job.lease_token == lease.token, *conditions)
-    cancelled = update(Job).where(*owned, Job.wish == Wish.CANCEL).values(_ended(JobState.CANCELLED))
-    if _changed_one(session, cancelled):
-        _end_attempt(session, lease, FailureKind.CANCELLED, message)
-        events.record(session, lease.job_id, "cancelled", message)
-        return True
-    kind = FailureKind.INFRASTRUCTURE
-    if not _changed_one(session, update(Job).where(*owned).values(_after_failure(kind, message, decision))):
-        return False
-    _record_failure(session, lease, kind, message, decision, None)
-    return True
+def _lock(session: Session, lease: Lease) -> Job:
+    job = attempts.lock(session, *_held(lease))
+    if job is None:
+        raise _lost(lease)
+    return job
 
 
 def _held(lease: Lease) -> tuple[ColumnElement[bool], ...]:
@@ -292,55 +245,5 @@ def _held(lease: Lease) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def _write(session: Session, lease: Lease, values: dict[str, Any]) -> None:
-    if not _changed_one(session, update(Job).where(*_held(lease)).values(values)):
-        raise _lost(lease)
-
-
-def _changed_one(session: Session, statement: Any) -> bool:
-    result = session.execute(statement.returning(Job.id).execution_options(synchronize_session=False))
-    return result.one_or_none() is not None
-
-
 def _lost(lease: Lease) -> LeaseLostError:
     return LeaseLostError(f"attempt {lease.attempt} no longer holds the lease of job {lease.job_id}")
-
-
-def _without_lease() -> dict[str, Any]:
-    return dict.fromkeys(("lease_token", "lease_expires_at", "runner", "placement", "wish", "wish_at"))
-
-
-def _ended(state: JobState) -> dict[str, Any]:
-    return {**_without_lease(), "state": state, "finished_at": db_now()}
-
-
-def _after_failure(kind: FailureKind, message: str, decision: RetryDecision) -> dict[str, Any]:
-    if decision.is_retry:
-        return {**_without_lease(), "state": JobState.QUEUED, "scheduled_at": db_now(decision.delay_s)}
-    return {**_ended(JobState.FAILED), "failure_kind": kind, "failure_message": message}
-
-
-def _record_failure(
-    session: Session,
-    lease: Lease,
-    kind: FailureKind,
-    message: str,
-    decision: RetryDecision,
-    traceback: str | None,
-) -> None:
-    _end_attempt(session, lease, kind, message, traceback)
-    event = "retried" if decision.is_retry else "failed"
-    data = {"kind": kind, "attempt": lease.attempt, "delay_s": decision.delay_s, "decision": decision.reason}
-    events.record(session, lease.job_id, event, message, data=data)
-
-
-def _end_attempt(
-    session: Session, lease: Lease, outcome: str, message: str | None = None, traceback: str | None = None
-) -> None:
-    statement = (
-        update(JobAttempt)
-        .where(JobAttempt.job_id == lease.job_id, JobAttempt.number == lease.attempt)
-        .values(finished_at=db_now(), outcome=outcome, message=message, traceback=traceback)
-        .execution_options(synchronize_session=False)
-    )
-    session.execute(statement)

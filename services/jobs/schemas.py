@@ -1,19 +1,31 @@
 """What the doors show of jobs; what they take is `services.specs.job.JobSpec`."""
 
 from datetime import datetime
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from services.jobs.hints import hint
 from services.jobs.models import Job, JobEvent
 from services.jobs.states import FailureKind, JobState, Wish
-from services.specs.job import JobSpec
+from services.specs.job import MAX_LABELS, JobSpec, LabelKey, LabelValue, Priority
 
 
 class Read(BaseModel):
     """A document the service answers with."""
 
     model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+
+
+class JobUpdate(BaseModel):
+    """Changes of a job that is queued, paused or running; labels also of one that has ended."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    priority: Priority | None = None
+    """Higher goes first."""
+    labels: Annotated[dict[LabelKey, LabelValue | None], Field(max_length=MAX_LABELS)] | None = None
+    """Labels to set; null removes one, those that are not named stay."""
 
 
 class SummaryRead(Read):
@@ -54,6 +66,8 @@ class FailureRead(Read):
 
     kind: FailureKind
     message: str
+    hint: str
+    """What a person can do about it."""
 
 
 class JobRead(Read):
@@ -73,6 +87,7 @@ class JobRead(Read):
     finished_at: datetime | None
     attempt: int
     """Number of the current or last attempt; 0 before the first."""
+    state_since: datetime
     wish: Wish | None
     """What the runner has been asked to do, until it has done it."""
     progress: ProgressRead
@@ -83,12 +98,15 @@ class JobRead(Read):
     @classmethod
     def of(cls, job: Job) -> Self:
         """Return the document for a row."""
-        plain = {name: getattr(job, name) for name in cls.model_fields if name not in ("progress", "failure")}
+        own = ("progress", "failure", "spec")
+        plain = {name: getattr(job, name) for name in cls.model_fields if name not in own}
+        spec = JobSpec.model_validate(job.spec)
         progress = {"epochs_done": job.epochs_done, "num_epochs": job.num_epochs, **job.progress}
         failure = None
         if job.failure_kind is not None:
-            failure = {"kind": job.failure_kind, "message": job.failure_message or ""}
-        return cls.model_validate({**plain, "progress": progress, "failure": failure})
+            kind = FailureKind(job.failure_kind)
+            failure = {"kind": kind, "message": job.failure_message or "", "hint": hint(kind, spec)}
+        return cls.model_validate({**plain, "progress": progress, "failure": failure, "spec": spec})
 
 
 class EventRead(Read):
@@ -120,3 +138,24 @@ class EventPage(Read):
     """The job's events after the one asked for, oldest first."""
 
     items: list[EventRead]
+
+
+class BulkItem(Read):
+    """What one of several jobs answered."""
+
+    job_id: str
+    is_done: bool
+    state: JobState | None
+    """The job's state afterwards; null where there is no such job."""
+    code: str | None = None
+    """Why it was refused, for programs; a code of the problem documents."""
+    message: str | None = None
+    """Why it was refused, for people."""
+
+
+class BulkRead(Read):
+    """What each of several jobs answered."""
+
+    items: list[BulkItem]
+    has_more: bool
+    """More jobs match than one call changes: repeat it."""

@@ -1,16 +1,19 @@
-"""What the doors call for jobs: submit, read, list, cancel."""
+"""What the doors call to submit, read and list jobs; `verbs` has what changes them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Select, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from services.clock import db_now
 from services.cluster import service as cluster
 from services.errors import ConflictError, InvalidRequestError, NotFoundError
 from services.jobs import cursor as cursors
-from services.jobs import events, queue
+from services.jobs import events
 from services.jobs.actor import Actor
 from services.jobs.models import KIND_STUDY, KIND_TRAINING, Job
 from services.jobs.states import JobState
@@ -37,6 +40,7 @@ def submit(
     actor: Actor,
     allowed_packages: Sequence[str] = (),
     idempotency_key: str | None = None,
+    cloned_from: str | None = None,
 ) -> tuple[Job, bool]:
     """Queue a job and return it with whether it is new.
 
@@ -64,7 +68,9 @@ def submit(
         if earlier is None:
             raise
         return earlier, False
-    events.record(session, job.id, "submitted", f"queued by {actor.user}", actor=actor.user)
+    origin = {} if cloned_from is None else {"cloned_from": cloned_from}
+    message = f"queued by {actor.user}" + (f", from job {cloned_from}" if cloned_from else "")
+    events.record(session, job.id, "submitted", message, actor=actor.user, data=origin)
     return job, True
 
 
@@ -105,18 +111,6 @@ def list_jobs(
     return page, cursors.encode(page[-1].created_at, page[-1].id) if more else None
 
 
-def cancel(session: Session, job_id: str, *, actor: Actor) -> Job:
-    """Cancel a job; one that runs is asked to stop and ends within seconds.
-
-    Raises:
-        NotFoundError: no such job.
-        InvalidTransitionError: it has already ended otherwise.
-    """
-    get(session, job_id)
-    queue.request_cancel(session, job_id, actor=actor.user)
-    return session.get_one(Job, job_id, populate_existing=True)
-
-
 def check_targets(spec: JobSpec, allowed_packages: Sequence[str]) -> None:
     """Refuse code of the team's own that the operator has not allowed.
 
@@ -135,11 +129,19 @@ def _earlier_submit(session: Session, spec: JobSpec, actor: Actor, key: str | No
     if key is None:
         return None
     job = session.scalar(select(Job).where(Job.team == actor.team, Job.idempotency_key == key))
-    if job is not None and job.spec != spec.model_dump(mode="json"):
+    if job is not None and _differs(job.spec, spec):
         raise ConflictError(
             f"Idempotency-Key {key!r} belongs to job {job.id}, which has another specification", field="Idempotency-Key"
         )
     return job
+
+
+def _differs(stored: dict[str, Any], spec: JobSpec) -> bool:
+    """Compare as specifications: one that an earlier version stored lacks fields that have been added since."""
+    try:
+        return JobSpec.model_validate(stored) != spec
+    except ValidationError:
+        return True
 
 
 def _new_job(spec: JobSpec, actor: Actor, key: str | None) -> Job:
@@ -154,6 +156,9 @@ def _new_job(spec: JobSpec, actor: Actor, key: str | None) -> Job:
         num_workers=spec.resources.num_workers,
         gpus_per_worker=spec.resources.gpus_per_worker,
         cpus_per_worker=spec.resources.cpus_per_worker,
+        max_run_s=spec.limits.max_run_s,
+        max_queue_s=spec.limits.max_queue_s,
+        deadline_at=None if spec.limits.max_queue_s is None else db_now(spec.limits.max_queue_s),
         num_epochs=spec.epochs,
     )
 

@@ -1,74 +1,138 @@
-"""Jobs whose runner fell silent: their leases are expired and the job goes on elsewhere, or ends."""
+"""The reaper: whatever has been in one state for too long is taken back, asked to stop, or ended.
 
-from collections.abc import Sequence
+A dispatcher calls `reap` every turn where `has_due` says so. Together with the leases it leaves no state in which a
+job could stay for ever:
+- running, its runner silent: the lease expires, the job goes on elsewhere;
+- running, asked to stop and not stopping: its lease is revoked, so its runner ends itself, whoever started it;
+- running without any progress, or longer than allowed: asked to save its state and come back;
+- queued or paused for too long: failed.
+"""
 
-from sqlalchemy import select
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from services.clock import db_now
-from services.jobs import queue, retry
-from services.jobs.models import Job, JobAttempt
+from services.jobs import attempts, queue, requests
+from services.jobs.models import KIND_STUDY, Job
 from services.jobs.queue import Lease
-from services.jobs.retry import RetryDecision
 from services.jobs.states import FailureKind, JobState
-from services.specs.job import RetryPolicy
 
 
-def expire_leases(session: Session, *, limit: int = 100) -> list[Lease]:
-    """Take jobs back from runners that stopped renewing, and return the leases that ended.
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a job may stay as it is before the reaper acts.
 
-    A job somebody wanted cancelled ends as cancelled; any other follows its retry policy for infrastructure failures.
+    Args:
+        stop_s: after a wish, until its runner is given up.
+        silence_s: running without any progress.
+        run_s: running time of jobs that set no `limits.max_run_s`.
+        queue_s: in the queue, since it was due.
+        pause_s: paused.
     """
-    query = (
-        select(Job)
-        .where(Job.state == JobState.RUNNING, Job.lease_expires_at <= db_now())
-        .order_by(Job.lease_expires_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return [lease for job in session.scalars(query) if (lease := _expire(session, job)) is not None]
+
+    stop_s: float
+    silence_s: float
+    run_s: float
+    queue_s: float
+    pause_s: float
 
 
-def has_expired_leases(session: Session) -> bool:
-    """Return whether `expire_leases` would find work; a cheap look that takes no lock."""
-    query = select(Job.id).where(Job.state == JobState.RUNNING, Job.lease_expires_at <= db_now())
-    return session.execute(query.limit(1)).first() is not None
+def has_due(session: Session, patience: Patience) -> bool:
+    """Return whether `reap` would find work; a cheap look by index that takes no lock."""
+    return bool(session.execute(select(_Overdue.under(patience).any())).scalar_one())
+
+
+def reap(session: Session, patience: Patience, *, limit: int = 100) -> list[Lease]:
+    """Act on every job that is overdue, at most `limit` of each sort, and return the leases that ended."""
+    due = _Overdue.under(patience)
+    ended = list(_take_back(session, due.expired, "runner {} stopped renewing its lease", limit))
+    ended += _take_back(session, due.unwilling, "it did not stop when it was asked to; its processes are ended", limit)
+    for job in _locked(session, due.overlong, limit):
+        if job.max_run_s is None:
+            _limit_run(session, job, patience.run_s)
+        requests.request_preemption(session, job.id, reason="its running time is used up")
+    for job in _locked(session, due.silent, limit):
+        requests.request_preemption(session, job.id, reason=f"no progress for {patience.silence_s:g} s")
+    for job in _locked(session, due.waited, limit):
+        _time_out(session, job, f"it waited in the queue for more than limits.max_queue_s of {job.max_queue_s:g} s")
+    for job in _locked(session, due.forgotten, limit):
+        _time_out(session, job, f"it waited in the queue for more than {patience.queue_s:g} s")
+    for job in _locked(session, due.paused, limit):
+        _time_out(session, job, f"it was paused for more than {patience.pause_s:g} s")
+    return ended
 
 
 def running_leases(session: Session) -> list[tuple[Lease, str]]:
     """Return the lease of every running job with the name of the dispatcher that placed it."""
     jobs = session.scalars(select(Job).where(Job.state == JobState.RUNNING))
-    return [(Lease(job.id, job.lease_token or "", job.attempt), job.runner or "") for job in jobs]
+    return [(_lease_of(job), job.runner or "") for job in jobs]
 
 
 def fail_infrastructure(session: Session, lease: Lease, *, message: str) -> None:
     """End an attempt whose runner is known to be dead, without waiting for its lease; nothing if it ended already."""
-    job = session.get(Job, lease.job_id, with_for_update=True)
-    if job is None or job.lease_token != lease.token:
-        return
-    queue.revoke(session, lease, message=message, decision=_decision(session, job))
+    queue.revoke(session, lease, message=message)
 
 
-def overdue_wishes(session: Session, *, grace_s: float) -> set[Lease]:
-    """Return the leases of running jobs that were asked to stop more than `grace_s` ago."""
-    query = select(Job).where(Job.state == JobState.RUNNING, Job.wish_at <= db_now(-grace_s))
-    return {Lease(job.id, job.lease_token or "", job.attempt) for job in session.scalars(query)}
+@dataclass(frozen=True, slots=True)
+class _Overdue:
+    """Which jobs each rule is about; every condition is answered by an index, whatever the length of the queue."""
+
+    expired: ColumnElement[bool]
+    unwilling: ColumnElement[bool]
+    overlong: ColumnElement[bool]
+    silent: ColumnElement[bool]
+    waited: ColumnElement[bool]
+    forgotten: ColumnElement[bool]
+    paused: ColumnElement[bool]
+
+    @classmethod
+    def under(cls, patience: Patience) -> Self:
+        running, queued, paused = (Job.state == s for s in (JobState.RUNNING, JobState.QUEUED, JobState.PAUSED))
+        # A study only waits for its trials, for as long as they take; each of those has these deadlines itself.
+        unasked = and_(running, Job.wish.is_(None), Job.kind != KIND_STUDY)
+        ran_out = and_(Job.max_run_s.is_(None), Job.state_since <= db_now(-patience.run_s))
+        return cls(
+            expired=and_(running, Job.lease_expires_at <= db_now()),
+            unwilling=and_(running, Job.wish_at <= db_now(-patience.stop_s)),
+            overlong=and_(unasked, or_(Job.deadline_at <= db_now(), ran_out)),
+            silent=and_(unasked, Job.reported_at <= db_now(-patience.silence_s)),
+            waited=and_(queued, Job.deadline_at <= db_now()),
+            forgotten=and_(queued, Job.state_since <= db_now(-patience.queue_s)),
+            paused=and_(paused, Job.state_since <= db_now(-patience.pause_s)),
+        )
+
+    def any(self) -> ColumnElement[bool]:
+        return or_(*(exists().where(getattr(self, name)) for name in self.__dataclass_fields__))
 
 
-def past_outcomes(session: Session, job_id: str) -> Sequence[str | None]:
-    """Return how each earlier attempt ended, oldest first."""
-    query = select(JobAttempt.outcome).where(JobAttempt.job_id == job_id, JobAttempt.finished_at.is_not(None))
-    return session.scalars(query.order_by(JobAttempt.number)).all()
+def _take_back(session: Session, condition: ColumnElement[bool], message: str, limit: int) -> Iterator[Lease]:
+    for job in _locked(session, condition, limit):
+        lease = _lease_of(job)
+        if queue.revoke(session, lease, message=message.format(job.runner)):
+            yield lease
 
 
-def _expire(session: Session, job: Job) -> Lease | None:
-    assert job.lease_token is not None  # noqa: S101 - guaranteed by the constraint running_has_lease
-    lease = Lease(job.id, job.lease_token, job.attempt)
-    message = f"runner {job.runner} stopped renewing its lease"
-    return lease if queue.expire(session, lease, message=message, decision=_decision(session, job)) else None
+def _locked(session: Session, condition: ColumnElement[bool], limit: int) -> Sequence[Job]:
+    """Return overdue jobs with their rows locked; those that another transaction holds are left for the next look.
+
+    By team and user: their usage rows are locked in this order, so that two transactions can't wait for each other.
+    """
+    query = select(Job).where(condition).order_by(Job.team, Job.submitted_by, Job.id).limit(limit)
+    return session.scalars(query.with_for_update(skip_locked=True).execution_options(populate_existing=True)).all()
 
 
-def _decision(session: Session, job: Job) -> RetryDecision:
-    policy = RetryPolicy.model_validate(job.spec.get("retry", {}))
-    past = [*past_outcomes(session, job.id), FailureKind.INFRASTRUCTURE]
-    return retry.decide(policy, FailureKind.INFRASTRUCTURE, past)
+def _limit_run(session: Session, job: Job, max_run_s: float) -> None:
+    values = {"max_run_s": max_run_s}
+    attempts.changed_one(session, update(Job).where(Job.id == job.id, Job.state == JobState.RUNNING).values(values))
+
+
+def _time_out(session: Session, job: Job, message: str) -> None:
+    queue.fail_idle(session, job.id, kind=FailureKind.TIMED_OUT, message=message)
+
+
+def _lease_of(job: Job) -> Lease:
+    return Lease(job.id, job.lease_token or "", job.attempt)

@@ -31,6 +31,7 @@ class FailureKind(StrEnum):
     INFRASTRUCTURE = "infrastructure"
     PREEMPTED = "preempted"
     CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
     INFEASIBLE = "infeasible"
 
 
@@ -39,15 +40,16 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.RUNNING: frozenset(
         {JobState.QUEUED, JobState.PAUSED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
     ),
-    JobState.PAUSED: frozenset({JobState.QUEUED, JobState.CANCELLED}),
+    JobState.PAUSED: frozenset({JobState.QUEUED, JobState.CANCELLED, JobState.FAILED}),
     JobState.SUCCEEDED: frozenset(),
-    JobState.FAILED: frozenset(),
-    JobState.CANCELLED: frozenset(),
+    JobState.FAILED: frozenset({JobState.QUEUED}),
+    JobState.CANCELLED: frozenset({JobState.QUEUED}),
 }
 
-TERMINAL_STATES = frozenset(state for state, following in TRANSITIONS.items() if not following)
+TERMINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+"""Where a job comes to rest: the service itself never leaves them, only a person's retry does."""
 
 
 def is_terminal(state: JobState) -> bool:
-    """Return whether no transition leaves `state`."""
+    """Return whether a job rests in `state` until a person retries it."""
     return state in TERMINAL_STATES

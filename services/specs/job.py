@@ -10,6 +10,7 @@ from services.specs.model import Model, SmallCnn
 from services.specs.optimizer import Optimizer, XsamVariant
 from services.specs.schedule import ConstantSchedule, Schedule
 
+MAX_LABELS = 64
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=63)]
 LabelValue = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=255)]
 JobName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_length=100)]
@@ -46,13 +47,41 @@ class CheckpointPolicy(Spec):
     """Newest checkpoints to keep; the best one is kept besides."""
 
 
-class RetryPolicy(Spec):
-    """How often a job may start again, by the cause that ended an attempt."""
+Budget = Annotated[int, Field(ge=0, le=100)]
 
-    infrastructure: Annotated[int, Field(ge=0, le=100)] = 5
-    """A lost runner, node or rank."""
-    user: Annotated[int, Field(ge=0, le=10)] = 0
+
+class RetryPolicy(Spec):
+    """How often a job may start again, by the cause that ended an attempt.
+
+    Preemptions and attempts that found no place are counted but cost nothing. A person's retry starts all budgets anew.
+    """
+
+    infrastructure: Budget = 5
+    """A lost runner, node or rank, or no sign of progress."""
+    out_of_memory: Budget = 0
+    """Memory that was too small; the same run usually fails again."""
+    diverged: Budget = 0
+    """A loss that is not finite or exploded; the run goes on from its newest checkpoint, which may do the same."""
+    user: Budget = 0
     """An exception out of the training code."""
+    timed_out: Budget = 0
+    """Running time that was used up: each retry grants limits.max_run_s once more."""
+    first_delay_s: Annotated[float, Field(gt=0, le=86_400)] = 1.0
+    """Wait before the first retry; it doubles with each further failure of the same kind."""
+    max_delay_s: Annotated[float, Field(gt=0, le=86_400)] = 300.0
+    """Longest wait before a retry."""
+
+
+MaxSeconds = Annotated[float, Field(gt=0, le=31_622_400)]
+
+
+class Limits(Spec):
+    """How long a job may take; a job over a limit ends as failed with the kind `timed_out`."""
+
+    max_run_s: MaxSeconds | None = None
+    """Running time, summed over all attempts; the job is asked to save its state first."""
+    max_queue_s: MaxSeconds | None = None
+    """Waiting time for a start, counted anew each time it is queued; back-off does not count."""
 
 
 class JobSpec(Spec):
@@ -73,9 +102,10 @@ class JobSpec(Spec):
     resources: Resources = Resources()
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     retry: RetryPolicy = RetryPolicy()
+    limits: Limits = Limits()
     priority: Priority = 0
     """Higher goes first."""
-    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=64)] = Field(default_factory=dict)
+    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS)] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:

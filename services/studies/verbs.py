@@ -8,9 +8,8 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from services.clock import db_now
 from services.errors import InvalidRequestError, InvalidTransitionError
-from services.jobs import events, queue
+from services.jobs import attempts, events, requests
 from services.jobs.actor import Actor
 from services.jobs.models import KIND_STUDY, Job
 from services.jobs.states import TERMINAL_STATES, FailureKind, JobState
@@ -78,11 +77,11 @@ def cancel(session: Session, study_id: str, *, actor: Actor) -> Job:
         InvalidTransitionError: it has already ended otherwise.
     """
     get(session, study_id, lock=True)
-    queue.request_cancel(session, study_id, actor=actor.user)
+    requests.request_cancel(session, study_id, actor=actor.user)
     live = select(Job.id).join(Trial, Trial.job_id == Job.id)
     live = live.where(Trial.study_id == study_id, Job.state.not_in(TERMINAL_STATES))
     for job_id in session.scalars(live).all():
-        queue.request_cancel(session, job_id, actor=actor.user)
+        requests.request_cancel(session, job_id, actor=actor.user)
     return session.get_one(Job, study_id, populate_existing=True)
 
 
@@ -227,24 +226,21 @@ def _take_up(session: Session, job: Job, study: Study) -> None:
         study.hold = None
     if job.state not in TERMINAL_STATES:
         return
-    fresh = dict.fromkeys(("finished_at", "summary", "failure_kind", "failure_message", "wish", "wish_at"))
+    fresh = dict.fromkeys(("finished_at", "summary", "failure_kind", "failure_message"))
     ended = update(Job).where(Job.id == job.id, Job.kind == KIND_STUDY, Job.state == job.state)
-    session.execute(ended.values(**fresh, state=JobState.QUEUED, scheduled_at=db_now()))
+    session.execute(ended.values(**fresh, **attempts.idle(JobState.QUEUED)))
     session.refresh(job)
 
 
 def _move_trials(session: Session, study_id: str, old: JobState, new: JobState) -> None:
     own = Job.id.in_(select(Trial.job_id).where(Trial.study_id == study_id))
-    values: dict[str, Any] = {"state": new}
-    if new in TERMINAL_STATES:
-        values["finished_at"] = db_now()
-    moved = update(Job).where(own, Job.state == old).values(**values).returning(Job.id)
+    moved = update(Job).where(own, Job.state == old).values(attempts.idle(new)).returning(Job.id)
     for job_id in session.execute(moved.execution_options(synchronize_session=False)).scalars().all():
         events.record(session, job_id, str(new), f"its study {study_id} was told so")
 
 
 def _move_study(session: Session, job: Job, old: JobState, new: JobState) -> None:
-    moved = update(Job).where(Job.id == job.id, Job.state == old).values(state=new, scheduled_at=db_now())
+    moved = update(Job).where(Job.id == job.id, Job.state == old).values(attempts.idle(new))
     session.execute(moved.execution_options(synchronize_session=False))
 
 

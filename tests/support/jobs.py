@@ -7,10 +7,11 @@ from sqlalchemy import text, update
 
 from services.clock import db_now
 from services.db.session import Database
-from services.jobs import events, queue, service
+from services.jobs import events, queue, service, stalled
+from services.jobs.actor import Actor
 from services.jobs.models import Job, JobAttempt
 from services.jobs.queue import ClaimedJob, Lease
-from services.jobs.service import Actor
+from services.jobs.stalled import Patience
 from services.jobs.states import JobState
 from services.specs.job import JobSpec
 
@@ -65,6 +66,18 @@ def event_kinds(database: Database, job_id: str) -> list[str]:
     """Return the kinds of the job's events, oldest first."""
     with database.read() as session:
         return [event.kind for event in events.list_events(session, job_id)]
+
+
+PATIENCE = Patience(stop_s=30, silence_s=600, run_s=86_400, queue_s=2 * 86_400, pause_s=3 * 86_400)
+
+
+def reap(database: Database, patience: Patience = PATIENCE, **options: int) -> list[Lease]:
+    """Let the reaper act, if it says that there is work, and return the leases that ended."""
+    with database.read() as session:
+        if not stalled.has_due(session, patience):
+            return []
+    with database.unit_of_work() as session:
+        return stalled.reap(session, patience, **options)
 
 
 def let_lease_expire(database: Database, job_id: str) -> None:

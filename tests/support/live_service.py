@@ -13,9 +13,9 @@ from services.artifacts.layout import JobFolder
 from services.artifacts.logs import read_lines
 from services.db import migrate
 from services.db.session import Database
-from services.jobs import service
+from services.jobs import service, verbs
+from services.jobs.actor import Actor
 from services.jobs.models import Job, JobAttempt, JobEvent
-from services.jobs.service import Actor
 from services.jobs.states import JobState, is_terminal
 from services.metrics.models import AlphaEstimate, EpochMetric
 from services.settings import DispatcherSettings, RayCluster, Settings
@@ -46,7 +46,7 @@ class LiveService:
     def cancel(self, job_id: str) -> None:
         """Ask for a job's end."""
         with self.database.unit_of_work() as session:
-            service.cancel(session, job_id, actor=Actor("tester", "default"))
+            verbs.cancel(session, job_id, actor=Actor("tester", "default"))
 
     def job(self, job_id: str) -> Job:
         """Return the job's row as it is now."""

@@ -5,6 +5,7 @@ import pytest
 from alembic.util import CommandError
 from sqlalchemy import inspect, text
 
+from services.clock import utc_now
 from services.db import migrate
 from services.db.schema import metadata
 from services.db.session import Database
@@ -81,3 +82,32 @@ def test_upgrade__to_an_unknown_revision_is_refused(empty_database: Database) ->
 
 def test_revisions__form_one_line() -> None:
     assert len(set(migrate.revisions())) == len(migrate.revisions())
+
+
+FIRST_REVISION = "600aa7716849"
+_JOB = (
+    "INSERT INTO jobs (id, kind, team, submitted_by, spec, labels, priority, num_workers, gpus_per_worker,"
+    " cpus_per_worker, state, created_at, scheduled_at, attempt, num_epochs, epochs_done, progress)"
+    " VALUES ('old', 'training', 'red', 'alice', '{}', '{}', 0, 1, 0, 1, 'paused',"
+    " '2026-01-01 00:00:00', '2026-01-01 00:00:00', 1, 3, 1, '{}')"
+)
+_EVENT = (
+    "INSERT INTO job_events (job_id, at, kind, actor, message, data)"
+    " VALUES ('old', '2026-01-01 00:00:00', 'submitted', 'alice', 'queued', '{}')"
+)
+
+
+def test_upgrade_and_downgrade__keep_the_rows_of_every_earlier_version(empty_database: Database) -> None:
+    """SQLite changes tables by copying and dropping them, which would take along whatever refers to them."""
+    migrate.upgrade(empty_database, FIRST_REVISION)
+    with empty_database.unit_of_work() as session:
+        session.execute(text(_JOB))
+        session.execute(text(_EVENT))
+    migrate.upgrade(empty_database)
+    job = jobs.read(empty_database, "old")
+    assert (job.state, job.team, job.epochs_done, job.ran_s) == ("paused", "red", 1, 0)
+    assert (utc_now() - job.state_since).total_seconds() < 300
+    assert jobs.count(empty_database, "job_events") == 1
+    migrate.downgrade(empty_database, FIRST_REVISION)
+    assert jobs.count(empty_database, "jobs") == 1
+    assert jobs.count(empty_database, "job_events") == 1

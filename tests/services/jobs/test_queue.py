@@ -6,7 +6,7 @@ import pytest
 
 from services.db.session import Database
 from services.errors import InvalidTransitionError, LeaseLostError, NotFoundError
-from services.jobs import queue, stalled
+from services.jobs import attempts, queue, requests, stalled
 from services.jobs.queue import Lease
 from services.jobs.retry import RetryDecision
 from services.jobs.states import TERMINAL_STATES, FailureKind, JobState, Wish
@@ -34,7 +34,7 @@ def _renew(database: Database, lease: Lease) -> Wish | None:
 
 def _cancel(database: Database, job_id: str) -> JobState:
     with database.unit_of_work() as session:
-        return queue.request_cancel(session, job_id, actor="bob")
+        return requests.request_cancel(session, job_id, actor="bob")
 
 
 def _write(name: str, **options: object) -> Callable[[Database, Lease], None]:
@@ -53,7 +53,7 @@ RUNNER_WRITES = {
     "complete": _complete,
     "fail": _fail,
     "finish_cancelled": _write("finish_cancelled"),
-    "release": _write("release", outcome=FailureKind.PREEMPTED, message="made room", to=JobState.QUEUED),
+    "release": _write("release", outcome=FailureKind.PREEMPTED, message="made room"),
     "postpone": _write("postpone", delay_s=1, message="no room"),
 }
 ENDINGS = ("complete", "fail", "finish_cancelled", "release", "postpone")
@@ -188,26 +188,25 @@ class TestEndings:
         [attempt] = jobs.attempts(database, lease.job_id)
         assert (attempt.outcome, attempt.message, attempt.traceback) == ("user", "boom", "Traceback")
 
-    @pytest.mark.parametrize("to", [JobState.QUEUED, JobState.PAUSED])
-    def test_release__gives_the_job_back_at_once(self, database: Database, to: JobState) -> None:
+    def test_release__gives_the_job_back_at_once(self, database: Database) -> None:
         lease = jobs.submit_and_claim(database)
-        with database.unit_of_work() as session:
-            queue.release(session, lease, outcome=FailureKind.PREEMPTED, message="made room", to=to)
-        assert jobs.state(database, lease.job_id) == to
-        assert (jobs.try_claim(database, lease.job_id) is not None) == (to == JobState.QUEUED)
+        RUNNER_WRITES["release"](database, lease)
+        assert jobs.state(database, lease.job_id) == JobState.QUEUED
+        assert jobs.attempts(database, lease.job_id)[0].outcome == FailureKind.PREEMPTED
+        assert jobs.claim(database, lease.job_id).attempt == 2
 
     def test_postpone__makes_the_job_due_later(self, database: Database) -> None:
         lease = jobs.submit_and_claim(database)
         RUNNER_WRITES["postpone"](database, lease)
         assert jobs.state(database, lease.job_id) == JobState.QUEUED
-        assert jobs.attempts(database, lease.job_id)[0].outcome == queue.NOT_PLACED
+        assert jobs.attempts(database, lease.job_id)[0].outcome == attempts.NOT_PLACED
 
-    def test_fail_queued__takes_only_queued_jobs(self, database: Database) -> None:
+    def test_fail_idle__takes_only_queued_jobs(self, database: Database) -> None:
         waiting, running = jobs.submit(database), jobs.submit_and_claim(database).job_id
         with database.unit_of_work() as session:
             kind = FailureKind.INFEASIBLE
-            assert queue.fail_queued(session, waiting, kind=kind, message="too large")
-            assert not queue.fail_queued(session, running, kind=kind, message="too large")
+            assert queue.fail_idle(session, waiting, kind=kind, message="too large")
+            assert not queue.fail_idle(session, running, kind=kind, message="too large")
         assert jobs.read(database, waiting).failure_kind == "infeasible"
         assert jobs.state(database, running) == JobState.RUNNING
 
@@ -219,53 +218,13 @@ class TestEndings:
         assert jobs.read(database, lease.job_id).progress == {"step": 2, "steps_per_epoch": 9}
 
 
-class TestExpiry:
-    def test_expire_leases__takes_back_only_expired_ones(self, database: Database) -> None:
-        dead, alive = jobs.submit_and_claim(database), jobs.submit_and_claim(database)
-        with database.read() as session:
-            assert not stalled.has_expired_leases(session)
-        jobs.let_lease_expire(database, dead.job_id)
-        with database.unit_of_work() as session:
-            assert stalled.has_expired_leases(session)
-            assert stalled.expire_leases(session) == [dead]
-        assert jobs.state(database, dead.job_id) == JobState.QUEUED
-        assert jobs.state(database, alive.job_id) == JobState.RUNNING
-        assert jobs.attempts(database, dead.job_id)[0].outcome == FailureKind.INFRASTRUCTURE
-
-    def test_expire__leaves_a_lease_that_was_renewed_meanwhile(self, database: Database) -> None:
-        lease = jobs.submit_and_claim(database)
-        with database.unit_of_work() as session:
-            assert not queue.expire(session, lease, message="silent", decision=RETRY)
-        assert _renew(database, lease) is None
-
-    def test_expire__fails_a_job_whose_budget_is_used_up(self, database: Database) -> None:
-        lease = jobs.submit_and_claim(database, retry={"infrastructure": 0})
-        jobs.let_lease_expire(database, lease.job_id)
-        with database.unit_of_work() as session:
-            stalled.expire_leases(session)
-        assert jobs.read(database, lease.job_id).failure_kind == "infrastructure"
-
-    def test_expire__cancels_a_job_that_somebody_wanted_cancelled(self, database: Database) -> None:
-        lease = jobs.submit_and_claim(database)
-        _cancel(database, lease.job_id)
-        jobs.let_lease_expire(database, lease.job_id)
-        with database.unit_of_work() as session:
-            stalled.expire_leases(session)
-        assert jobs.state(database, lease.job_id) == JobState.CANCELLED
-
-    def test_expire_leases__takes_no_more_than_its_limit(self, database: Database) -> None:
-        for _ in range(3):
-            jobs.let_lease_expire(database, jobs.submit_and_claim(database).job_id)
-        with database.unit_of_work() as session:
-            assert len(stalled.expire_leases(session, limit=2)) == 2
-        with database.unit_of_work() as session:
-            assert len(stalled.expire_leases(session, limit=2)) == 1
-
+class TestRevoke:
     def test_revoke__takes_a_job_with_a_live_lease(self, database: Database) -> None:
         lease = jobs.submit_and_claim(database)
         with database.unit_of_work() as session:
-            assert queue.revoke(session, lease, message="process died", decision=RETRY)
+            assert queue.revoke(session, lease, message="process died")
         assert jobs.state(database, lease.job_id) == JobState.QUEUED
+        assert jobs.attempts(database, lease.job_id)[0].outcome == FailureKind.INFRASTRUCTURE
         with pytest.raises(LeaseLostError):
             _renew(database, lease)
 
@@ -274,9 +233,22 @@ class TestExpiry:
         RUNNER_WRITES["release"](database, first)
         second = jobs.claim(database, first.job_id)
         with database.unit_of_work() as session:
-            assert not queue.revoke(session, first, message="process died", decision=RETRY)
+            assert not queue.revoke(session, first, message="process died")
             stalled.fail_infrastructure(session, first, message="process died")
         assert _renew(database, second) is None
+
+    def test_revoke__cancels_a_job_that_somebody_wanted_cancelled(self, database: Database) -> None:
+        lease = jobs.submit_and_claim(database, retry={"infrastructure": 0})
+        _cancel(database, lease.job_id)
+        with database.unit_of_work() as session:
+            assert queue.revoke(session, lease, message="process died")
+        assert jobs.state(database, lease.job_id) == JobState.CANCELLED
+
+    def test_revoke__fails_a_job_whose_budget_is_used_up(self, database: Database) -> None:
+        lease = jobs.submit_and_claim(database, retry={"infrastructure": 0})
+        with database.unit_of_work() as session:
+            queue.revoke(session, lease, message="process died")
+        assert jobs.read(database, lease.job_id).failure_kind == "infrastructure"
 
 
 class TestCancel:
@@ -286,10 +258,10 @@ class TestCancel:
         assert jobs.read(database, job_id).finished_at is not None
 
     def test_request_cancel__ends_a_paused_job_at_once(self, database: Database) -> None:
-        lease = jobs.submit_and_claim(database)
+        job_id = jobs.submit(database)
         with database.unit_of_work() as session:
-            queue.release(session, lease, outcome=FailureKind.PREEMPTED, message="pause", to=JobState.PAUSED)
-        assert _cancel(database, lease.job_id) == JobState.CANCELLED
+            requests.request_pause(session, job_id, actor="bob")
+        assert _cancel(database, job_id) == JobState.CANCELLED
 
     def test_request_cancel__asks_the_runner_of_a_running_job(self, database: Database) -> None:
         lease = jobs.submit_and_claim(database)
@@ -309,7 +281,7 @@ class TestCancel:
     def test_request_cancel__overrides_a_preemption(self, database: Database) -> None:
         lease = jobs.submit_and_claim(database)
         with database.unit_of_work() as session:
-            assert queue.request_preemption(session, lease.job_id, reason="other")
+            assert requests.request_preemption(session, lease.job_id, reason="other")
         _cancel(database, lease.job_id)
         assert _renew(database, lease) is Wish.CANCEL
 
@@ -335,29 +307,21 @@ class TestPreemption:
     def test_request_preemption__sets_the_wish_once(self, database: Database) -> None:
         lease = jobs.submit_and_claim(database)
         with database.unit_of_work() as session:
-            assert queue.request_preemption(session, lease.job_id, reason="other")
-            assert not queue.request_preemption(session, lease.job_id, reason="other")
+            assert requests.request_preemption(session, lease.job_id, reason="other")
+            assert not requests.request_preemption(session, lease.job_id, reason="other")
         assert _renew(database, lease) is Wish.PREEMPT
 
     def test_request_preemption__spares_jobs_that_do_not_run(self, database: Database) -> None:
         job_id = jobs.submit(database)
         with database.unit_of_work() as session:
-            assert not queue.request_preemption(session, job_id, reason="other")
+            assert not requests.request_preemption(session, job_id, reason="other")
 
     def test_release__clears_the_wish(self, database: Database) -> None:
         lease = jobs.submit_and_claim(database)
         with database.unit_of_work() as session:
-            queue.request_preemption(session, lease.job_id, reason="other")
+            requests.request_preemption(session, lease.job_id, reason="other")
         RUNNER_WRITES["release"](database, lease)
         assert _renew(database, jobs.claim(database, lease.job_id)) is None
-
-    def test_overdue_wishes__names_leases_that_ignored_one(self, database: Database) -> None:
-        lease, other = jobs.submit_and_claim(database), jobs.submit_and_claim(database)
-        _cancel(database, lease.job_id)
-        with database.read() as session:
-            assert stalled.overdue_wishes(session, grace_s=60) == set()
-            assert stalled.overdue_wishes(session, grace_s=-1) == {lease}
-        assert _renew(database, other) is None
 
 
 class TestTerminal:
@@ -369,10 +333,9 @@ class TestTerminal:
         assert state in TERMINAL_STATES
         assert jobs.try_claim(database, lease.job_id) is None
         with database.unit_of_work() as session:
-            assert not queue.expire(session, lease, message="late", decision=RETRY)
-            assert not queue.revoke(session, lease, message="late", decision=RETRY)
-            assert not queue.fail_queued(session, lease.job_id, kind=FailureKind.INFEASIBLE, message="late")
-            assert not queue.request_preemption(session, lease.job_id, reason="other")
+            assert not queue.revoke(session, lease, message="late")
+            assert not queue.fail_idle(session, lease.job_id, kind=FailureKind.INFEASIBLE, message="late")
+            assert not requests.request_preemption(session, lease.job_id, reason="other")
         assert jobs.state(database, lease.job_id) == state
 
     def test_has_queued__sees_only_due_jobs(self, database: Database) -> None:

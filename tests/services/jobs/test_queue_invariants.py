@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from services.db.session import Database
 from services.errors import InvalidTransitionError, LeaseLostError
-from services.jobs import queue, retry, stalled
+from services.jobs import queue, requests, stalled
 from services.jobs.models import Job, JobAttempt
 from services.jobs.queue import Lease
 from services.jobs.states import TERMINAL_STATES, TRANSITIONS, FailureKind, JobState
@@ -37,6 +37,7 @@ class QueueHistory(RuleBasedStateMachine):
         super().__init__()
         self.known: dict[str, JobState] = {}
         self.held: dict[str, Lease] = {}
+        self.forgiven: dict[str, int] = {}
 
     @rule(target=submitted)
     def submit(self) -> str:
@@ -61,15 +62,18 @@ class QueueHistory(RuleBasedStateMachine):
     @rule(lease=leases, kind=st.sampled_from([FailureKind.USER, FailureKind.INFRASTRUCTURE, FailureKind.DIVERGED]))
     def fail(self, lease: Lease, kind: FailureKind) -> None:
         def write(session: Any) -> None:
-            past = [*stalled.past_outcomes(session, lease.job_id), kind]
-            queue.fail(session, lease, kind=kind, message="x", decision=retry.decide(POLICY, kind, past))
+            queue.fail(session, lease, kind=kind, message="x")
 
         self._write(lease, write)
 
-    @rule(lease=leases, to=st.sampled_from([JobState.QUEUED, JobState.PAUSED]))
-    def release(self, lease: Lease, to: JobState) -> None:
-        kind = FailureKind.PREEMPTED
-        self._write(lease, lambda session: queue.release(session, lease, outcome=kind, message="x", to=to))
+    @rule(lease=leases)
+    def release(self, lease: Lease) -> None:
+        wish = jobs.read(self.database, lease.job_id).wish
+        is_written = self._write(
+            lease, lambda session: queue.release(session, lease, outcome=FailureKind.PREEMPTED, message="x")
+        )
+        expected = {"cancel": JobState.CANCELLED, "pause": JobState.PAUSED}.get(wish or "", JobState.QUEUED)
+        assert not is_written or jobs.state(self.database, lease.job_id) == expected
 
     @rule(lease=consumes(leases))
     def renew(self, lease: Lease) -> None:
@@ -77,18 +81,38 @@ class QueueHistory(RuleBasedStateMachine):
 
     @rule(job_id=submitted)
     def cancel(self, job_id: str) -> None:
-        try:
-            with self.database.unit_of_work() as session:
-                queue.request_cancel(session, job_id, actor="bob")
-        except InvalidTransitionError:
-            assert self.known[job_id] in (JobState.SUCCEEDED, JobState.FAILED)
+        is_allowed = self.known[job_id] not in (JobState.SUCCEEDED, JobState.FAILED)
+        assert self._ask(requests.request_cancel, job_id) == is_allowed
+
+    @rule(job_id=submitted)
+    def pause(self, job_id: str) -> None:
+        is_doomed = jobs.read(self.database, job_id).wish == "cancel"
+        assert self._ask(requests.request_pause, job_id) == (
+            not is_doomed and self.known[job_id] not in TERMINAL_STATES
+        )
+
+    @rule(job_id=submitted)
+    def resume(self, job_id: str) -> None:
+        assert self._ask(requests.resume, job_id) == (self.known[job_id] not in TERMINAL_STATES)
+
+    @rule(job_id=submitted)
+    def preempt(self, job_id: str) -> None:
+        with self.database.unit_of_work() as session:
+            requests.request_preemption(session, job_id, reason="x")
+
+    @rule(job_id=submitted)
+    def retry(self, job_id: str) -> None:
+        is_allowed = self.known[job_id] in (JobState.FAILED, JobState.CANCELLED)
+        assert self._ask(requests.retry, job_id) == is_allowed
+        if is_allowed:
+            self.known[job_id] = JobState.QUEUED
+            self.forgiven[job_id] = jobs.read(self.database, job_id).attempt
 
     @rule(job_id=submitted)
     def expire(self, job_id: str) -> None:
         if job_id in self.held:
             jobs.let_lease_expire(self.database, job_id)
-        with self.database.unit_of_work() as session:
-            ended = stalled.expire_leases(session)
+        ended = jobs.reap(self.database)
         assert ended == ([self.held[job_id]] if job_id in self.held else [])
 
     @rule(lease=leases)
@@ -123,13 +147,22 @@ class QueueHistory(RuleBasedStateMachine):
     @invariant()
     def no_budget_is_exceeded(self) -> None:
         with self.database.read() as session:
-            outcomes = list(session.execute(select(JobAttempt.job_id, JobAttempt.outcome)))
+            rows = session.execute(select(JobAttempt.job_id, JobAttempt.number, JobAttempt.outcome)).all()
+        outcomes = [(job_id, outcome) for job_id, number, outcome in rows if number > self.forgiven.get(job_id, 0)]
         for kind in (FailureKind.USER, FailureKind.INFRASTRUCTURE):
             for job_id in self.known:
                 assert outcomes.count((job_id, kind)) <= BUDGET + 1
         assert all(outcomes.count((job_id, FailureKind.DIVERGED)) <= 1 for job_id in self.known)
 
-    def _write(self, lease: Lease, write: Callable[[Any], object]) -> None:
+    def _ask(self, request: Callable[..., object], job_id: str) -> bool:
+        try:
+            with self.database.unit_of_work() as session:
+                request(session, job_id, actor="bob")
+        except InvalidTransitionError:
+            return False
+        return True
+
+    def _write(self, lease: Lease, write: Callable[[Any], object]) -> bool:
         """A runner's write succeeds exactly if its lease is the live one."""
         is_live = self.held.get(lease.job_id) == lease
         try:
@@ -137,8 +170,9 @@ class QueueHistory(RuleBasedStateMachine):
                 write(session)
         except LeaseLostError:
             assert not is_live
-        else:
-            assert is_live
+            return False
+        assert is_live
+        return True
 
 
 SETTINGS = settings(

@@ -7,13 +7,11 @@ from typing import TypeVar
 
 from services.db.session import Database
 from services.errors import LeaseLostError
-from services.jobs import queue, stalled
-from services.jobs.retry import RetryDecision
+from services.jobs import queue, requests
 from services.jobs.states import FailureKind, JobState
 from tests.support import jobs
 
 NUM_THREADS = 8
-RETRY = RetryDecision(True, 0.0, "again")
 _Result = TypeVar("_Result")
 
 
@@ -47,16 +45,12 @@ def test_claim__gives_every_job_away_once_when_all_want_all(database: Database) 
     assert sorted(taken) == sorted(job_ids)
 
 
-def test_expire_leases__takes_a_job_back_once(database: Database) -> None:
+def test_reap__takes_a_job_back_once(database: Database) -> None:
     leases = [jobs.submit_and_claim(database) for _ in range(4)]
     for lease in leases:
         jobs.let_lease_expire(database, lease.job_id)
 
-    def expire() -> list[queue.Lease]:
-        with database.unit_of_work() as session:
-            return stalled.expire_leases(session)
-
-    expired = [lease for found in _at_once([expire] * 4) for lease in found]
+    expired = [lease for found in _at_once([lambda: jobs.reap(database)] * 4) for lease in found]
     assert sorted(lease.job_id for lease in expired) == sorted(lease.job_id for lease in leases)
     for lease in leases:
         assert jobs.event_kinds(database, lease.job_id).count("retried") == 1
@@ -76,7 +70,7 @@ def test_complete__and_revoke_at_once_end_the_attempt_once(database: Database) -
 
         def revoke(lease: queue.Lease = lease) -> bool:
             with database.unit_of_work() as session:
-                return queue.revoke(session, lease, message="thought dead", decision=RETRY)
+                return queue.revoke(session, lease, message="thought dead")
 
         completed, revoked = _at_once([complete, revoke])
         assert completed != revoked
@@ -92,7 +86,7 @@ def test_request_cancel__and_claim_at_once_lose_no_wish(database: Database) -> N
 
         def cancel(job_id: str = job_id) -> None:
             with database.unit_of_work() as session:
-                queue.request_cancel(session, job_id, actor="bob")
+                requests.request_cancel(session, job_id, actor="bob")
 
         def claim(job_id: str = job_id) -> None:
             jobs.try_claim(database, job_id)

@@ -1,10 +1,10 @@
 import pytest
 
-from services.jobs.retry import LONGEST_DELAY_S, decide
+from services.jobs.retry import decide
 from services.jobs.states import FailureKind
 from services.specs.job import RetryPolicy
 
-POLICY = RetryPolicy(infrastructure=3, user=1)
+POLICY = RetryPolicy(infrastructure=3, user=1, out_of_memory=2, timed_out=1)
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,11 @@ POLICY = RetryPolicy(infrastructure=3, user=1)
         (FailureKind.USER, 1, True),
         (FailureKind.USER, 2, False),
         (FailureKind.DIVERGED, 1, False),
-        (FailureKind.OUT_OF_MEMORY, 1, False),
+        (FailureKind.OUT_OF_MEMORY, 2, True),
+        (FailureKind.OUT_OF_MEMORY, 3, False),
+        (FailureKind.TIMED_OUT, 1, True),
+        (FailureKind.TIMED_OUT, 2, False),
+        (FailureKind.INFEASIBLE, 1, False),
     ],
 )
 def test_decide__retries_until_the_budget_of_the_kind_is_used(
@@ -35,10 +39,16 @@ def test_decide__doubles_the_delay_up_to_the_longest() -> None:
     kind = FailureKind.INFRASTRUCTURE
     delays = [decide(policy, kind, [kind] * number).delay_s for number in range(1, 15)]
     assert delays[:4] == [1.0, 2.0, 4.0, 8.0]
-    assert delays[-1] == LONGEST_DELAY_S
+    assert delays[-1] == policy.max_delay_s == 300.0
 
 
 def test_decide__says_why() -> None:
     kind = FailureKind.INFRASTRUCTURE
     assert decide(POLICY, kind, [kind]).reason == "infrastructure: retry 1 of 3 in 1 s"
-    assert decide(POLICY, kind, [kind] * 4).reason == "infrastructure: 4 of 3 allowed retries used"
+    assert decide(POLICY, kind, [kind] * 4).reason == "infrastructure: 3 of 3 allowed retries used"
+
+
+def test_decide__waits_as_long_as_the_job_says() -> None:
+    policy = RetryPolicy(user=5, first_delay_s=10, max_delay_s=25)
+    delays = [decide(policy, FailureKind.USER, ["user"] * number).delay_s for number in (1, 2, 3, 4)]
+    assert delays == [10, 20, 25, 25]

@@ -10,7 +10,6 @@ from services.cluster.service import NodeSeen
 from services.db.session import Database
 from services.errors import ConflictError, InfeasibleError, InvalidRequestError, NotFoundError
 from services.jobs import events, service
-from services.jobs.models import Job
 from services.jobs.schemas import JobRead
 from services.jobs.service import JobFilter
 from services.jobs.states import JobState
@@ -158,14 +157,3 @@ def test_get__of_an_unknown_job_is_not_found(database: Database) -> None:
     with database.read() as session, pytest.raises(NotFoundError) as caught:
         service.get(session, "nosuchjob")
     assert caught.value.field == "job_id"
-
-
-def test_cancel__returns_the_row_as_it_is_now(database: Database) -> None:
-    job_id = jobs.submit(database)
-    with database.unit_of_work() as session:
-        before = session.get(Job, job_id)
-        job = service.cancel(session, job_id, actor=BOB)
-        assert job is before
-        assert job.state == JobState.CANCELLED
-    with database.read() as session:
-        assert events.list_events(session, job_id)[-1].actor == "bob"

@@ -7,8 +7,13 @@ def test_transitions__name_every_state() -> None:
     assert set(TRANSITIONS) == set(JobState)
 
 
-def test_transitions__end_in_the_three_terminal_states() -> None:
+def test_terminal_states__are_left_for_the_queue_only_and_success_never() -> None:
     assert {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED} == TERMINAL_STATES
+    assert {state: TRANSITIONS[state] for state in TERMINAL_STATES} == {
+        JobState.SUCCEEDED: frozenset(),
+        JobState.FAILED: {JobState.QUEUED},
+        JobState.CANCELLED: {JobState.QUEUED},
+    }
 
 
 @pytest.mark.parametrize("state", JobState)

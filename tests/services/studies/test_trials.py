@@ -74,7 +74,7 @@ def test_trial__is_offered_only_while_its_study_has_a_runner(database):
     assert offered(database) == {trial_id}
     with database.unit_of_work() as session:
         message = "preempted"
-        queue.release(session, runner.lease, outcome=FailureKind.PREEMPTED, message=message, to=JobState.QUEUED)
+        queue.release(session, runner.lease, outcome=FailureKind.PREEMPTED, message=message)
     assert offered(database) == set()
 
 

@@ -1,0 +1,142 @@
+"""What the doors call to change jobs after their submit: one job at a time here, several at once in `bulk`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from services.cluster import service as cluster
+from services.errors import InvalidRequestError
+from services.jobs import requests
+from services.jobs.actor import Actor
+from services.jobs.models import Job
+from services.jobs.schemas import JobUpdate
+from services.jobs.service import get, submit
+from services.specs.job import MAX_LABELS, JobSpec
+from services.teams import limits
+
+
+def cancel(session: Session, job_id: str, *, actor: Actor) -> Job:
+    """Cancel a job; one that runs is asked to stop and ends within seconds.
+
+    Raises:
+        NotFoundError: no such job.
+        InvalidTransitionError: it has already ended otherwise.
+    """
+    get(session, job_id)
+    requests.request_cancel(session, job_id, actor=actor.user)
+    return _fresh(session, job_id)
+
+
+def pause(session: Session, job_id: str, *, actor: Actor) -> Job:
+    """Hold a job; one that runs is asked to save its state and gives its resources back within seconds.
+
+    Raises:
+        NotFoundError: no such job.
+        InvalidTransitionError: it has ended, or is being cancelled.
+    """
+    get(session, job_id)
+    requests.request_pause(session, job_id, actor=actor.user)
+    return _fresh(session, job_id)
+
+
+def resume(session: Session, job_id: str, *, actor: Actor) -> Job:
+    """Put a held job back in the line; it goes on from its newest checkpoint.
+
+    Raises:
+        NotFoundError: no such job.
+        InvalidTransitionError: it has ended.
+    """
+    get(session, job_id)
+    requests.resume(session, job_id, actor=actor.user)
+    return _fresh(session, job_id)
+
+
+def retry(session: Session, job_id: str, *, actor: Actor) -> Job:
+    """Queue a failed or cancelled job again, with fresh budgets; it goes on from its newest checkpoint.
+
+    Raises:
+        NotFoundError: no such job.
+        InvalidTransitionError: it has not ended, or has succeeded.
+        InfeasibleError: the cluster, as last seen, or the team's quota could never hold it.
+    """
+    job = get(session, job_id)
+    resources = JobSpec.model_validate(job.spec).resources
+    cluster.check_feasible(session, resources)
+    limits.check_quota(session, job.team, resources)
+    requests.retry(session, job_id, actor=actor.user)
+    return _fresh(session, job_id)
+
+
+def update(session: Session, job_id: str, change: JobUpdate, *, actor: Actor) -> Job:
+    """Change priority and labels.
+
+    Raises:
+        NotFoundError: no such job.
+        InvalidTransitionError: the priority of a job that has ended.
+        InvalidRequestError: the job would have too many labels.
+    """
+    job = get(session, job_id)
+    if change.labels is not None:
+        kept = {key for key, value in {**job.labels, **change.labels}.items() if value is not None}
+        if len(kept) > MAX_LABELS:
+            message = f"the job would have {len(kept)} labels; allowed are at most {MAX_LABELS}"
+            raise InvalidRequestError(message, field="labels")
+        requests.merge_labels(session, job_id, change.labels, actor=actor.user)
+    if change.priority is not None:
+        requests.set_priority(session, job_id, change.priority, actor=actor.user)
+    return _fresh(session, job_id)
+
+
+def clone(
+    session: Session,
+    job_id: str,
+    changes: Mapping[str, Any],
+    *,
+    actor: Actor,
+    allowed_packages: Sequence[str] = (),
+    idempotency_key: str | None = None,
+) -> tuple[Job, bool]:
+    """Queue a new job from another one's specification with changes; return it with whether it is new.
+
+    Args:
+        session: open in a unit of work.
+        job_id: the job to copy, in any state, with its present priority and labels.
+        changes: a JSON merge patch (RFC 7396) on the specification; the result is checked as a whole.
+        actor: whose job it becomes.
+        allowed_packages: as for `submit`.
+        idempotency_key: as for `submit`.
+
+    Raises:
+        NotFoundError: no such job.
+        pydantic.ValidationError: the changed specification is not valid.
+        InvalidRequestError, InfeasibleError, ConflictError: as for `submit`.
+    """
+    source = get(session, job_id)
+    document = {**source.spec, "priority": source.priority, "labels": source.labels}
+    spec = JobSpec.model_validate(merge_patch(document, changes))
+    return submit(
+        session,
+        spec,
+        actor=actor,
+        allowed_packages=allowed_packages,
+        idempotency_key=idempotency_key,
+        cloned_from=job_id,
+    )
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """Return the target changed by a JSON merge patch: null removes, objects merge, all else replaces (RFC 7396)."""
+    if not isinstance(patch, Mapping):
+        return patch
+    merged = dict(target) if isinstance(target, Mapping) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge_patch(merged.get(key), value)
+    return merged
+
+
+def _fresh(session: Session, job_id: str) -> Job:
+    return session.get_one(Job, job_id, populate_existing=True)

@@ -1,0 +1,35 @@
+import pytest
+
+from services.db.session import Database
+from services.jobs import queue
+from services.jobs.hints import hint
+from services.jobs.schemas import JobRead
+from services.jobs.states import FailureKind
+from services.specs.job import JobSpec
+from tests.support import jobs
+
+
+@pytest.mark.parametrize("kind", FailureKind)
+@pytest.mark.parametrize("variant", ["sgd", "sam", "xsam"])
+def test_hint__tells_a_person_what_to_do_about_every_kind(kind: FailureKind, variant: str) -> None:
+    text = hint(kind, JobSpec.model_validate({"optimizer": {"variant": variant}}))
+    assert text.endswith(".")
+    assert "etry" in text or "lone" in text
+
+
+def test_hint__speaks_of_the_jobs_own_numbers() -> None:
+    spec = JobSpec.model_validate({"batch_size": 48, "optimizer": {"variant": "sam", "rho": 0.3}})
+    assert "48" in hint(FailureKind.OUT_OF_MEMORY, spec)
+    assert "bf16" in hint(FailureKind.OUT_OF_MEMORY, spec)
+    assert "0.3" in hint(FailureKind.DIVERGED, spec)
+    assert "bf16" not in hint(FailureKind.OUT_OF_MEMORY, spec.model_copy(update={"precision": "bf16"}))
+
+
+def test_job_read__shows_kind_message_and_hint_of_a_failure(database: Database) -> None:
+    lease = jobs.submit_and_claim(database)
+    with database.unit_of_work() as session:
+        queue.fail(session, lease, kind=FailureKind.DIVERGED, message="loss is nan at step 9")
+    failure = JobRead.of(jobs.read(database, lease.job_id)).failure
+    assert failure is not None
+    assert (failure.kind, failure.message) == (FailureKind.DIVERGED, "loss is nan at step 9")
+    assert "learning rate" in failure.hint
