@@ -26,6 +26,7 @@ def connect(settings: RayCluster) -> None:
         ray.init(address=settings.address, **common)
         return
     ray.init(
+        address="local",  # without it Ray joins whatever cluster it finds on this machine
         num_cpus=settings.num_cpus,
         num_gpus=settings.num_gpus,
         include_dashboard=settings.dashboard,
