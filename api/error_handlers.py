@@ -63,10 +63,15 @@ def _on_invalid_request(request: Request, error: Any) -> Response:
         detail = "The body must be JSON with Content-Type: application/json."
         return _answer(request, make_problem("unsupported_media_type", detail))
     relative = [{**one, "loc": one["loc"][1:]} for one in in_body]
-    fields = [parameter_error(one) for one in found if one["loc"][0] != "body"] + field_errors(
+    fields = [parameter_error(one) for one in found if _is_about_parameter(one)] + field_errors(
         relative, _body_model(request)
     )
     return _answer(request, make_problem("validation_failed", _summary(fields), errors=fields))
+
+
+def _is_about_parameter(error: dict[str, Any]) -> bool:
+    # An optional parameter can't be sent as null, so "or must be None" would be no advice.
+    return bool(error["loc"][0] != "body" and error["type"] != "none_required")
 
 
 def _on_http_error(request: Request, error: Any) -> Response:

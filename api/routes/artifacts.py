@@ -15,7 +15,7 @@ from services.jobs import service as jobs
 router = APIRouter(
     prefix="/v1/jobs/{job_id}",
     tags=["artifacts"],
-    responses=documented("validation_failed", "invalid_request", "database_unavailable", "not_found"),
+    responses=documented("validation_failed", "invalid_request", "database_unavailable", "not_found", "internal_error"),
     dependencies=[Depends(no_query)],
 )
 

@@ -1,5 +1,6 @@
 """The OpenAPI document against the server: generated requests, good and bad, get what the document promises."""
 
+import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -38,7 +39,10 @@ def test_document__is_what_the_server_does(
         session.get_one(Dispatcher, "node-1:4711").seen_at = db_now(3600)  # alive until the test ends
     job = client.submit({"epochs": 2})
     runner.run(job.id)  # a job that has ended: its streams end too
-    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    document = httpx.get(f"{url}/openapi.json").json()
+    for operation in (one for verbs in document["paths"].values() for one in verbs.values()):
+        operation.pop("security", None)  # a service without tokens admits everybody; who is refused has its own tests
+    schema = schemathesis.openapi.from_dict(document)
     tested = 0
     for found in schema.get_all_operations():
         operation = found.ok()
@@ -56,7 +60,7 @@ def test_document__is_what_the_server_does(
         def check(case: schemathesis.Case) -> None:
             if mode is GenerationMode.POSITIVE and "job_id" in case.path_parameters:
                 case.path_parameters["job_id"] = job.id
-            case.call_and_validate(checks=_CHECKS, timeout=10)
+            case.call_and_validate(base_url=url, checks=_CHECKS, timeout=10)
 
         check()
         tested += 1

@@ -5,6 +5,7 @@ import logging
 import httpx
 import pytest
 from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict
 
 from api.client import Client
 from api.problems import PROBLEM_JSON, STATUSES, Problem
@@ -119,3 +120,21 @@ def test_database_unavailable__when_the_file_is_gone(
 
 def test_not_ready__without_a_dispatcher(http: httpx.Client) -> None:
     assert "dispatcher" in _problem(http.get("/readyz"), "not_ready").detail
+
+
+def test_validation__of_any_body_names_its_fields(app: FastAPI, http: httpx.Client) -> None:
+    class Shelf(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        height_cm: int
+
+    class Room(BaseModel):
+        shelf: Shelf
+
+    @app.post("/rooms")
+    def add_room(room: Room) -> None: ...
+
+    problem = _problem(http.post("/rooms", json={"shelf": {"height_cm": "tall", "width": 1}}), "validation_failed")
+    assert [(error.field, error.allowed) for error in problem.errors] == [
+        ("shelf.height_cm", None),
+        ("shelf.width", ["height_cm"]),
+    ]

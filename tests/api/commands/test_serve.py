@@ -45,7 +45,10 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 def _url(process: "subprocess.Popen[str]") -> str:
     assert process.stdout is not None
-    return next(word for word in process.stdout.readline().split() if word.startswith("http://"))
+    assert process.stderr is not None
+    words = process.stdout.readline().split()
+    assert words, f"it ended: {process.stderr.read()}"
+    return next(word for word in words if word.startswith("http://"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
