@@ -128,6 +128,11 @@ class Dispatcher:
         return self._runners.num_ready >= size and self._ranks.num_ready >= size
 
     @property
+    def nodes(self) -> Sequence[NodeSeen]:
+        """The cluster's nodes as last seen."""
+        return self._nodes
+
+    @property
     def has_flights(self) -> bool:
         """Whether any job that this dispatcher started is still under way."""
         return bool(self._flights)
@@ -188,9 +193,6 @@ class Dispatcher:
         except RayError as e:
             self._end_flight(flight)
             self._fail(flight.lease, f"the runner died: {sentence(e)}")
-            return
-        if outcome is RunnerOutcome.LEASE_LOST:
-            self._end_flight(flight)
             return
         self._runners.give_back(flight.runner_node, flight.runner)
         for node_id, rank in flight.ranks:

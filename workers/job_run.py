@@ -35,8 +35,6 @@ class RunnerOutcome(StrEnum):
     """The rank processes can take another job."""
     RANKS_SPENT = "ranks_spent"
     """The rank processes must not be used again."""
-    LEASE_LOST = "lease_lost"
-    """Somebody else owns the job now; the runner and its ranks must end."""
 
 
 class JobRun:
@@ -82,8 +80,8 @@ class JobRun:
             self._lost.set()
         return not self._lost.is_set()
 
-    def run(self, ranks: list[ActorHandle], nodes: list[str]) -> RunnerOutcome:
-        """Train, then store the end.
+    def run(self, ranks: list[ActorHandle], nodes: list[str]) -> RunnerOutcome | None:
+        """Train, then store the end; None if somebody else owns the job by now.
 
         Args:
             ranks: warm rank processes, one per worker; a single one for several workers drives a worker group;
@@ -98,11 +96,11 @@ class JobRun:
             self._recorder.close()
             self._keeper.close()
         if self._lost.is_set():
-            return RunnerOutcome.LEASE_LOST
+            return None
         try:
             self._when_database_answers(lambda: self._store_end(ending))
         except LeaseLostError:
-            return RunnerOutcome.LEASE_LOST
+            return None
         return RunnerOutcome.RANKS_CLEAN if ending.is_clean else RunnerOutcome.RANKS_SPENT
 
     def _train(self, ranks: list[ActorHandle], nodes: list[str]) -> Ending:

@@ -1,5 +1,6 @@
 """A rank's line to its runner: reports go out, the wish comes in. Runs in ranks; knows no SQL."""
 
+import logging
 import os
 import threading
 from typing import Any
@@ -10,6 +11,8 @@ from ray.exceptions import RayError
 
 from services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
 from workers.assignment import Report
+
+log = logging.getLogger("training")
 
 WISH_INTERVAL_S = 0.25
 MAX_UNACKNOWLEDGED = 200
@@ -47,6 +50,7 @@ class RunnerLink:
             "num_parameters": num_parameters,
             "environment": self._environment,
         }
+        log.info("training begins with step %d of epoch %d: %d parameters", first_step, first_epoch, num_parameters)
         self._send("started", payload)
         self._acknowledge()
 
@@ -59,15 +63,26 @@ class RunnerLink:
         self._send("progress", {"step": step, "loss": loss, "epoch": epoch})
 
     def epoch(self, record: EpochRecord) -> None:
-        """Report a finished epoch."""
+        """Report a finished epoch, and write it to the log."""
+        log.info(
+            "epoch %d: loss %.4f, accuracy %.2f %%; evaluation: loss %.4f, accuracy %.2f %%; %.1f s",
+            record.epoch,
+            record.train_loss,
+            100 * record.train_accuracy,
+            record.eval_loss,
+            100 * record.eval_accuracy,
+            record.epoch_s,
+        )
         self._send("epoch", record)
 
     def alpha(self, record: AlphaRecord) -> None:
         """Report an alpha estimate."""
+        log.info("step %d: alpha* %.3f at an angle of %.3f rad", record.step, record.alpha, record.angle_rad)
         self._send("alpha", record)
 
     def checkpoint(self, record: CheckpointRecord) -> None:
         """Report a complete checkpoint."""
+        log.info("checkpoint %s, %d bytes", record.name, record.size_bytes)
         self._send("checkpoint", record)
 
     def wish(self) -> str | None:

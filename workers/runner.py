@@ -1,5 +1,7 @@
 """The runner: a Ray actor that owns one running job, from the claim to its last row. It trains nothing itself."""
 
+import os
+
 import ray
 from ray.actor import ActorHandle
 
@@ -33,14 +35,19 @@ class JobRunner:
             claimed: the job and its lease.
             ranks: see `JobRun.run`.
             nodes: Ray node of each worker.
+
+        The process ends instead if the job has become somebody else's.
         """
         if self._database is None:
             self._database = Database(config.database_url, pool_size=3)
         self._run = JobRun(config, self._database, claimed, ray.get_runtime_context().current_actor)
         try:
-            return self._run.run(ranks, nodes)
+            outcome = self._run.run(ranks, nodes)
         finally:
             self._run = None
+        if outcome is None:
+            os._exit(0)  # whoever started this run may be gone: nobody else would end the process
+        return outcome
 
     def record(self, job_id: str, attempt: int, report: Report) -> None:
         """Take a report of rank 0; it is stored within a moment."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.cluster_utils import Cluster
 from sqlalchemy import select
 
 from services.artifacts.layout import JobFolder
@@ -53,12 +54,12 @@ class LiveService:
         with self.database.read() as session:
             return session.get_one(Job, job_id)
 
-    def turn_until(self, condition: Callable[[], bool]) -> None:
-        """Advance the dispatcher until the condition holds."""
+    def turn_until(self, condition: Callable[[], bool], dispatcher: Dispatcher | None = None) -> None:
+        """Advance the dispatcher (or another one in its place) until the condition holds."""
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
             assert time.monotonic() < deadline, "nothing happened for two minutes"
-            self.dispatcher.turn()
+            (dispatcher or self.dispatcher).turn()
             time.sleep(TURN_S)
 
     def finish(self, job_id: str) -> Job:
@@ -106,13 +107,40 @@ class LiveService:
         return all(free.get(name, 0.0) == total[name] for name in ("CPU", "GPU") if name in total)
 
 
+class Nodes:
+    """A Ray cluster of several nodes on this machine, to take nodes away from."""
+
+    def __init__(self) -> None:
+        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 0})
+
+    @property
+    def address(self) -> str:
+        """Where to join."""
+        return str(self._cluster.address)
+
+    def add(self, **resources: int) -> None:
+        """Start a node."""
+        self._cluster.add_node(**resources)
+
+    def remove(self, node_id: str) -> None:
+        """Take a node away at once, with everything that runs on it."""
+        (node,) = [node for node in self._cluster.worker_nodes if node.node_id == node_id]
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    def shutdown(self) -> None:
+        """End all nodes."""
+        self._cluster.shutdown()
+
+
 @contextmanager
-def live_service(data_dir: Path, *, num_cpus: int = 2, **ray_settings: Any) -> Iterator[LiveService]:
+def live_service(
+    data_dir: Path, *, num_cpus: int | None = 2, warm_processes: int = 2, **ray_settings: Any
+) -> Iterator[LiveService]:
     """Start Ray and a dispatcher with warm processes; end both afterwards."""
     settings = Settings(
         data_dir=data_dir,
         ray=RayCluster(num_cpus=num_cpus, **ray_settings),
-        dispatcher=DispatcherSettings(lease_s=10, warm_processes=2),
+        dispatcher=DispatcherSettings(lease_s=10, warm_processes=warm_processes),
     )
     cluster.connect(settings.ray)
     try:

@@ -23,3 +23,12 @@ def descendants(pid: int) -> dict[int, str]:
         found[child] = title.strip()
         found |= descendants(child)
     return found
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether the process exists and has not ended (a zombie has)."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rsplit(")", 1)[1].split()[0] != "Z"
