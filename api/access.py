@@ -24,7 +24,10 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _NO_TOKEN = "this service needs a token: send it as `Authorization: Bearer TOKEN`"  # noqa: S105 - a sentence
 _ID = re.compile(r"[a-z0-9]{1,32}")
 
-_OWNERS: dict[str, tuple[str, Callable[[Session, str], str | None]]] = {"job_id": ("job", jobs.team_of)}
+_OWNERS: dict[str, tuple[str, Callable[[Session, str], str | None]]] = {
+    "job_id": ("job", jobs.team_of),
+    "study_id": ("study", jobs.team_of),  # a study is a job of another kind
+}
 """By the name of a path parameter: what it identifies, and which team that belongs to (None where there is none)."""
 
 

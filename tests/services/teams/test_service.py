@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -169,3 +170,29 @@ def test_submit__passes_a_request_of_exactly_the_quota(database: Database) -> No
     spec = JobSpec.model_validate({"resources": {"num_workers": 2, "gpus_per_worker": 0.5}})
     with database.unit_of_work() as session:
         assert jobs.submit(session, spec, actor=Actor("ann", "red"))[1]
+
+
+def test_first_admin_token__of_many_servers_that_start_at_once_one_makes_it(database: Database) -> None:
+    def start(_: int) -> str | None:
+        with database.unit_of_work() as session:
+            return bootstrap.first_admin_token(session)
+
+    with ThreadPoolExecutor(6) as threads:
+        made = list(threads.map(start, range(6)))
+    assert len([text for text in made if text is not None]) == 1
+
+
+def test_put_user__of_two_admins_who_demote_each_other_at_once_one_stays(database: Database) -> None:
+    for name in ("root", "eve"):
+        admin_token(database, name)
+
+    def demote(name: str) -> bool:
+        try:
+            with database.unit_of_work() as session:
+                service.put_user(session, ROOT, name, is_admin=False)
+        except ConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as threads:
+        assert sorted(threads.map(demote, ("root", "eve"))) == [False, True]

@@ -1,0 +1,76 @@
+"""The OpenAPI document against a service with tokens: all of Schemathesis' checks, as an admin and as a member."""
+
+from collections.abc import Mapping
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from schemathesis import GenerationMode
+from schemathesis.checks import CHECKS, positive_data_acceptance
+
+from services.clock import db_now
+from services.cluster.models import Dispatcher
+from services.db.session import Database
+from services.jobs.actor import Actor
+from services.settings import ApiSettings, Settings
+from tests.api.token_service import Callers, make_callers
+from tests.support.callers import make_token
+from tests.support.jobs import submit
+from tests.support.row_runner import RowRunner
+
+# That a body fits the schema does not make it acceptable: batch size and workers must fit each other, for example.
+_CHECKS = [check for check in CHECKS.get_all() if check is not positive_data_acceptance]
+_EXAMPLES = 5
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    api = ApiSettings(auth="token", rate_limit_per_s=100_000, rate_limit_burst=100_000)
+    return settings.model_copy(update={"api": api})
+
+
+@pytest.fixture
+def callers(database: Database) -> Callers:
+    return make_callers(database)
+
+
+@pytest.fixture
+def names(database: Database, small_cluster: None, callers: Callers, runner: RowRunner) -> Mapping[str, str]:
+    """Things that exist, by the placeholder that names them in a path."""
+    with database.unit_of_work() as session:
+        session.get_one(Dispatcher, "node-1:4711").seen_at = db_now(3600)  # alive until the test ends
+    job_id = submit(database, actor=Actor("ann", "red"), epochs=2)
+    runner.run(job_id)  # it has ended: its streams end too
+    return {"job_id": job_id, "team": "red", "user": "vic", "token_id": make_token(database, "ann", "red")[0]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["good", "bad"])
+@pytest.mark.parametrize("caller", ["admin", "member"])
+def test_document__holds_for_every_caller(
+    url: str, callers: Callers, names: Mapping[str, str], caller: str, mode: GenerationMode
+) -> None:
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    tested = set()
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        if mode is GenerationMode.NEGATIVE and not list(operation.iter_parameters()) and not operation.body:
+            continue  # nothing to get wrong
+
+        @given(case=operation.as_strategy(generation_mode=mode))
+        @hypothesis_settings(
+            max_examples=_EXAMPLES,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        def check(case: schemathesis.Case) -> None:
+            if mode is GenerationMode.POSITIVE:
+                case.path_parameters |= {name: names[name] for name in case.path_parameters if name in names}
+            case.call_and_validate(checks=_CHECKS, headers=callers.headers(caller), timeout=10)
+
+        check()
+        tested.add(operation.label)
+    assert {"POST /v1/jobs", "PATCH /v1/teams/{team}", "POST /v1/tokens", "GET /v1/audit"} <= tested
