@@ -2,9 +2,11 @@
 
 import logging
 import re
+import time
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
+from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -20,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 """They change nothing, so every role may use them."""
+
+RECHECK_S = 5.0
+"""How long a stream may outlive its caller's token."""
 
 _NO_TOKEN = "this service needs a token: send it as `Authorization: Bearer TOKEN`"  # noqa: S105 - a sentence
 _ID = re.compile(r"[a-z0-9]{1,32}")
@@ -99,6 +104,31 @@ def visible_team(principal: Principal, wanted: str | None) -> str | None:
     if wanted not in (None, principal.team):
         raise ForbiddenError(f"team is {wanted!r}; your token sees team {principal.team} only", field="team")
     return principal.team
+
+
+class Admission:
+    """The right to an answer that goes on: it ends soon after the caller's token does.
+
+    Args:
+        database: of the service.
+        principal: who was admitted when the answer began.
+    """
+
+    def __init__(self, database: Database, principal: Principal) -> None:
+        self._database = database
+        self._token_id = principal.token_id
+        self._next_look_s = time.monotonic() + RECHECK_S
+
+    async def holds(self) -> bool:
+        """Return whether to go on; looks at the database now and then."""
+        if self._token_id is None or time.monotonic() < self._next_look_s:
+            return True
+        self._next_look_s = time.monotonic() + RECHECK_S
+        return await run_in_threadpool(self._look, self._token_id)
+
+    def _look(self, token_id: str) -> bool:
+        with self._database.read() as session:
+            return tokens.is_valid(session, token_id)
 
 
 def note_use(database: Database, token_id: str) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
+from api.access import Admission
 from api.dependencies import Service
 from services.artifacts.layout import JobFolder
 from services.artifacts.logs import LogFollower, LogLine, read_lines
@@ -26,13 +27,13 @@ _EVENTS_PER_LOOK = 500
 _CHUNK_CHARS = 65_536
 
 
-async def event_stream(service: Service, job_id: str, after: int) -> AsyncIterator[bytes]:
+async def event_stream(service: Service, admission: Admission, job_id: str, after: int) -> AsyncIterator[bytes]:
     """Yield a job's events as server-sent events, those that come included, until the job has ended.
 
     The last message is named `end` and carries the job's state; it tells a browser's EventSource to close.
     """
     silent_s = 0.0
-    while not service.closing.is_set():
+    while not service.closing.is_set() and await admission.holds():
         found, state = await run_in_threadpool(_look_for_events, service, job_id, after)
         for event in found:
             yield format_sse_event(data_str=event.model_dump_json(), event=event.kind, id=str(event.id))
@@ -84,7 +85,7 @@ class _LogPosition:
 
 
 async def log_stream(
-    service: Service, job_id: str, *, attempt: int | None, rank: int | None, tail: int | None
+    service: Service, admission: Admission, job_id: str, *, attempt: int | None, rank: int | None, tail: int | None
 ) -> AsyncIterator[str]:
     """Yield log lines as they come, until the job (or the attempt asked for) has ended.
 
@@ -92,7 +93,7 @@ async def log_stream(
     """
     folder = JobFolder(service.settings.artifact_root, job_id)
     position: _LogPosition | None = None
-    while not service.closing.is_set():
+    while not service.closing.is_set() and await admission.holds():
         current, is_over = await run_in_threadpool(_where_job_stands, service, job_id, attempt)
         if position is None or position.attempt != current:
             if position is not None:  # what the old attempt wrote last

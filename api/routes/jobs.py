@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body, Depends, Query, Request, Response, status
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from api import streams
-from api.access import visible_team
+from api.access import Admission, visible_team
 from api.dependencies import JobId, PrincipalDep, ReadSession, ServiceDep, WriteSession, no_query
 from api.examples import SUBMIT_EXAMPLES
 from api.parameters import AlphaQuery, EventsQuery, IdempotencyKey, JobsQuery, LastEventId, LogsQuery, MetricsQuery
@@ -162,11 +162,12 @@ def list_alpha_estimates(job_id: JobId, session: ReadSession, query: Annotated[A
     response_model=EventPage,
     responses={**_EVENT_STREAM, **documented("not_found")},
 )
-def list_events(
+def list_events(  # noqa: PLR0913, PLR0917 - what the framework hands over
     request: Request,
     job_id: JobId,
     session: ReadSession,
     service: ServiceDep,
+    principal: PrincipalDep,
     query: Annotated[EventsQuery, Query()],
     last_event_id: LastEventId = None,
 ) -> Any:
@@ -180,7 +181,9 @@ def list_events(
         return Response(status_code=status.HTTP_204_NO_CONTENT)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(
-        streams.event_stream(service, job_id, after), media_type="text/event-stream", headers=headers
+        streams.event_stream(service, Admission(service.database, principal), job_id, after),
+        media_type="text/event-stream",
+        headers=headers,
     )
 
 
@@ -192,7 +195,11 @@ def list_events(
     responses={**_LOG_TEXT, **documented("not_found", "storage_error")},
 )
 def read_logs(
-    job_id: JobId, session: ReadSession, service: ServiceDep, query: Annotated[LogsQuery, Query()]
+    job_id: JobId,
+    session: ReadSession,
+    service: ServiceDep,
+    principal: PrincipalDep,
+    query: Annotated[LogsQuery, Query()],
 ) -> Response:
     """Return the lines that the job's ranks wrote; with `follow`, go on until the job ends."""
     attempt = jobs.get(session, job_id).attempt
@@ -201,7 +208,8 @@ def read_logs(
             f"job {job_id} has had {attempt} attempts; there is none numbered {query.attempt}", "attempt"
         )
     if query.follow:
-        lines = streams.log_stream(service, job_id, attempt=query.attempt, rank=query.rank, tail=query.tail)
+        admission = Admission(service.database, principal)
+        lines = streams.log_stream(service, admission, job_id, attempt=query.attempt, rank=query.rank, tail=query.tail)
         return StreamingResponse(lines, media_type="text/plain", headers={"X-Accel-Buffering": "no"})
     folder = JobFolder(service.settings.artifact_root, job_id)
     text = streams.log_text(folder, query.attempt or attempt, rank=query.rank, tail=query.tail)

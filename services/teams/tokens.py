@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from services.clock import db_now
@@ -35,32 +35,16 @@ def authenticate(session: Session, text: str) -> Authenticated:
     """
     if not token_text.is_well_formed(text):
         raise UnauthenticatedError("the token is not one of this service's")
-    is_stale = or_(Token.last_used_at.is_(None), Token.last_used_at < db_now(-TOUCH_EVERY_S))
-    query = (
-        select(Token, User.is_admin, Membership.role, Token.expires_at <= db_now(), is_stale)
-        .join(User, User.name == Token.user_name)
-        .outerjoin(Membership, (Membership.user_name == User.name) & (Membership.team_name == Token.team_name))
-        .where(Token.digest == token_text.digest(text))
-    )
-    row = session.execute(query).one_or_none()
-    if row is None:
-        raise UnauthenticatedError("the token is not one of this service's")
-    token, is_admin, _, is_expired, needs_touch = row
-    role: str | None = row[2]  # of an outer join, so it may be missing
-    if token.revoked_at is not None:
-        raise UnauthenticatedError(f"the token was revoked at {token.revoked_at:%Y-%m-%d %H:%M:%S} UTC")
-    if is_expired:
-        raise UnauthenticatedError(f"the token expired at {token.expires_at:%Y-%m-%d %H:%M:%S} UTC")
-    if role is None and not is_admin:
-        raise UnauthenticatedError(f"{token.user_name} is no longer a member of team {token.team_name}")
-    principal = Principal(
-        user=token.user_name,
-        team=token.team_name,
-        role=Role(role) if role is not None and not is_admin else Role.ADMIN,
-        is_admin=is_admin,
-        token_id=token.id,
-    )
-    return Authenticated(principal, needs_touch)
+    return _holder(session, Token.digest == token_text.digest(text))
+
+
+def is_valid(session: Session, token_id: str) -> bool:
+    """Return whether a token that was valid still is; for answers that go on for hours."""
+    try:
+        _holder(session, Token.id == token_id)
+    except UnauthenticatedError:
+        return False
+    return True
 
 
 def touch(session: Session, token_id: str) -> None:
@@ -141,6 +125,35 @@ def revoke(session: Session, principal: Principal, token_id: str) -> None:
         return
     session.execute(update(Token).where(Token.id == token_id).values(revoked_at=db_now()))
     audit.record(session, principal, "token_revoked", token_id, team=token.team_name, user=token.user_name)
+
+
+def _holder(session: Session, is_wanted: ColumnElement[bool]) -> Authenticated:
+    is_stale = or_(Token.last_used_at.is_(None), Token.last_used_at < db_now(-TOUCH_EVERY_S))
+    query = (
+        select(Token, User.is_admin, Membership.role, Token.expires_at <= db_now(), is_stale)
+        .join(User, User.name == Token.user_name)
+        .outerjoin(Membership, (Membership.user_name == User.name) & (Membership.team_name == Token.team_name))
+        .where(is_wanted)
+    )
+    row = session.execute(query).one_or_none()
+    if row is None:
+        raise UnauthenticatedError("the token is not one of this service's")
+    token, is_admin, _, is_expired, needs_touch = row
+    role: str | None = row[2]  # of an outer join, so it may be missing
+    if token.revoked_at is not None:
+        raise UnauthenticatedError(f"the token was revoked at {token.revoked_at:%Y-%m-%d %H:%M:%S} UTC")
+    if is_expired:
+        raise UnauthenticatedError(f"the token expired at {token.expires_at:%Y-%m-%d %H:%M:%S} UTC")
+    if role is None and not is_admin:
+        raise UnauthenticatedError(f"{token.user_name} is no longer a member of team {token.team_name}")
+    principal = Principal(
+        user=token.user_name,
+        team=token.team_name,
+        role=Role(role) if role is not None and not is_admin else Role.ADMIN,
+        is_admin=is_admin,
+        token_id=token.id,
+    )
+    return Authenticated(principal, needs_touch)
 
 
 def _manageable(principal: Principal) -> Select[Token]:

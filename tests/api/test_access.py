@@ -7,6 +7,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
+from api import access
 from api.client import Client
 from api.problems import PROBLEM_JSON, STATUSES, Problem
 from services.artifacts.layout import JobFolder
@@ -174,6 +175,21 @@ def test_stream__of_another_teams_job_is_not_opened(http: httpx.Client, callers:
     for path in (f"/v1/jobs/{job_id}/events", f"/v1/jobs/{job_id}/logs?follow=true"):
         headers = {**callers.headers("stranger"), "Accept": "text/event-stream"}
         _problem(http.get(path, headers=headers), "not_found")
+
+
+@pytest.mark.parametrize("path", ["events", "logs?follow=true"])
+def test_stream__ends_soon_after_its_token(
+    http: httpx.Client, callers: Callers, database: Database, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "RECHECK_S", 0.2)
+    job_id = submit(http, callers, "member")
+    token_id, token = make_token(database, "ann", "red")
+    headers = {**bearer(token), "Accept": "text/event-stream"}
+    with http.stream("GET", f"/v1/jobs/{job_id}/{path}", headers=headers, timeout=15) as response:
+        assert response.status_code == 200
+        http.delete(f"/v1/tokens/{token_id}", headers=callers.headers("lead")).raise_for_status()
+        assert "event: end" not in response.read().decode()  # it returns: the job is queued still
+    assert http.get(f"/v1/jobs/{job_id}", headers=callers.headers("member")).json()["state"] == "queued"
 
 
 @pytest.mark.parametrize("job_id", ["..%2f..%2fetc%2fpasswd", "A", "%00", "a" * 33, "x%0a"])
