@@ -39,6 +39,11 @@ def test_preempt__nobody_if_the_job_would_not_fit_anyway():
     assert victims(decide([pending("up", 8.0, priority=1)], runs=runs)) == {}
 
 
+def test_preempt__an_equal_priority_does_not_help_a_lower_one_to_make_room():
+    runs = [running("low", "n", 4.0), running("equal", "n", 4.0, priority=1)]
+    assert victims(decide([pending("up", 8.0, priority=1)], runs=runs)) == {}
+
+
 def test_preempt__nobody_if_the_job_fits_without():
     made = decide([pending("up", 4.0, priority=1)], runs=[running("r", "n", 4.0)])
     assert placed(made) == {"up": "n"}

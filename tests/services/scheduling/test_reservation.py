@@ -138,3 +138,27 @@ def test_reservation__several_jobs_reserve_different_nodes():
     both = decide(queue, nodes("mn"), runs, config=PolicyConfig(max_reservations=2))
     assert placed(both) == {}
     assert both.holders == ("l0", "l1")
+
+
+def test_reservation__short_job_enters_only_the_nodes_whose_start_is_known():
+    runs = [running("r", "m", 6.0, expected_end_at=later(1_000)), running("s", "n", 6.0)]
+    queue = [
+        pending("l0", 8.0, age_s=9),
+        pending("l1", 8.0, age_s=8),
+        *(pending(f"short{i}", 1.0, age_s=3 - i, max_run_time_s=60) for i in range(3)),
+    ]
+    made = decide(queue, nodes("mn"), runs, config=PolicyConfig(max_reservations=2))
+    assert placed(made) == {"short0": "m", "short1": "m"}
+
+
+def test_reservation__counts_the_limits_of_jobs_that_start_in_the_same_plan():
+    queue = [pending("now", 4.0, age_s=9, max_run_time_s=300), pending("large", 8.0, age_s=8)]
+    made = decide(queue, nodes("n"))
+    assert placed(made) == {"now": "n"}
+    assert made.reasons["large"].estimated_start_at == later(300)
+
+
+def test_reservation__jobs_out_of_patience_keep_the_order_of_their_promises():
+    queue = [pending("older", 8.0, age_s=99), pending("promised", 8.0, age_s=50)]
+    config = PolicyConfig(patience_s=10)
+    assert placed(decide(queue, nodes("n"), config=config, holders=("promised", "older"))) == {"promised": "n"}
