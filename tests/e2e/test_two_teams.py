@@ -1,0 +1,70 @@
+"""Three users of two teams on one cluster of eight logical GPUs, through the command line and real processes."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from api.client import Client
+from services.jobs.states import JobState
+from tests.e2e import two_teams
+from tests.e2e.two_teams import Story
+from tests.support.served import served
+
+pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture
+def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="xsam-ray-", dir="/tmp") as folder:  # short: Ray's sockets lie in it
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        yield Path(folder)
+
+
+def test_two_teams__share_a_cluster_by_quota_and_priority_and_see_only_their_own(
+    tmp_path: Path, ray_folder: Path
+) -> None:
+    with served(tmp_path / "data", *two_teams.OPTIONS, is_warmed=False) as service:
+        story = Story(service, two_teams.first_admin_token(service))
+        two_teams.found_teams(story)
+        two_teams.fill_cluster(story)
+        waiting = ("bob-big", "cat-small", "bob-urgent")
+        assert [story.state(name) for name in waiting] == [JobState.QUEUED] * 3
+
+        printed = two_teams.stay_apart(story)
+        assert "team speech may hold 4" in printed["too much"]
+        assert f"no job {story.jobs['ann-big']}" in printed["foreign cancel"]
+        assert "your token sees team speech only" in printed["foreign list"]
+        assert "no admin of this service" in printed["own quota"]
+        assert "cat-big" in printed["cat's list"]
+        assert not {"ann", "bob"} & set(printed["cat's list"].replace("-", " ").split())
+        assert story.state("ann-big") is JobState.RUNNING
+
+        two_teams.free_gpus(story)
+        assert story.state("cat-small") is JobState.QUEUED  # GPUs are free, its team's quota is not
+        two_teams.finish(story)
+        assert story.states() == {
+            "ann-big": JobState.CANCELLED,
+            "cat-big": JobState.CANCELLED,
+            "bob-big": JobState.SUCCEEDED,
+            "cat-small": JobState.SUCCEEDED,
+            "bob-urgent": JobState.SUCCEEDED,
+        }
+        assert _started_in_order(story, "bob-urgent", "bob-big", "cat-small")
+    _assert_no_secret_in(story, tmp_path / "data", ray_folder)
+
+
+def _started_in_order(story: Story, *names: str) -> bool:
+    with Client(story.service.url, token=story.admin_token) as client:
+        started = [client.get(story.jobs[name]).started_at for name in names]
+    return None not in started and started == sorted(started)
+
+
+def _assert_no_secret_in(story: Story, *folders: Path) -> None:
+    """No token is in a log, a row, an artifact or a file of Ray's."""
+    secrets = [token.encode() for token in (story.admin_token, *story.tokens.values())]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert {"api.log", "xsam.db", "raylet.out"} <= {path.name for path in files}
+    leaks = {str(path) for path in files for secret in secrets if secret in path.read_bytes()}
+    assert leaks == set()
