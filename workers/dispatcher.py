@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import ray
@@ -23,9 +23,9 @@ from services.jobs.queue import ClaimedJob, Lease
 from services.jobs.stalled import Patience
 from services.jobs.states import FailureKind
 from services.scheduling import service as scheduling
+from services.scheduling import view
 from services.scheduling.policy import plan
-from services.scheduling.reasons import Reason, ReasonCode
-from services.scheduling.types import Placement
+from services.scheduling.types import Explanations, Placement, Plan, Snapshot
 from services.settings import Settings
 from services.specs.job import JobSpec
 from workers import cluster
@@ -39,6 +39,7 @@ from workers.runner import RunnerActor
 log = logging.getLogger(__name__)
 
 REPORT_INTERVAL_S = 2.0
+PUBLISH_INTERVAL_S = 1.0
 CLEAN_UP_INTERVAL_S = 60.0
 DEFAULT_MAX_WARM = 4
 DRAIN_S = 10.0
@@ -94,6 +95,7 @@ class Dispatcher:
         self._flights: dict[ray.ObjectRef, _Flight] = {}
         self._stopped = threading.Event()
         self._report_at = 0.0
+        self._publish_at = 0.0
         self._clean_up_at = 0.0
         self._holders: tuple[str, ...] = ()
         self._infeasible_since: dict[str, float] = {}
@@ -247,6 +249,15 @@ class Dispatcher:
                 reason = f"job {preemption.for_job_id} of higher priority needs its place"
                 requests.request_preemption(session, preemption.victim_job_id, reason=reason)
         self._fail_infeasible(decision.reasons)
+        self._publish(snapshot, decision)
+
+    def _publish(self, snapshot: Snapshot, decision: Plan) -> None:
+        """Let people read why jobs wait."""
+        if time.monotonic() < self._publish_at:
+            return
+        with self._database.unit_of_work() as session:
+            view.publish(session, snapshot, decision)
+        self._publish_at = time.monotonic() + PUBLISH_INTERVAL_S
 
     def _start(self, placed: Placement) -> None:
         home = placed.node_ids[0]
@@ -283,16 +294,15 @@ class Dispatcher:
             return [(node_ids[0], self._ranks.take(node_ids[0]))]
         return [] if resources.gpus_per_worker else [(node_ids[0], self._ranks.take(node_ids[0]))]
 
-    def _fail_infeasible(self, reasons: Mapping[str, Reason]) -> None:
+    def _fail_infeasible(self, reasons: Explanations) -> None:
         """Fail jobs that have been too large for the whole cluster for a while; a node may only be rebooting."""
         now = time.monotonic()
-        infeasible = {job_id: r for job_id, r in reasons.items() if r.code is ReasonCode.INFEASIBLE_CLUSTER}
-        self._infeasible_since = {job_id: self._infeasible_since.get(job_id, now) for job_id in infeasible}
+        self._infeasible_since = {job_id: self._infeasible_since.get(job_id, now) for job_id in reasons.infeasible}
         for job_id, since in self._infeasible_since.items():
             if now - since < self._settings.dispatcher.infeasible_grace_s:
                 continue
             with self._database.unit_of_work() as session:
-                message = infeasible[job_id].sentence()
+                message = reasons[job_id].sentence()
                 queue.fail_idle(session, job_id, kind=FailureKind.INFEASIBLE, message=message)
 
     def _end_flight(self, flight: _Flight) -> None:

@@ -33,3 +33,17 @@ class ClusterNode(Base):
     num_gpus: Mapped[float]
     is_alive: Mapped[bool]
     seen_at: Mapped[datetime] = mapped_column(default=db_now())
+
+
+class LeaderLease(Base):
+    """Who leads, among processes of which only one may act at a time."""
+
+    __tablename__ = "leader_leases"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    """What is led."""
+    holder: Mapped[str] = mapped_column(String(100))
+    term: Mapped[int]
+    """Grows each time another one takes over."""
+    since: Mapped[datetime]
+    expires_at: Mapped[datetime]

@@ -25,6 +25,16 @@ def upsert(session: Session, model: type[Base], rows: Sequence[dict[str, Any]], 
     session.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=replaced))
 
 
+def add_up(session: Session, model: type[Base], rows: Sequence[dict[str, Any]], *, keys: Sequence[str]) -> None:
+    """Insert rows, adding the numbers of those whose keys exist already to what is there. Arguments as for `upsert`."""
+    if not rows:
+        return
+    statement = _insert(session, model, rows)
+    table = model.__table__
+    sums = {name: table.c[name] + statement.excluded[name] for name in rows[0] if name not in keys}
+    session.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=sums))
+
+
 def insert_missing(session: Session, model: type[Base], rows: Sequence[dict[str, Any]], *, keys: Sequence[str]) -> None:
     """Insert those rows whose keys do not exist yet; the others stay as they are. Arguments as for `upsert`."""
     if rows:

@@ -15,6 +15,8 @@ from services.jobs.models import Job, JobAttempt
 from services.jobs.retry import RetryDecision
 from services.jobs.states import TERMINAL_STATES, FailureKind, JobState, Wish
 from services.specs.job import RetryPolicy
+from services.usage import ledger
+from services.usage.ledger import Allocation
 
 NOT_PLACED = "not_placed"
 """Outcome of an attempt that never got its resources."""
@@ -92,7 +94,12 @@ def conclude(session: Session, job: Job, values: dict[str, Any], ending: Ending)
         .execution_options(synchronize_session=False)
     )
     started_at, ended_at = session.execute(statement).one()
-    ran_s = 0.0 if ending.outcome == NOT_PLACED else (ended_at - started_at).total_seconds()
+    ran_s = 0.0
+    if ending.outcome != NOT_PLACED:
+        ran_s = (ended_at - started_at).total_seconds()
+        gpus, cpus = job.num_workers * job.gpus_per_worker, job.num_workers * job.cpus_per_worker
+        held = Allocation(job.team, job.submitted_by, gpus, cpus)
+        ledger.book(session, held, started_at=started_at, ended_at=ended_at)
     conditions = (Job.id == job.id, Job.state == JobState.RUNNING, Job.lease_token == job.lease_token)
     moved = update(Job).where(*conditions).values({"ran_s": job.ran_s + ran_s, **values})
     if not changed_one(session, moved):

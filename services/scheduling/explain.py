@@ -7,7 +7,7 @@ numbers are derived from that. The answer does not depend on which reasons are r
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -18,7 +18,7 @@ from services.scheduling.fair_share import ShareLedger, line_up
 from services.scheduling.quotas import QuotaBook, amount_of
 from services.scheduling.reasons import Holding, Reason, ReasonCode, Request, Shortage, Standing
 from services.scheduling.reservation import End, earliest_start, known_end, sort_ends
-from services.scheduling.types import PendingJob, PolicyConfig, Snapshot
+from services.scheduling.types import Explanations, PendingJob, PolicyConfig, Snapshot
 
 MAX_BLOCKING_JOBS = 5
 OUT_OF_LINE = frozenset(
@@ -64,7 +64,7 @@ class Outcome:
     blocked_by: Sequence[Blocked]
 
 
-class Reasons(Mapping[str, Reason]):
+class Reasons(Explanations):
     """The reason of each queued job that a plan did not place, by job id."""
 
     def __init__(self, outcome: Outcome, holders: Sequence[str]) -> None:
@@ -73,6 +73,17 @@ class Reasons(Mapping[str, Reason]):
         self._shortages: dict[tuple[str, Shape, bool], Shortage] = {}
         self._estimates: dict[Shape, datetime | None] = {}
         self._standings: dict[tuple[str, str], Standing] = {}
+
+    @property
+    def line(self) -> Sequence[str]:
+        """The jobs that could start if there were room, in the order in which they would."""
+        return list(self._positions)
+
+    @property
+    def infeasible(self) -> Sequence[str]:
+        """The jobs that the whole cluster could not hold."""
+        pairs = zip(self._outcome.waiting, self._outcome.blocked_by, strict=True)
+        return [job.job_id for job, blocked in pairs if blocked.code is ReasonCode.INFEASIBLE_CLUSTER]
 
     def __getitem__(self, job_id: str) -> Reason:
         job, blocked = self._by_id[job_id]

@@ -9,9 +9,10 @@ from services.clock import db_now
 from services.cluster.service import NodeSeen
 from services.jobs.models import KIND_STUDY, Job, JobAttempt
 from services.jobs.states import JobState
-from services.scheduling.types import Node, PendingJob, RunningJob, Snapshot, TeamShare
+from services.scheduling.types import Node, PendingJob, RunningJob, Snapshot
 from services.studies import trials
 from services.teams import limits
+from services.usage import ledger
 
 MAX_PENDING = 10_000
 """A decision looks at this many queued jobs at most, by priority and age; later ones come up as the queue moves."""
@@ -31,7 +32,7 @@ def take_snapshot(session: Session, nodes: Sequence[NodeSeen], *, holders: tuple
         running=_running(session),
         nodes=[Node(node.id, int(node.num_gpus), node.num_cpus) for node in nodes],
         quotas=limits.quotas(session),
-        shares={team: TeamShare(weight=weight) for team, weight in limits.weights(session).items()},
+        shares=ledger.shares(session, limits.weights(session)),
         holders=holders,
     )
 

@@ -5,6 +5,7 @@ Amounts are in GPUs and CPUs, durations in seconds, instants timezone-aware UTC.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -244,6 +245,20 @@ class Preemption:
     for_job_id: str
 
 
+class Explanations(Mapping[str, Reason]):
+    """Why each queued job that a plan did not place does not start, by job id."""
+
+    @property
+    @abstractmethod
+    def line(self) -> Sequence[str]:
+        """The jobs among them that could start if there were room, in the order in which they would."""
+
+    @property
+    @abstractmethod
+    def infeasible(self) -> Sequence[str]:
+        """The jobs among them that the whole cluster could not hold; found without making any reason."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One decision.
@@ -258,4 +273,4 @@ class Plan:
     placements: tuple[Placement, ...]
     preemptions: tuple[Preemption, ...]
     holders: tuple[str, ...]
-    reasons: Mapping[str, Reason]
+    reasons: Explanations

@@ -1,0 +1,58 @@
+"""What the doors show of the cluster."""
+
+from datetime import datetime
+
+from services.jobs.schemas import Read
+
+
+class DispatcherRead(Read):
+    """A process that places jobs."""
+
+    id: str
+    started_at: datetime
+    seen_at: datetime
+    is_leader: bool
+    """Of several, only the leader places jobs."""
+
+
+class Occupant(Read):
+    """A job on a node. Of other teams' jobs only the team and the size are shown."""
+
+    job_id: str | None
+    user: str | None
+    team: str
+    num_workers: int
+    """Workers on this node."""
+    num_gpus: float
+    num_cpus: float
+    since: datetime
+
+
+class NodeRead(Read):
+    """A machine as last seen."""
+
+    id: str
+    host: str
+    is_alive: bool
+    seen_at: datetime
+    num_gpus: float
+    num_cpus: float
+    used_gpus: float
+    used_cpus: float
+    jobs: list[Occupant]
+
+
+class ClusterRead(Read):
+    """The machines as last seen, and what runs where; true to the second while a dispatcher is alive."""
+
+    is_live: bool
+    """A dispatcher reported a moment ago; otherwise everything is as it was when one last did."""
+    seen_at: datetime | None
+    """When the newest report came; null before the first."""
+    num_gpus: float
+    num_cpus: float
+    used_gpus: float
+    used_cpus: float
+    nodes: list[NodeRead]
+    """Those alive first."""
+    dispatchers: list[DispatcherRead]

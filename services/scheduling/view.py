@@ -1,0 +1,114 @@
+"""The last decision, kept for those who ask why: written now and then by the dispatcher, read by the doors.
+
+Readers would otherwise have to plan themselves, which takes as long as the queue is long and misses what the dispatcher
+alone knows (promises made in earlier plans). One row is enough: jobs of one team that ask for the same resources wait
+for the same reason, so only the head of the line is kept job by job.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from services.db.upsert import upsert
+from services.jobs.models import KIND_STUDY, Job
+from services.jobs.states import JobState
+from services.scheduling.explain import OUT_OF_LINE
+from services.scheduling.models import THE_ROW, QueueView
+from services.scheduling.reasons import Reason, ReasonCode
+from services.scheduling.types import Plan, Snapshot
+
+LINE_LENGTH = 1000
+"""So many jobs are shown in order."""
+NUM_EXACT = 100
+"""So many have a reason of their own."""
+MAX_KINDS = 500
+"""So many pairs of team and request have a reason; in a longer queue than that, the rarest are left out."""
+_OWN_TO_A_JOB = frozenset({ReasonCode.HELD, ReasonCode.NOT_YET_ELIGIBLE})
+
+_reason = TypeAdapter(Reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What the last decision said about one job.
+
+    Args:
+        planned_at: when it was made.
+        reason: why the job waits; None if it was not looked at.
+        num_queued: jobs in the queue then.
+    """
+
+    planned_at: datetime
+    reason: Reason | None
+    num_queued: int
+
+
+def publish(session: Session, snapshot: Snapshot, decision: Plan) -> None:
+    """Keep a decision for readers, in place of the one before."""
+    reasons = decision.reasons
+    line = list(reasons.line[:LINE_LENGTH])
+    exact = line[:NUM_EXACT]
+    # The last job of each kind: the first ones may have promises that the others do not have.
+    samples: dict[str, str] = {}
+    for job in snapshot.pending:
+        if job.job_id in reasons:
+            samples[_kind(job.team, job.num_workers, job.gpus_per_worker, job.cpus_per_worker)] = job.job_id
+    kinds = {kind: reason for kind, job_id in samples.items() if (reason := reasons[job_id]).code not in _OWN_TO_A_JOB}
+    row = {
+        "id": THE_ROW,
+        "planned_at": snapshot.now,
+        "num_queued": _num_queued(session),
+        "line": [{"id": job_id, "code": reasons[job_id].code} for job_id in line],
+        "reasons": {job_id: _dump(reasons[job_id]) for job_id in exact},
+        "kinds": {kind: _dump(reason) for kind, reason in list(kinds.items())[:MAX_KINDS]},
+    }
+    upsert(session, QueueView, [row], keys=("id",))
+
+
+def read_line(session: Session) -> tuple[QueueView | None, list[Mapping[str, Any]]]:
+    """Return the last decision's row and its head of the line, in order; None and nothing before the first one."""
+    view = session.get(QueueView, THE_ROW)
+    return view, [] if view is None else list(view.line)
+
+
+def decided_about(session: Session, job: Job) -> Decided | None:
+    """Return what the last decision said about a queued job; None if none was ever made."""
+    view = session.get(QueueView, THE_ROW)
+    if view is None:
+        return None
+    reason = _own_reason(view, job) or _kind_reason(view, job)
+    return Decided(view.planned_at, reason, view.num_queued)
+
+
+def _own_reason(view: QueueView, job: Job) -> Reason | None:
+    stored = view.reasons.get(job.id)
+    return None if stored is None else _reason.validate_python(stored)
+
+
+def _kind_reason(view: QueueView, job: Job) -> Reason | None:
+    stored = view.kinds.get(_kind(job.team, job.num_workers, job.gpus_per_worker, job.cpus_per_worker))
+    if stored is None or job.state_since > view.planned_at:
+        return None
+    position = next((number for number, entry in enumerate(view.line, start=1) if entry["id"] == job.id), None)
+    reason = _reason.validate_python(stored)
+    position = None if reason.code in OUT_OF_LINE else position
+    return replace(reason, job_id=job.id, user=job.submitted_by, attempt=job.attempt + 1, position=position)
+
+
+def _kind(team: str, num_workers: int, gpus_per_worker: float, cpus_per_worker: float) -> str:
+    return f"{team} {num_workers} x {gpus_per_worker:g} GPUs {cpus_per_worker:g} CPUs"
+
+
+def _num_queued(session: Session) -> int:
+    query = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED, Job.kind != KIND_STUDY)
+    return session.scalar(query) or 0
+
+
+def _dump(reason: Reason) -> dict[str, Any]:
+    document: dict[str, Any] = _reason.dump_python(reason, mode="json")
+    return document

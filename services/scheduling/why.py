@@ -1,0 +1,184 @@
+"""Why a job stands where it does, in any state, and the line it stands in; from rows only, so also with Ray down."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from services.clock import db_now
+from services.cluster import service as cluster
+from services.jobs.hints import hint
+from services.jobs.models import Job
+from services.jobs.service import get
+from services.jobs.states import FailureKind, JobState, Wish
+from services.scheduling import view
+from services.scheduling.reasons import Reason, ReasonCode
+from services.scheduling.schemas import (
+    HoldingRead,
+    QueueEntry,
+    QueueRead,
+    RequestRead,
+    ShortageRead,
+    StandingRead,
+    WhyRead,
+)
+from services.specs.job import JobSpec
+
+NO_DISPATCHER = "no_dispatcher"
+NOT_LOOKED_AT = "not_looked_at"
+
+
+def explain(session: Session, job_id: str) -> WhyRead:
+    """Return why a job waits, runs, is held, or how it ended.
+
+    Raises:
+        NotFoundError: no such job.
+    """
+    job = get(session, job_id)
+    if job.state == JobState.QUEUED:
+        return _queued(session, job)
+    sentence = _SENTENCES[JobState(job.state)](job)
+    return WhyRead(job_id=job.id, state=JobState(job.state), code=job.state, sentence=sentence, request=_request(job))
+
+
+def queue(session: Session, *, after: int = 0, limit: int = 100, visible_team: str | None = None) -> QueueRead:
+    """Return a page of the line, in order.
+
+    Args:
+        session: open for reading.
+        after: position of the last job of the page before.
+        limit: jobs per page.
+        visible_team: the only team whose jobs the caller may identify; None for all.
+    """
+    last, line = view.read_line(session)
+    if last is None:
+        return QueueRead(as_of=None, num_queued=0, items=[], next_position=None)
+    page = list(enumerate(line, start=1))[after : after + limit]
+    ids = [entry["id"] for _, entry in page]
+    jobs = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(ids), Job.state == JobState.QUEUED))}
+    items = [
+        _entry(position, jobs[entry["id"]], entry["code"], visible_team)
+        for position, entry in page
+        if entry["id"] in jobs
+    ]
+    has_more = after + limit < len(line)
+    next_position = after + limit if has_more else None
+    return QueueRead(as_of=last.planned_at, num_queued=last.num_queued, items=items, next_position=next_position)
+
+
+def _queued(session: Session, job: Job) -> WhyRead:
+    now = session.execute(select(db_now())).scalar_one()
+    if job.scheduled_at > now:
+        sentence = f"Attempt {job.attempt + 1} may not start before {_instant(job.scheduled_at)}: it backs off."
+        return _plain(job, ReasonCode.NOT_YET_ELIGIBLE, sentence, eligible_at=job.scheduled_at)
+    decided = view.decided_about(session, job)
+    as_of = None if decided is None else decided.planned_at
+    if not cluster.live_dispatchers(session):
+        since = "none has ever decided" if as_of is None else f"the last decision is of {_instant(as_of)}"
+        return _plain(
+            job, NO_DISPATCHER, f"No dispatcher is running ({since}): nothing starts until one is.", as_of=as_of
+        )
+    if decided is None or decided.reason is None:
+        sentence = (
+            "The scheduler has not looked at it yet: it was queued after the last decision, or is far down the line."
+        )
+        return _plain(job, NOT_LOOKED_AT, sentence, as_of=as_of)
+    return _reasoned(job, decided.reason, decided.planned_at)
+
+
+def _reasoned(job: Job, reason: Reason, as_of: datetime) -> WhyRead:
+    return WhyRead(
+        job_id=job.id,
+        state=JobState(job.state),
+        code=reason.code,
+        sentence=reason.sentence(),
+        as_of=as_of,
+        position=reason.position,
+        num_in_line=reason.num_in_line,
+        request=_request(job),
+        shortage=None if reason.shortage is None else ShortageRead.model_validate(reason.shortage),
+        blocking_job_ids=list(reason.blocking_job_ids),
+        holdings=[HoldingRead.model_validate(holding) for holding in reason.holdings],
+        standing=StandingRead.model_validate(reason.standing),
+        estimated_start_at=reason.estimated_start_at,
+        is_lower_bound=reason.is_lower_bound,
+        eligible_at=job.scheduled_at,
+    )
+
+
+def _plain(
+    job: Job, code: str, sentence: str, *, as_of: datetime | None = None, eligible_at: datetime | None = None
+) -> WhyRead:
+    return WhyRead(
+        job_id=job.id,
+        state=JobState(job.state),
+        code=code,
+        sentence=sentence,
+        as_of=as_of,
+        request=_request(job),
+        eligible_at=eligible_at,
+    )
+
+
+def _entry(position: int, job: Job, code: str, visible_team: str | None) -> QueueEntry:
+    is_visible = visible_team in (None, job.team)
+    return QueueEntry(
+        position=position,
+        job_id=job.id if is_visible else None,
+        name=job.name if is_visible else None,
+        team=job.team,
+        user=job.submitted_by if is_visible else None,
+        priority=job.priority,
+        request=_request(job),
+        code=code,
+        queued_since=job.state_since,
+        attempt=job.attempt + 1,
+    )
+
+
+def _request(job: Job) -> RequestRead:
+    return RequestRead.model_validate(job)
+
+
+def _running(job: Job) -> str:
+    where = f" on {len(set(job.placement))} nodes" if job.placement and len(set(job.placement)) > 1 else ""
+    base = f"Runs since {_instant(job.state_since)}{where}, attempt {job.attempt}: "
+    base += f"{job.epochs_done} of {job.num_epochs} epochs are done."
+    asked = {
+        Wish.CANCEL: " It was asked to stop and ends within moments.",
+        Wish.PAUSE: " It was asked to save its state and will be held.",
+        Wish.PREEMPT: " It was asked to save its state and goes back to the queue.",
+    }
+    return base + (asked[Wish(job.wish)] if job.wish is not None else "")
+
+
+def _paused(job: Job) -> str:
+    return f"Paused by a person since {_instant(job.state_since)}: it waits until it is resumed."
+
+
+def _succeeded(job: Job) -> str:
+    return f"Succeeded at {_instant(job.state_since)}, in attempt {job.attempt}."
+
+
+def _failed(job: Job) -> str:
+    kind = FailureKind(job.failure_kind or FailureKind.INFRASTRUCTURE)
+    advice = hint(kind, JobSpec.model_validate(job.spec))
+    return f"Failed at {_instant(job.state_since)} ({kind}): {job.failure_message}. {advice}"
+
+
+def _cancelled(job: Job) -> str:
+    return f"Cancelled at {_instant(job.state_since)}; a retry queues it again."
+
+
+_SENTENCES: dict[JobState, Callable[[Job], str]] = {
+    JobState.RUNNING: _running,
+    JobState.PAUSED: _paused,
+    JobState.SUCCEEDED: _succeeded,
+    JobState.FAILED: _failed,
+    JobState.CANCELLED: _cancelled,
+}
+
+
+def _instant(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,97 @@
+"""Booking what an attempt used, in the transaction that ends it, and the fair shares that follow from the books."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from services.db.upsert import add_up, insert_missing
+from services.scheduling import fair_share
+from services.scheduling.policy import DEFAULT_CONFIG
+from services.scheduling.types import DecayedUsage, TeamShare
+from services.usage.models import UsageDay, UsageShare
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Who held how much."""
+
+    team: str
+    user: str
+    gpus: float
+    cpus: float
+
+
+def book(session: Session, held: Allocation, *, started_at: datetime, ended_at: datetime) -> None:
+    """Add an ended attempt to its day or days and to its user's share.
+
+    The share's row is read and written under its lock. A transaction that ends several attempts takes them in the
+    order of team and user, so that two such transactions can't wait for each other.
+    """
+    if not (held.gpus or held.cpus):
+        return
+    last = ended_at.astimezone(UTC).date()
+    rows = [
+        {
+            "day": day,
+            "team": held.team,
+            "user_name": held.user,
+            "gpu_s": held.gpus * seconds,
+            "cpu_s": held.cpus * seconds,
+            "num_attempts": int(day == last),
+        }
+        for day, seconds in split_by_day(started_at, ended_at)
+    ]
+    _add_to_share(session, held, started_at, ended_at)
+    add_up(session, UsageDay, rows, keys=("day", "team", "user_name"))
+
+
+def split_by_day(started_at: datetime, ended_at: datetime) -> Iterator[tuple[date, float]]:
+    """Yield each UTC day that the interval touches with the seconds of it on that day; the last day always."""
+    start, end = started_at.astimezone(UTC), max(started_at, ended_at).astimezone(UTC)
+    while start.date() < end.date():
+        midnight = datetime.combine(start.date() + timedelta(days=1), time(), UTC)
+        yield start.date(), (midnight - start).total_seconds()
+        start = midnight
+    yield end.date(), (end - start).total_seconds()
+
+
+def shares(session: Session, weights: Mapping[str, float]) -> dict[str, TeamShare]:
+    """Return the share of every team that has a weight or has used anything, as the scheduler reads it.
+
+    Decay is linear, so a team's usage is the sum of its users', taken at one instant.
+    """
+    users: dict[str, dict[str, DecayedUsage]] = {team: {} for team in weights}
+    for row in session.scalars(select(UsageShare).order_by(UsageShare.team, UsageShare.user_name)):
+        users.setdefault(row.team, {})[row.user_name] = DecayedUsage(row.value_resource_s, row.as_of)
+    return {
+        team: TeamShare(weight=weights.get(team, 1.0), usage=_sum(by_user), users=by_user)
+        for team, by_user in users.items()
+    }
+
+
+def _sum(by_user: Mapping[str, DecayedUsage]) -> DecayedUsage | None:
+    if not by_user:
+        return None
+    as_of = max(usage.as_of for usage in by_user.values())
+    half_life_s = DEFAULT_CONFIG.half_life_s
+    return DecayedUsage(sum(fair_share.usage_at(usage, as_of, half_life_s) for usage in by_user.values()), as_of)
+
+
+def _add_to_share(session: Session, held: Allocation, started_at: datetime, ended_at: datetime) -> None:
+    key = {"team": held.team, "user_name": held.user}
+    new = {**key, "value_resource_s": 0.0, "as_of": ended_at}
+    insert_missing(session, UsageShare, [new], keys=("team", "user_name"))
+    query = select(UsageShare).filter_by(**key).with_for_update().execution_options(populate_existing=True)
+    row = session.scalars(query).one()
+    usage = fair_share.add_attempt(
+        DecayedUsage(row.value_resource_s, row.as_of),
+        rate=fair_share.resource_rate(held.gpus, held.cpus, DEFAULT_CONFIG),
+        started_at=started_at,
+        ended_at=ended_at,
+        half_life_s=DEFAULT_CONFIG.half_life_s,
+    )
+    row.value_resource_s, row.as_of = usage.value_resource_s, usage.as_of
+    session.flush()

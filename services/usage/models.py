@@ -1,0 +1,33 @@
+"""Rows of what teams and users have used: day by day for people, decayed to one number for the fair share."""
+
+from datetime import date, datetime
+
+from sqlalchemy import String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from services.db.base import Base
+
+
+class UsageDay(Base):
+    """What a user's ended attempts held on one day (UTC); an attempt over midnight is split."""
+
+    __tablename__ = "usage_days"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    team: Mapped[str] = mapped_column(String(63), primary_key=True)
+    user_name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    gpu_s: Mapped[float]
+    cpu_s: Mapped[float]
+    num_attempts: Mapped[int]
+    """Attempts that ended on this day."""
+
+
+class UsageShare(Base):
+    """A user's decayed resource-seconds of ended attempts, true at `as_of`; see `services.scheduling.fair_share`."""
+
+    __tablename__ = "usage_shares"
+
+    team: Mapped[str] = mapped_column(String(63), primary_key=True)
+    user_name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    value_resource_s: Mapped[float]
+    as_of: Mapped[datetime]

@@ -1,0 +1,34 @@
+"""The scheduler's part of a dispatcher's turn, without a cluster: nodes are given, placed jobs are claimed."""
+
+from collections.abc import Sequence
+
+from services.cluster import service as cluster
+from services.cluster.service import NodeSeen
+from services.db.session import Database
+from services.jobs import queue
+from services.scheduling import service as scheduling
+from services.scheduling import view
+from services.scheduling.policy import plan
+from services.scheduling.types import Plan
+
+DISPATCHER = "dispatcher-1"
+
+
+def report_nodes(database: Database, *nodes: NodeSeen) -> Sequence[NodeSeen]:
+    """Write a dispatcher's sign of life with the machines it sees."""
+    with database.unit_of_work() as session:
+        cluster.report_alive(session, DISPATCHER, nodes=nodes, num_warm_runners=0)
+    return nodes
+
+
+def decide(database: Database, nodes: Sequence[NodeSeen]) -> Plan:
+    """Plan once, claim what was placed, and publish the decision."""
+    with database.read() as session:
+        snapshot = scheduling.take_snapshot(session, nodes)
+    decision = plan(snapshot)
+    for placed in decision.placements:
+        with database.unit_of_work() as session:
+            queue.claim(session, placed.job_id, runner=DISPATCHER, lease_s=60, placement=placed.node_ids)
+    with database.unit_of_work() as session:
+        view.publish(session, snapshot, decision)
+    return decision
