@@ -29,15 +29,21 @@ NO_DISPATCHER = "no_dispatcher"
 NOT_LOOKED_AT = "not_looked_at"
 
 
-def explain(session: Session, job_id: str) -> WhyRead:
+def explain(session: Session, job_id: str, *, visible_team: str | None = None) -> WhyRead:
     """Return why a job waits, runs, is held, or how it ended.
+
+    Args:
+        session: open for reading.
+        job_id: the job; whether the caller may ask about it is checked before.
+        visible_team: the only team whose jobs the caller may identify; None for all.
 
     Raises:
         NotFoundError: no such job.
     """
     job = get(session, job_id)
     if job.state == JobState.QUEUED:
-        return _queued(session, job)
+        answer = _queued(session, job)
+        return answer if visible_team is None else _without_ids_of_others(session, answer, visible_team)
     sentence = _SENTENCES[JobState(job.state)](job)
     return WhyRead(job_id=job.id, state=JobState(job.state), code=job.state, sentence=sentence, request=_request(job))
 
@@ -105,6 +111,17 @@ def _reasoned(job: Job, reason: Reason, as_of: datetime) -> WhyRead:
         is_lower_bound=reason.is_lower_bound,
         eligible_at=job.scheduled_at,
     )
+
+
+def _without_ids_of_others(session: Session, answer: WhyRead, visible_team: str) -> WhyRead:
+    """Say of other teams' jobs in the way only whose they are."""
+    query = select(Job.id, Job.team).where(Job.id.in_(answer.blocking_job_ids), Job.team != visible_team)
+    hidden = {row.id: row.team for row in session.execute(query)}
+    sentence = answer.sentence
+    for job_id, team in hidden.items():
+        sentence = sentence.replace(job_id, f"(of team {team})")
+    kept = [job_id for job_id in answer.blocking_job_ids if job_id not in hidden]
+    return answer.model_copy(update={"sentence": sentence, "blocking_job_ids": kept})
 
 
 def _plain(

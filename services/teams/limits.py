@@ -39,7 +39,7 @@ def check_quota(session: Session, team: str, wanted: Resources) -> None:
         asked = wanted.num_workers * per_worker
         if limit is not None and asked > limit:
             raise InfeasibleError(
-                f"{wanted.num_workers} workers of {per_worker:g} {name.upper()[:-1]}s are {asked:g}, "
+                f"the job asks for {asked:g} {name.upper()[:-1]}s ({wanted.num_workers} x {per_worker:g}), "
                 f"but team {team} may hold {limit:g}",
                 field="resources.num_workers" if per_worker <= limit else f"resources.{name}_per_worker",
             )

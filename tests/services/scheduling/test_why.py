@@ -48,6 +48,21 @@ class TestQueuedJobs:
         assert "team red 4 CPUs" in answer.sentence
         assert _why(database, first).position == 1
 
+    def test_explain__names_of_other_teams_jobs_only_whose_they_are(self, database: Database) -> None:
+        nodes = planning.report_nodes(database, NODE)
+        running = jobs.submit(database, resources={"cpus_per_worker": 3})
+        planning.decide(database, nodes)
+        ahead = jobs.submit(database, actor=BOB, resources=WHOLE_NODE, priority=5)
+        waiting = jobs.submit(database, resources={"cpus_per_worker": 1})
+        planning.decide(database, nodes)
+        assert ahead in _why(database, waiting).sentence
+        with database.read() as session:
+            answer = why.explain(session, waiting, visible_team=ALICE.team)
+            own = why.explain(session, ahead, visible_team=BOB.team)
+        assert ahead not in answer.model_dump_json()
+        assert "kept for job (of team blue)" in answer.sentence
+        assert running not in own.model_dump_json()
+
     def test_explain__beyond_the_exact_head_takes_the_reason_of_like_jobs_and_the_own_place(
         self, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
