@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from ray.exceptions import RayError
 from sqlalchemy.exc import DBAPIError
 
 from services.artifacts import retention
+from services.cluster import leader
 from services.cluster import service as cluster_service
 from services.cluster.service import NodeSeen
 from services.db.session import Database
@@ -41,6 +43,8 @@ log = logging.getLogger(__name__)
 REPORT_INTERVAL_S = 2.0
 PUBLISH_INTERVAL_S = 1.0
 CLEAN_UP_INTERVAL_S = 60.0
+LEASE_RENEWALS = 5
+"""How often the leader renews its lease in the time it is granted for; a standby looks as often."""
 DEFAULT_MAX_WARM = 4
 DRAIN_S = 10.0
 """How long running jobs have to write a checkpoint when the dispatcher is told to end."""
@@ -72,7 +76,7 @@ class Dispatcher:
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
         self._database = database
-        self.id = f"{socket.gethostname()}:{os.getpid()}"
+        self.id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self._config = RunnerConfig(
             database_url=settings.database_url,
             artifact_root=settings.artifact_root,
@@ -94,6 +98,8 @@ class Dispatcher:
         self._ranks = WarmPool(RankActor, "rank", size=size)
         self._flights: dict[ray.ObjectRef, _Flight] = {}
         self._stopped = threading.Event()
+        self._is_leader = False
+        self._lead_at = 0.0
         self._report_at = 0.0
         self._publish_at = 0.0
         self._clean_up_at = 0.0
@@ -117,12 +123,13 @@ class Dispatcher:
         """Do one round."""
         self._collect()
         self._report()
-        self._reap()
         node_ids = [node.id for node in self._nodes]
         self._runners.refill(node_ids)
         self._ranks.refill(node_ids)
-        self._place()
-        self._clean_up()
+        if self._leads():
+            self._reap()
+            self._place()
+            self._clean_up()
 
     def is_warm(self) -> bool:
         """Return whether the first job would find its processes ready."""
@@ -158,6 +165,15 @@ class Dispatcher:
             for lease, owner in stalled.running_leases(session):
                 if _is_dead_process_here(owner):
                     stalled.fail_infrastructure(session, lease, message=f"dispatcher {owner} died with its local Ray")
+            former = leader.current(session, leader.DISPATCH)
+            if former is not None and _is_dead_process_here(former):
+                leader.release(session, leader.DISPATCH, former)
+
+    def resign(self) -> None:
+        """Let another dispatcher lead at once; this one stands by until it is found leading again."""
+        with self._database.unit_of_work() as session:
+            leader.release(session, leader.DISPATCH, self.id)
+        self._is_leader = False
 
     def drain(self) -> None:
         """End in order. In a cluster running jobs go on; in a local one they save their state and are queued again."""
@@ -165,6 +181,7 @@ class Dispatcher:
             self._send_home()
         self._runners.close()
         self._ranks.close()
+        self.resign()
         with self._database.unit_of_work() as session:
             cluster_service.sign_off(session, self.id)
 
@@ -180,6 +197,18 @@ class Dispatcher:
             self._end_flight(flight)
             self._release(flight.lease)
         self._flights.clear()
+
+    def _leads(self) -> bool:
+        """Return whether this dispatcher is the one that acts; the others stand by with warm processes."""
+        if time.monotonic() >= self._lead_at:
+            lease_s = self._settings.dispatcher.lease_s
+            with self._database.unit_of_work() as session:
+                is_leader = leader.acquire(session, leader.DISPATCH, self.id, lease_s=lease_s)
+            if is_leader != self._is_leader:
+                log.info("%s", "leading" if is_leader else "standing by: another dispatcher leads")
+            self._is_leader = is_leader
+            self._lead_at = time.monotonic() + lease_s / LEASE_RENEWALS
+        return self._is_leader
 
     def _collect(self) -> None:
         """Take back the processes of runs that ended."""
@@ -329,13 +358,16 @@ class Dispatcher:
 
 
 def _is_dead_process_here(owner: str) -> bool:
-    host, _, pid = owner.partition(":")
+    """Return whether `HOST:PID:...` names a process of this machine that has ended; our own pid was another's then."""
+    host, pid, *_ = [*owner.split(":"), ""]
     if host != socket.gethostname() or not pid.isdecimal():
         return False
+    if int(pid) == os.getpid():
+        return True  # in containers every dispatcher has the same pid
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return True
     except PermissionError:
-        return False
-    return int(pid) == os.getpid()
+        pass
+    return False

@@ -1,7 +1,9 @@
 """A runner's writing side: takes reports at any rate and stores them in few transactions, each fenced by the lease."""
 
 import logging
+import os
 import queue as queues
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -69,6 +71,10 @@ class Recorder:
             except LeaseLostError:
                 self._on_lost()
                 return
+            except Exception:  # the thread's boundary: rows that can't be stored must not be dropped in silence
+                log.exception("reports of job %s could not be stored; the attempt is given up", self._lease.job_id)
+                self._on_lost()
+                return
 
     def _next_batch(self) -> list[Report | None]:
         batch = [self._inbox.get()]
@@ -109,14 +115,15 @@ def _write(session: Session, lease: Lease, reports: Sequence[Report], checkpoint
 
 def _write_start(session: Session, lease: Lease, started: dict[str, Any]) -> None:
     first_step, first_epoch = started["first_step"], started["first_epoch"]
-    environment = started.pop("environment")
     attempt = (JobAttempt.job_id == lease.job_id, JobAttempt.number == lease.attempt)
-    session.execute(update(JobAttempt).where(*attempt).values(environment=environment))
+    session.execute(update(JobAttempt).where(*attempt).values(environment=started["environment"]))
     metrics.rewind(session, lease, epoch=first_epoch - 1, step=first_step - 1)
     position = {"step": first_step - 1, "epoch": first_epoch, "steps_per_epoch": started["steps_per_epoch"]}
     queue.merge_progress(session, lease, position)
     where = "from the start" if first_step == 1 else f"from epoch {first_epoch}, step {first_step}"
-    events.record(session, lease.job_id, "training", f"attempt {lease.attempt} trains {where}", data=started)
+    data = {name: value for name, value in started.items() if name != "environment"}
+    data |= {"host": socket.gethostname(), "runner_pid": os.getpid(), "rank_pid": int(started["environment"]["pid"])}
+    events.record(session, lease.job_id, "training", f"attempt {lease.attempt} trains {where}", data=data)
 
 
 def _write_first_step(session: Session, lease: Lease) -> None:

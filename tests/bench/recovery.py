@@ -12,7 +12,6 @@ from sqlalchemy import select
 
 from services.jobs.models import JobAttempt
 from tests.bench.figures import median, table
-from tests.support.processes import descendants
 from tests.support.served import Served, served
 
 _SPEC = {"epochs": 300, "optimizer": {"variant": "sam"}}
@@ -30,7 +29,8 @@ def _once(service: Served) -> float:
     job_id = httpx.post(service.url + "/v1/jobs", json=_SPEC).raise_for_status().json()["id"]
     while _job(service, job_id)["progress"]["epochs_done"] < 2:
         time.sleep(0.1)
-    (runner,) = [pid for pid, title in descendants(service.process.pid).items() if "JobRunner.run" in title]
+    events = httpx.get(f"{service.url}/v1/jobs/{job_id}/events").raise_for_status().json()["items"]
+    (runner,) = [event["data"]["runner_pid"] for event in events if event["kind"] == "training"]
     killed_at = time.time()
     os.kill(runner, signal.SIGKILL)
     while (step_at := _first_step_at(service, job_id)) is None:

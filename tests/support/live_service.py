@@ -96,6 +96,12 @@ class LiveService:
         with self.database.read() as session:
             return list(session.scalars(query))
 
+    def training_event(self, job_id: str) -> dict[str, Any]:
+        """Return the data of the newest `training` event: which processes have the job."""
+        query = select(JobEvent.data).where(JobEvent.job_id == job_id, JobEvent.kind == "training")
+        with self.database.read() as session:
+            return dict(session.scalars(query.order_by(JobEvent.id.desc())).first() or {})
+
     def log(self, job_id: str, attempt: int = 1) -> str:
         """Return the text of an attempt's log, all ranks."""
         folder = JobFolder(self.settings.artifact_root, job_id).logs(attempt)

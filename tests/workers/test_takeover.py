@@ -11,7 +11,7 @@ from services.clock import db_now
 from services.jobs.models import Job
 from services.jobs.states import JobState
 from tests.support.live_service import LiveService
-from tests.support.processes import descendants, is_alive
+from tests.support.processes import is_alive
 from workers.dispatcher import Dispatcher
 
 pytestmark = pytest.mark.ray
@@ -42,8 +42,8 @@ def test_runner_that_wakes_after_its_lease_expired__changes_nothing_and_ends(
 ) -> None:
     job_id = live.submit(epochs=60, optimizer={"variant": "sam"})
     live.reach_epoch(job_id, 2)
-    (runner,) = [pid for pid, title in descendants(os.getpid()).items() if "JobRunner.run" in title]
-    (rank,) = [pid for pid, title in descendants(os.getpid()).items() if "RankWorker.run" in title]
+    live.dispatcher.resign()
+    runner, rank = (live.training_event(job_id)[name] for name in ("runner_pid", "rank_pid"))
     os.kill(runner, signal.SIGSTOP)
     with live.database.unit_of_work() as session:
         session.execute(update(Job).where(Job.id == job_id).values(lease_expires_at=db_now(-1)))
