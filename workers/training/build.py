@@ -1,7 +1,9 @@
 """Puts the parts of a run together: data feeds, the model with or without DDP, the optimizer."""
 
+import inspect
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,10 @@ from workers.training.optimizers import build_optimizer
 from workers.training.place import Place
 from workers.training.ranks import Ranks
 from workers.training.seeds import derive_seed
+
+_IS_RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+_NO_BUFFER_SYNC: dict[str, Any] = {"forward_sync_buffers" if _IS_RENAMED else "broadcast_buffers": False}
+"""torch 2.14 renames the argument and warns of the old name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,4 +96,4 @@ def _with_ddp(model: nn.Module, place: Place) -> nn.Module:
     is_cuda = torch.device(place.device).type == "cuda"
     # DDP would broadcast buffers before every forward pass. Training does not read BatchNorm's statistics,
     # so once before each evaluation is enough (see `loop`), and passes that only probe stay free of collectives.
-    return DistributedDataParallel(model, device_ids=[place.device] if is_cuda else None, broadcast_buffers=False)
+    return DistributedDataParallel(model, device_ids=[place.device] if is_cuda else None, **_NO_BUFFER_SYNC)

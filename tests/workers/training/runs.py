@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import uuid
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -147,6 +148,8 @@ class RankPool:
 
 
 def _run_rank(spec: JobSpec, place: Place, store: Path, control: WishAfter | None) -> Ran:
+    # The ranks are not pytest's processes, so they must be told.
+    warnings.simplefilter("error")
     with _process_group(place, store):
         return _run_at(spec, place, control)
 

@@ -182,21 +182,24 @@ def test_cancel__while_evaluating_stops_there(tmp_path: Path) -> None:
 
 def test_cancel__reaches_two_ranks_within_three_seconds(tmp_path: Path, two_ranks: RankPool) -> None:
     spec = small_spec(epochs=100_000, resources={"num_workers": 2}, checkpoint={"every_epochs": 100_000})
-    two_ranks.run(small_spec(resources={"num_workers": 2}), tmp_path / "warm")
-    cancel_at = time.time() + 2
-    first, second = two_ranks.run(spec, tmp_path / "run", _CancelAt(cancel_at))
-    assert time.time() - cancel_at < 3
+    first, second = two_ranks.run(spec, tmp_path, _CancelAfter(wish_s=1.0))
+    assert first.outcome == second.outcome
     assert first.outcome.stopped_by == "cancel"
-    assert first.outcome.summary.step == second.outcome.summary.step > 20
+    assert 0.5 < first.outcome.summary.train_s < 1.0 + 3.0
 
 
-class _CancelAt(WishAfter):
-    def __init__(self, at: float) -> None:
+class _CancelAfter(WishAfter):
+    """Wishes so many seconds after it was first asked, which is after the first step."""
+
+    def __init__(self, wish_s: float) -> None:
         super().__init__()
-        self._at = at
+        self._wish_s = wish_s
+        self._first_asked_at: float | None = None
 
     def wish(self) -> str | None:
-        return "cancel" if time.time() > self._at else None
+        if self._first_asked_at is None:
+            self._first_asked_at = time.monotonic()
+        return "cancel" if time.monotonic() - self._first_asked_at > self._wish_s else None
 
 
 def test_progress__is_reported_at_most_twice_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
