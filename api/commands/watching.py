@@ -70,7 +70,7 @@ class Watched:
         """
         attempt = self.job.attempt
         self.job = client.get(self.job.id)
-        if self.job.attempt > attempt:
+        if self.job.attempt > max(attempt, 1):  # rows seen before the first attempt was are its own
             self._forget_what_runs_again()
         fresh = client.metrics(self.job.id, after=self.epochs[-1].epoch if self.epochs else 0)
         self.epochs.extend(fresh)

@@ -6,6 +6,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
+from sqlalchemy import text
 
 from api import access
 from api.client import Client
@@ -98,7 +99,7 @@ def test_hidden_thing__is_answered_like_one_that_does_not_exist(
     names = _names(database, settings, submit(http, callers))
     unknown = dict.fromkeys(names, "zzzzzzzzzzzz")
 
-    def text(values: dict[str, str]) -> str:
+    def answer(values: dict[str, str]) -> str:
         response = http.request(
             access.method, access.url(values), json=access.body, headers=callers.headers("stranger")
         )
@@ -107,7 +108,7 @@ def test_hidden_thing__is_answered_like_one_that_does_not_exist(
             str(document).replace(values["job_id"], "X").replace(values["team"], "X").replace(values["token_id"], "X")
         )
 
-    assert text({**names, "user": "zzzzzzzzzzzz"}) == text(unknown)
+    assert answer({**names, "user": "zzzzzzzzzzzz"}) == answer(unknown)
 
 
 @pytest.mark.parametrize(
@@ -232,3 +233,13 @@ def test_client__sends_its_token(url: str, callers: Callers) -> None:
     with Client(url, token=callers.valid["member"]) as client:
         assert client.submit({}).submitted_by == "ann"
         assert (client.whoami().team, client.whoami().role) == ("red", "member")
+
+
+def test_note_use__that_fails_is_logged_and_refuses_nobody(
+    database: Database, callers: Callers, caplog: pytest.LogCaptureFixture
+) -> None:
+    token_id, _ = make_token(database, "root", "default")
+    with database.unit_of_work() as session:
+        session.execute(text("ALTER TABLE tokens RENAME TO elsewhere"))
+    access.note_use(database, token_id)
+    assert f"the use of token {token_id} was not noted" in caplog.text
