@@ -12,7 +12,7 @@ from api.dependencies import Service, admit, local_user_name
 from api.middleware import BodyLimit, RequestLog
 from api.problems import FieldError, Problem, documented
 from api.rate_limit import RateLimiter
-from api.routes import artifacts, audit, catalog, health, jobs, teams, tokens, users
+from api.routes import artifacts, audit, catalog, health, jobs, studies, teams, tokens, users
 from api.version import VERSION
 from services.db.session import Database
 from services.settings import Settings
@@ -31,6 +31,7 @@ Submit training jobs, follow them, read what they measured.
 
 _TAGS = [
     {"name": "jobs", "description": "Submit, read, cancel; metrics, alpha estimates, events and logs."},
+    {"name": "studies", "description": "Hyperparameter searches: submit, steer, read trials, compare, promote."},
     {"name": "artifacts", "description": "Weights, checkpoints, logs and the model card of a job."},
     {"name": "teams", "description": "Teams with their weight and quota, their members, users."},
     {"name": "tokens", "description": "Make, list and revoke tokens; who changed what."},
@@ -39,7 +40,17 @@ _TAGS = [
 ]
 
 _OPEN_ROUTERS = (health.router,)
-_ROUTERS = (jobs.router, artifacts.router, teams.router, users.router, tokens.router, audit.router, catalog.router)
+_ROUTERS = (
+    jobs.router,
+    studies.router,
+    studies.preview_router,
+    artifacts.router,
+    teams.router,
+    users.router,
+    tokens.router,
+    audit.router,
+    catalog.router,
+)
 """All that needs to know who is calling."""
 
 

@@ -22,6 +22,7 @@ _COMMANDS = {
     "show": "api.commands.jobs:show",
     "logs": "api.commands.jobs:logs",
     "cancel": "api.commands.jobs:cancel",
+    "study": "api.commands.studies:app",
     "pull": "api.commands.pull:pull",
     "login": "api.commands.login:login",
     "logout": "api.commands.login:logout",

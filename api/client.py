@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from api.client_admin import AdminClient
 from api.client_errors import WaitTimeoutError
 from api.client_http import Http
+from api.client_studies import StudiesClient
 from api.schemas import Health, Readiness
 from services.artifacts.schemas import ArtifactRead, ArtifactsRead, ModelCard
 from services.jobs.schemas import EventPage, EventRead, JobPage, JobRead
@@ -50,6 +51,8 @@ class Client:
         self._http = Http(url, timeout_s=timeout_s, num_tries=num_tries, token=token)
         self.admin = AdminClient(self._http)
         """Teams, users, tokens."""
+        self.studies = StudiesClient(self._http)
+        """Hyperparameter searches."""
 
     def __enter__(self) -> Self:
         """Return the client; leaving the block closes it."""

@@ -35,3 +35,27 @@ SUBMIT_EXAMPLES: dict[str, Example] = {
         },
     },
 }
+
+STUDY_EXAMPLES: dict[str, Example] = {
+    "preset": {
+        "summary": "Search rho on the bundled digits",
+        "value": {"preset": "rho", "base": {"epochs": 10}},
+    },
+    "rho and k with control arms": {
+        "summary": "The paper's question, with SGD and SAM on the same compute and a paired test",
+        "value": {
+            "name": "rho-k on noisy digits",
+            "base": {"dataset": {"name": "digits", "label_noise": 0.4}, "epochs": 30},
+            "space": {
+                "optimizer.rho": {"type": "log_uniform", "low": 0.01, "high": 0.5},
+                "optimizer.rho_max": {"type": "ratio", "of": "optimizer.rho", "factor": 2.0},
+                "optimizer.ascent_steps": {"type": "choice", "values": [1, 2, 3]},
+            },
+            "sampler": {"name": "tpe"},
+            "early_stopping": {"name": "asha"},
+            "num_trials": 30,
+            "concurrency": 4,
+            "control": True,
+        },
+    },
+}

@@ -24,6 +24,8 @@ class Assignment:
     allowed_packages: tuple[str, ...]
     master_address: str = ""
     """`HOST:PORT` of rank 0's rendezvous; empty for one rank and in a managed worker group."""
+    is_judged: bool = False
+    """Whether the runner says after each epoch if the run goes on: a trial that an early stopper watches."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from services.cluster.service import NodeSeen
 from services.db.session import Database
 from services.errors import LeaseLostError
 from services.jobs import queue, requests, stalled
+from services.jobs.models import KIND_STUDY, KIND_TRIAL
 from services.jobs.queue import ClaimedJob, Lease
 from services.jobs.stalled import Patience
 from services.jobs.states import FailureKind
@@ -37,6 +38,7 @@ from workers.pool import WarmPool
 from workers.rank import RankActor
 from workers.ray_errors import sentence
 from workers.runner import RunnerActor
+from workers.tuning.fleet import StudyFleet
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,8 @@ class _Flight:
     """Lent rank processes with their nodes."""
     has_foreign_code: bool
     """The job ran a team's own code, so its processes are not lent again."""
+    kind: str
+    """Of a trial, the runner is its study's and runs others too."""
 
 
 class Dispatcher:
@@ -96,6 +100,8 @@ class Dispatcher:
         size = self._warm_size()
         self._runners = WarmPool(RunnerActor, "runner", size=size)
         self._ranks = WarmPool(RankActor, "rank", size=size)
+        here = ray.get_runtime_context().get_node_id()
+        self._studies = StudyFleet(self._config, database, owner=self.id, node_id=here)
         self._flights: dict[ray.ObjectRef, _Flight] = {}
         self._stopped = threading.Event()
         self._is_leader = False
@@ -126,6 +132,7 @@ class Dispatcher:
         node_ids = [node.id for node in self._nodes]
         self._runners.refill(node_ids)
         self._ranks.refill(node_ids)
+        self._studies.refill()
         if self._leads():
             self._reap()
             self._place()
@@ -181,6 +188,7 @@ class Dispatcher:
             self._send_home()
         self._runners.close()
         self._ranks.close()
+        self._studies.close()
         self.resign()
         with self._database.unit_of_work() as session:
             cluster_service.sign_off(session, self.id)
@@ -225,7 +233,11 @@ class Dispatcher:
             self._end_flight(flight)
             self._fail(flight.lease, f"the runner died: {sentence(e)}")
             return
-        self._runners.give_back(flight.runner_node, flight.runner)
+        if flight.kind == KIND_STUDY:
+            self._end_flight(flight)
+            return
+        if flight.kind != KIND_TRIAL:
+            self._runners.give_back(flight.runner_node, flight.runner)
         for node_id, rank in flight.ranks:
             if outcome is RunnerOutcome.RANKS_CLEAN and not flight.has_foreign_code:
                 self._ranks.give_back(node_id, rank)
@@ -269,10 +281,15 @@ class Dispatcher:
             if not queue.has_queued(session):
                 return
             snapshot = scheduling.take_snapshot(session, self._nodes, holders=self._holders)
+        self._start_studies()
         decision = plan(snapshot)
         self._holders = decision.holders
+        takers = self._studies.runners_of([placed.job_id for placed in decision.placements])
         for placed in decision.placements:
-            self._start(placed)
+            if placed.job_id in takers:
+                self._start_trial(placed, takers[placed.job_id])
+            else:
+                self._start(placed)
         for preemption in decision.preemptions:
             with self._database.unit_of_work() as session:
                 reason = f"job {preemption.for_job_id} of higher priority needs its place"
@@ -293,22 +310,39 @@ class Dispatcher:
         if not self._runners.has_ready(home):
             return  # a claim starts the lease, so it waits for somebody who can renew it
         runner = self._runners.take(home)
-        with self._database.unit_of_work() as session:
-            claimed = queue.claim(
-                session,
-                placed.job_id,
-                runner=self.id,
-                lease_s=self._settings.dispatcher.lease_s,
-                placement=placed.node_ids,
-            )
+        claimed = self._claim(placed)
         if claimed is None:
             self._runners.give_back(home, runner)
             return
         ranks = self._lend_ranks(claimed, placed.node_ids)
         handles = [handle for _, handle in ranks]
         ref = runner.run.remote(self._config, claimed, handles, list(placed.node_ids))
-        has_foreign_code = "custom" in (claimed.spec["model"]["name"], claimed.spec["dataset"]["name"])
-        self._flights[ref] = _Flight(claimed.lease, runner, home, tuple(ranks), has_foreign_code)
+        self._flights[ref] = _flight(claimed, runner, home, ranks)
+
+    def _start_studies(self) -> None:
+        for ref, claimed, runner in self._studies.start_due():
+            self._flights[ref] = _flight(claimed, runner, "", [])
+
+    def _start_trial(self, placed: Placement, runner: ActorHandle | None) -> None:
+        """Give a place to a trial: its study's runner, which lives already, runs it there."""
+        if runner is None:
+            return
+        claimed = self._claim(placed)
+        if claimed is None:
+            return
+        ranks = self._lend_ranks(claimed, placed.node_ids)
+        ref = runner.run_trial.remote(claimed, [handle for _, handle in ranks], list(placed.node_ids))
+        self._flights[ref] = _flight(claimed, runner, "", ranks)
+
+    def _claim(self, placed: Placement) -> ClaimedJob | None:
+        with self._database.unit_of_work() as session:
+            return queue.claim(
+                session,
+                placed.job_id,
+                runner=self.id,
+                lease_s=self._settings.dispatcher.lease_s,
+                placement=placed.node_ids,
+            )
 
     def _lend_ranks(self, claimed: ClaimedJob, node_ids: Sequence[str]) -> list[tuple[str, ActorHandle]]:
         """Return the processes a run gets: one per worker on CPUs, a single driver for a GPU worker group, else none.
@@ -337,7 +371,11 @@ class Dispatcher:
     def _end_flight(self, flight: _Flight) -> None:
         for _, rank in flight.ranks:
             ray.kill(rank)
+        if flight.kind == KIND_TRIAL:
+            return
         ray.kill(flight.runner)
+        if flight.kind == KIND_STUDY:
+            self._studies.lose(flight.lease.job_id)
 
     def _fail(self, lease: Lease, message: str) -> None:
         with self._database.unit_of_work() as session:
@@ -355,6 +393,14 @@ class Dispatcher:
         if self._settings.dispatcher.warm_processes is not None:
             return self._settings.dispatcher.warm_processes
         return max(1, min(DEFAULT_MAX_WARM, *(int(node.num_cpus) for node in self._nodes)))
+
+
+def _flight(
+    claimed: ClaimedJob, runner: ActorHandle, node_id: str, ranks: Sequence[tuple[str, ActorHandle]]
+) -> _Flight:
+    parts = [claimed.spec.get(name, {}) for name in ("model", "dataset")]
+    has_foreign_code = any(part.get("name") == "custom" for part in parts)
+    return _Flight(claimed.lease, runner, node_id, tuple(ranks), has_foreign_code, claimed.kind)
 
 
 def _is_dead_process_here(owner: str) -> bool:

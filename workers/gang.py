@@ -34,12 +34,10 @@ class Gang:
 
     Args:
         ranks: one process per rank; or a single one for several ranks, which then drives a worker group of Ray Train.
-        is_owned: whether the processes belong to this run and end with it.
     """
 
-    def __init__(self, ranks: Sequence[ActorHandle], *, is_owned: bool) -> None:
+    def __init__(self, ranks: Sequence[ActorHandle]) -> None:
         self._ranks = ranks
-        self._is_owned = is_owned
 
     def run(self, assignment: Assignment, runner: ActorHandle, lost: threading.Event) -> Ending:
         """Run all ranks and return how they ended; when `lost` is set they are killed.
@@ -52,8 +50,8 @@ class Gang:
             self._kill(self._ranks)
             return Ending(_died(0, e), is_clean=False)
         results = self._collect(pending, lost)
-        self._kill(self._ranks if self._is_owned else [self._ranks[number] for number in pending.values()])
-        return _ending(results, is_clean=not pending and not self._is_owned)
+        self._kill([self._ranks[number] for number in pending.values()])
+        return _ending(results, is_clean=not pending)
 
     def _start(self, assignment: Assignment, runner: ActorHandle) -> dict[ray.ObjectRef, int]:
         if assignment.world_size > len(self._ranks):

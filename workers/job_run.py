@@ -3,9 +3,11 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 
+import ray
 from ray.actor import ActorHandle
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -16,7 +18,7 @@ from services.errors import LeaseLostError
 from services.jobs import queue
 from services.jobs.queue import ClaimedJob
 from services.jobs.states import FailureKind, Wish
-from services.specs.job import JobSpec
+from services.specs.job import JobSpec, Resources
 from workers.assignment import Assignment, RankResult, Report, RunnerConfig
 from workers.gang import Ending, Gang
 from workers.lease_keeper import LeaseKeeper
@@ -45,14 +47,24 @@ class JobRun:
         database: the runner's own.
         claimed: the job and its lease.
         runner: handle of the runner, for the ranks' reports.
+        is_judged: whether the ranks ask the runner after each epoch if the run goes on.
     """
 
-    def __init__(self, config: RunnerConfig, database: Database, claimed: ClaimedJob, runner: ActorHandle) -> None:
+    def __init__(
+        self,
+        config: RunnerConfig,
+        database: Database,
+        claimed: ClaimedJob,
+        runner: ActorHandle,
+        *,
+        is_judged: bool = False,
+    ) -> None:
         self._config = config
         self._database = database
         self._claimed = claimed
         self._spec = JobSpec.model_validate(claimed.spec)
         self._runner = runner
+        self._is_judged = is_judged
         self._lost = threading.Event()
         on_lost = self._lost.set
         self._keeper = LeaseKeeper(database, claimed.lease, lease_s=config.lease_s, on_lost=on_lost)
@@ -81,20 +93,26 @@ class JobRun:
         return not self._lost.is_set()
 
     def run(self, ranks: list[ActorHandle], nodes: list[str]) -> RunnerOutcome | None:
-        """Train, then store the end; None if somebody else owns the job by now.
+        """Take the place, train, then store the end; None if somebody else owns the job by now.
 
         Args:
-            ranks: warm rank processes, one per worker; a single one for several workers drives a worker group;
-                empty where the run makes its own, with GPUs.
+            ranks: see `placed`.
             nodes: Ray node of each worker.
         """
         try:
-            ending = self._train(ranks, nodes)
+            with placed(self._spec.resources, ranks, nodes) as held:
+                return self.run_on(held)
         except NotPlacedError as e:
-            ending = Ending(None, is_clean=True, not_placed=str(e))
-        finally:
-            self._recorder.close()
-            self._keeper.close()
+            return self.end(Ending(None, is_clean=True, not_placed=str(e)))
+
+    def run_on(self, ranks: Sequence[ActorHandle]) -> RunnerOutcome | None:
+        """Train on these rank processes, whose place somebody holds, then store the end."""
+        return self.end(Gang(ranks).run(self._assignment(), self._runner, self._lost))
+
+    def end(self, ending: Ending) -> RunnerOutcome | None:
+        """Store what was reported and how the run ended."""
+        self._recorder.close()
+        self._keeper.close()
         if self._lost.is_set():
             return None
         try:
@@ -102,14 +120,6 @@ class JobRun:
         except LeaseLostError:
             return None
         return RunnerOutcome.RANKS_CLEAN if ending.is_clean else RunnerOutcome.RANKS_SPENT
-
-    def _train(self, ranks: list[ActorHandle], nodes: list[str]) -> Ending:
-        assignment = self._assignment()
-        if len(ranks) == 1 and assignment.world_size > 1:  # Ray Train places its worker group itself
-            return Gang(ranks, is_owned=False).run(assignment, self._runner, self._lost)
-        with Reservation(self._spec.resources, nodes) as reservation:
-            gang = Gang(ranks or [reservation.new_rank(0)], is_owned=not ranks)
-            return gang.run(assignment, self._runner, self._lost)
 
     def _assignment(self) -> Assignment:
         lease = self._claimed.lease
@@ -124,24 +134,28 @@ class JobRun:
             dataset_root=self._config.dataset_root,
             allow_download=self._config.allow_download,
             allowed_packages=self._config.allowed_packages,
+            is_judged=self._is_judged,
         )
 
     def _store_end(self, ending: Ending) -> None:
-        lease, result = self._claimed.lease, ending.result
         with self._database.unit_of_work() as session:
-            if result is None:
-                queue.postpone(session, lease, delay_s=NOT_PLACED_DELAY_S, message=ending.not_placed)
-            elif result.failure_kind is not None:
-                self._store_failure(session, result, result.failure_kind)
-            elif result.stopped_by == Wish.CANCEL:
-                queue.finish_cancelled(session, lease)
-            elif result.stopped_by is not None:
-                message = f"stopped by {result.stopped_by}"
-                queue.release(session, lease, outcome=FailureKind.PREEMPTED, message=message)
-            else:
-                queue.complete(session, lease, summary=result.summary or {})
+            self._write_end(session, ending)
 
-    def _store_failure(self, session: Session, result: RankResult, kind: FailureKind) -> None:
+    def _write_end(self, session: Session, ending: Ending) -> None:
+        lease, result = self._claimed.lease, ending.result
+        if result is None:
+            queue.postpone(session, lease, delay_s=NOT_PLACED_DELAY_S, message=ending.not_placed)
+        elif result.failure_kind is not None:
+            self._write_failure(session, result, result.failure_kind)
+        elif result.stopped_by == Wish.CANCEL:
+            queue.finish_cancelled(session, lease)
+        elif result.stopped_by is not None:
+            message = f"stopped by {result.stopped_by}"
+            queue.release(session, lease, outcome=FailureKind.PREEMPTED, message=message)
+        else:
+            queue.complete(session, lease, summary=result.summary or {})
+
+    def _write_failure(self, session: Session, result: RankResult, kind: FailureKind) -> None:
         lease = self._claimed.lease
         queue.fail(session, lease, kind=kind, message=result.message, traceback=result.traceback)
 
@@ -152,3 +166,30 @@ class JobRun:
             except DBAPIError as e:
                 log.warning("the database refused the end of a run, trying again: %s", e)
                 time.sleep(RETRY_INTERVAL_S)
+
+
+@contextmanager
+def placed(resources: Resources, ranks: Sequence[ActorHandle], nodes: Sequence[str]) -> Iterator[Sequence[ActorHandle]]:
+    """Hold the resources of a run while the block runs, and yield its rank processes.
+
+    Args:
+        resources: what the run takes.
+        ranks: warm rank processes, one per worker; a single one for several workers drives a worker group, which Ray
+            Train places itself; empty where the run needs one of its own, with GPUs.
+        nodes: Ray node of each worker.
+
+    Raises:
+        NotPlacedError: on entry, if Ray can't give the resources in time.
+    """
+    if len(ranks) == 1 and resources.num_workers > 1:
+        yield ranks
+        return
+    with Reservation(resources, nodes) as reservation:
+        if ranks:
+            yield ranks
+            return
+        own = reservation.new_rank(0)
+        try:
+            yield [own]
+        finally:
+            ray.kill(own)

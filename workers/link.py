@@ -16,6 +16,8 @@ log = logging.getLogger("training")
 
 WISH_INTERVAL_S = 0.25
 MAX_UNACKNOWLEDGED = 200
+STOP_EARLY = "cancel"
+"""What the loop is told when the verdict is to stop: like a cancelled run, it leaves at its next step."""
 
 
 class RunnerLink:
@@ -29,12 +31,17 @@ class RunnerLink:
         job_id: the job that this rank works for.
         attempt: its attempt.
         environment: versions and hardware of this process.
+        num_judged: epochs after which the runner is asked whether to go on; 0 where nobody judges the run.
     """
 
-    def __init__(self, runner: ActorHandle, job_id: str, attempt: int, environment: dict[str, str]) -> None:
+    def __init__(
+        self, runner: ActorHandle, job_id: str, attempt: int, environment: dict[str, str], *, num_judged: int = 0
+    ) -> None:
         self._runner = runner
         self._environment = environment
         self._run = (job_id, attempt)
+        self._num_judged = num_judged
+        self._is_stopped_early = False
         self._unacknowledged: list[Any] = []
         self._wish: str | None = None
         self._closed = threading.Event()
@@ -63,7 +70,10 @@ class RunnerLink:
         self._send("progress", {"step": step, "loss": loss, "epoch": epoch})
 
     def epoch(self, record: EpochRecord) -> None:
-        """Report a finished epoch, and write it to the log."""
+        """Report a finished epoch, and write it to the log.
+
+        Where the run is judged, wait for the verdict, so that no step is taken in vain.
+        """
         log.info(
             "epoch %d: loss %.4f, accuracy %.2f %%; evaluation: loss %.4f, accuracy %.2f %%; %.1f s",
             record.epoch,
@@ -74,6 +84,9 @@ class RunnerLink:
             record.epoch_s,
         )
         self._send("epoch", record)
+        if record.epoch <= self._num_judged:
+            self._acknowledge()
+            self._is_stopped_early = self._ask_verdict(record.epoch)
 
     def alpha(self, record: AlphaRecord) -> None:
         """Report an alpha estimate."""
@@ -87,7 +100,7 @@ class RunnerLink:
 
     def wish(self) -> str | None:
         """Return what somebody wants of the job, as last heard."""
-        return self._wish
+        return STOP_EARLY if self._is_stopped_early else self._wish
 
     def may_publish(self) -> bool:
         """Ask whether this attempt still owns the job; called before a checkpoint is put in place."""
@@ -113,6 +126,13 @@ class RunnerLink:
         except RayError:
             _end_process()
         self._unacknowledged.clear()
+
+    def _ask_verdict(self, epoch: int) -> bool:
+        try:
+            return bool(ray.get(self._runner.verdict.remote(*self._run, epoch)))
+        except RayError:
+            _end_process()
+            raise
 
     def _watch(self) -> None:
         while not self._closed.wait(WISH_INTERVAL_S):

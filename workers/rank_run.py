@@ -103,7 +103,9 @@ def run_rank(assignment: Assignment, runner: ActorHandle) -> RankResult:
 
 
 def _link(assignment: Assignment, runner: ActorHandle) -> RunnerLink:
-    return RunnerLink(runner, assignment.job_id, assignment.attempt, describe_environment())
+    # Nothing hangs on a verdict after the last epoch.
+    num_judged = assignment.spec["epochs"] - 1 if assignment.is_judged else 0
+    return RunnerLink(runner, assignment.job_id, assignment.attempt, describe_environment(), num_judged=num_judged)
 
 
 class _NoWish:

@@ -33,7 +33,7 @@ class JobRunner:
         Args:
             config: the settings; they come with each call, because calls to a threaded actor keep no order.
             claimed: the job and its lease.
-            ranks: see `JobRun.run`.
+            ranks: see `workers.job_run.placed`.
             nodes: Ray node of each worker.
 
         The process ends instead if the job has become somebody else's.

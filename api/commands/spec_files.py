@@ -33,6 +33,30 @@ def load(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return plain
 
 
+def from_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return a document of `dotted.path=value` fields alone.
+
+    Raises:
+        CommandError: a field that can't be set.
+    """
+    spec: dict[str, Any] = {}
+    for override in overrides:
+        _apply(spec, override)
+    return spec
+
+
+def value(text: str) -> Any:
+    """Return a value written as YAML.
+
+    Raises:
+        CommandError: it is none.
+    """
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as e:
+        raise CommandError(f"{text!r} is not valid YAML") from e
+
+
 def _read(source: str) -> str:
     try:
         return sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")

@@ -53,8 +53,6 @@ class Trial(Base):
     """The objective, once the trial has ended."""
     grad_evals: Mapped[int | None] = mapped_column(BigId)
     is_stopped_early: Mapped[bool] = mapped_column(default=False)
-    replaced_by: Mapped[int | None]
-    """Number of the trial that tries this failed one again."""
 
     __table_args__ = (
         UniqueConstraint("study_id", "number"),

@@ -13,7 +13,7 @@ from services.studies.space import Dimension, FieldPath, Ratio
 
 DEFAULT_CONFIGS = 20
 DEFAULT_CONFIRM_SEEDS = 5
-MAX_CONCURRENCY = 128
+MAX_CONCURRENCY = 64
 MAX_TRIALS = 10_000
 MIN_GP_TRIALS = 5
 _ELSEWHERE = {"name", "labels", "priority", "seed", "retry", "checkpoint"}
@@ -268,6 +268,9 @@ def _check_counts(spec: StudySpec) -> None:
         if spec.num_configs > spec.grid_size:
             message = f"num_trials asks for {spec.num_configs} configurations, but the grid has {spec.grid_size}"
             raise field_error("num_trials", message)
+    if spec.compute == "grad_evals" and getattr(spec.early_stopping, "unit", "grad_evals") == "epochs":
+        message = "unit is epochs while compute is grad_evals, which gives trials different epochs; set both alike"
+        raise field_error("early_stopping.unit", message)
     variant = spec.base.optimizer.variant
     if spec.control and variant in ("sgd", "sam"):
         raise field_error("control", f"control arms stand beside another optimizer, but base.optimizer is {variant}")

@@ -6,13 +6,14 @@ nobody else waits.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from services.clock import db_now
+from services.db.base import new_id
 from services.jobs import events, queue
 from services.jobs.models import KIND_STUDY, KIND_TRIAL, Job, JobAttempt
 from services.jobs.queue import ClaimedJob, Lease
@@ -41,6 +42,7 @@ class NewTrial:
     point: Point
     job: JobSpec
     planned_grad_evals: int | None
+    job_id: str = field(default_factory=new_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,11 @@ class TrialState:
     is_stopped_early: bool
     failure_kind: str | None
     failure_message: str | None
-    replaced_by: int | None
+    num_epochs: int = 0
+    """Of a whole run."""
+    train_s: float | None = None
+    """Seconds spent in epochs, of a trial that ended well."""
+    probe_forwards: int | None = None
 
     @property
     def is_over(self) -> bool:
@@ -69,10 +75,9 @@ class TrialState:
         return self.state in TERMINAL_STATES
 
     @property
-    def is_open_failure(self) -> bool:
-        """Whether it failed for a reason of code or machines and no later trial has taken its place."""
-        is_failed = self.state is JobState.FAILED and self.failure_kind != FailureKind.DIVERGED
-        return is_failed and self.replaced_by is None
+    def is_failure(self) -> bool:
+        """Whether it failed for a reason of code or machines; diverging is a result."""
+        return self.state is JobState.FAILED and self.failure_kind != FailureKind.DIVERGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +91,8 @@ class Result:
 
 def load(session: Session, study_id: str, *, after: int = 0, also: Collection[str] = ()) -> list[TrialState]:
     """Return the study's trials by number: those above `after`, and those whose job ids are in `also`."""
-    query = select(Trial, Job.state, Job.failure_kind, Job.failure_message).join(Job, Job.id == Trial.job_id)
-    query = query.where(Trial.study_id == study_id)
+    columns = (Trial, Job.state, Job.failure_kind, Job.failure_message, Job.summary, Job.num_epochs)
+    query = select(*columns).join(Job, Job.id == Trial.job_id).where(Trial.study_id == study_id)
     if after:
         query = query.where(or_(Trial.number > after, Trial.job_id.in_(also)))
     return [
@@ -106,9 +111,11 @@ def load(session: Session, study_id: str, *, after: int = 0, also: Collection[st
             is_stopped_early=trial.is_stopped_early,
             failure_kind=kind,
             failure_message=message,
-            replaced_by=trial.replaced_by,
+            num_epochs=num_epochs,
+            train_s=(summary or {}).get("train_s"),
+            probe_forwards=(summary or {}).get("probe_forwards"),
         )
-        for trial, state, kind, message in session.execute(query.order_by(Trial.number))
+        for trial, state, kind, message, summary, num_epochs in session.execute(query.order_by(Trial.number))
     ]
 
 
@@ -128,6 +135,7 @@ def add(session: Session, study_id: str, new: NewTrial) -> Trial:
     number = 1 + (session.scalar(select(func.max(Trial.number)).where(Trial.study_id == study_id)) or 0)
     resources = new.job.resources
     job = Job(
+        id=new.job_id,
         kind=KIND_TRIAL,
         name=None if study.name is None else f"{study.name[:90]} {number}",
         team=study.team,
@@ -138,6 +146,9 @@ def add(session: Session, study_id: str, new: NewTrial) -> Trial:
         num_workers=resources.num_workers,
         gpus_per_worker=resources.gpus_per_worker,
         cpus_per_worker=resources.cpus_per_worker,
+        max_run_s=new.job.limits.max_run_s,
+        max_queue_s=new.job.limits.max_queue_s,
+        deadline_at=None if new.job.limits.max_queue_s is None else db_now(new.job.limits.max_queue_s),
         num_epochs=new.job.epochs,
     )
     session.add(job)
@@ -209,9 +220,10 @@ def hand_over(  # noqa: PLR0913 - the place, and who asks for whom
     return queue.claim(session, first_id, runner=runner, lease_s=lease_s, placement=nodes)
 
 
-def study_of(session: Session, job_id: str) -> Study | None:
-    """Return the study of a trial."""
-    return session.scalar(select(Study).join(Trial, Trial.study_id == Study.job_id).where(Trial.job_id == job_id))
+def runner_names(session: Session, job_ids: Collection[str]) -> dict[str, str | None]:
+    """Return the name of the study's runner for each trial among these jobs."""
+    query = select(Trial.job_id, Study.runner_name).join(Study, Study.job_id == Trial.study_id)
+    return {row.job_id: row.runner_name for row in session.execute(query.where(Trial.job_id.in_(job_ids)))}
 
 
 def running_leases(session: Session, study_id: str) -> list[Lease]:

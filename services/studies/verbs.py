@@ -13,7 +13,6 @@ from services.jobs import attempts, events, requests
 from services.jobs.actor import Actor
 from services.jobs.models import KIND_STUDY, Job
 from services.jobs.states import TERMINAL_STATES, FailureKind, JobState
-from services.specs.job import JobSpec
 from services.studies import space as spaces
 from services.studies import trials
 from services.studies.models import Study, Trial
@@ -86,7 +85,7 @@ def cancel(session: Session, study_id: str, *, actor: Actor) -> Job:
 
 
 def retry_failed(session: Session, study_id: str, *, actor: Actor, kind: FailureKind | None = None) -> tuple[Job, int]:
-    """Try failed trials again, each as a new trial in its place; return how many.
+    """Try failed trials again, with fresh budgets and from their checkpoints; return how many.
 
     Args:
         session: open in a unit of work.
@@ -100,22 +99,16 @@ def retry_failed(session: Session, study_id: str, *, actor: Actor, kind: Failure
     """
     job, study = get(session, study_id, lock=True)
     chosen = [
-        trial
+        trial.job_id
         for trial in trials.load(session, study_id)
-        if trial.replaced_by is None
-        and trial.state is JobState.FAILED
+        if trial.state is JobState.FAILED
         and (trial.failure_kind == kind if kind is not None else trial.failure_kind != FailureKind.DIVERGED)
     ]
     if not chosen:
         return job, 0
     _take_up(session, job, study)
-    for failed in chosen:
-        spec = JobSpec.model_validate(session.get_one(Job, failed.job_id).spec)
-        new = trials.NewTrial(
-            failed.arm, failed.phase, failed.config, failed.seed, failed.point, spec, failed.planned_grad_evals
-        )
-        made = trials.add(session, study_id, new)
-        session.execute(update(Trial).where(Trial.job_id == failed.job_id).values(replaced_by=made.number))
+    for job_id in chosen:
+        requests.retry(session, job_id, actor=actor.user)
     return _told(session, job, actor, "retried", f"{len(chosen)} failed trials are tried again"), len(chosen)
 
 

@@ -13,11 +13,14 @@ from api.client import Client
 from api.problems import PROBLEM_JSON, STATUSES, Problem
 from services.artifacts.layout import JobFolder
 from services.db.session import Database
+from services.jobs.actor import Actor
 from services.settings import ApiSettings, Settings
 from services.teams.roles import Role
 from tests.api.access_table import CALLERS, OPEN, TABLE, Access
 from tests.api.token_service import Callers, bearer, make_callers, submit
+from tests.support import studies
 from tests.support.callers import make_member, make_token, read_token
+from tests.support.studies import HandRunner
 
 
 @pytest.fixture
@@ -50,7 +53,15 @@ def _names(database: Database, settings: Settings, job_id: str) -> dict[str, str
         "team": "red",
         "user": "dora",
         "token_id": token_id,
+        "study_id": _study(database),
     }
+
+
+def _study(database: Database) -> str:
+    """Return a running study of ann's with one trial that has ended."""
+    runner = HandRunner.start(database, studies.submit(database, actor=Actor("ann", "red")))
+    runner.run({"optimizer.rho": 0.1}, 0.5)
+    return runner.study_id
 
 
 def test_table__has_every_route(app: FastAPI) -> None:
@@ -105,7 +116,11 @@ def test_hidden_thing__is_answered_like_one_that_does_not_exist(
         )
         document = {**response.json(), "request_id": ""}
         return (
-            str(document).replace(values["job_id"], "X").replace(values["team"], "X").replace(values["token_id"], "X")
+            str(document)
+            .replace(values["job_id"], "X")
+            .replace(values["study_id"], "X")
+            .replace(values["team"], "X")
+            .replace(values["token_id"], "X")
         )
 
     assert answer({**names, "user": "zzzzzzzzzzzz"}) == answer(unknown)

@@ -63,6 +63,7 @@ def test_num_configs__is_the_whole_grid_unless_told_otherwise():
             {"control": True, "space": {"optimizer": {"type": "choice", "values": [{"variant": "xsam"}]}}},
             "control",
         ),
+        ({"early_stopping": {"name": "asha", "unit": "epochs"}}, "early_stopping.unit"),
         ({"colour": "red"}, None),
     ],
 )

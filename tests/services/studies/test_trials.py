@@ -93,7 +93,7 @@ def test_failed_trial__keeps_what_it_cost(database):
     runner.fail(lease, FailureKind.DIVERGED, "loss is nan")
     (trial,) = studies.load(database, runner.study_id)
     assert (trial.state, trial.failure_kind, trial.grad_evals) == (JobState.FAILED, "diverged", 8)
-    assert not trial.is_open_failure
+    assert not trial.is_failure
 
 
 def test_hand_over__gives_the_place_to_the_next_trial(database):

@@ -44,7 +44,6 @@ def upgrade() -> None:
         sa.Column("value", sa.Double(), nullable=True),
         sa.Column("grad_evals", types.BigId, nullable=True),
         sa.Column("is_stopped_early", sa.Boolean(), nullable=False),
-        sa.Column("replaced_by", sa.Integer(), nullable=True),
         sa.CheckConstraint("phase IN ('search', 'confirm')", name=op.f("ck_trials_phase")),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_trials_job_id_jobs"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(

@@ -1,0 +1,119 @@
+"""Studies on a live service: submitted, told things, looked at, and harmed."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+
+from services.jobs.actor import Actor
+from services.jobs.models import Job
+from services.jobs.states import JobState, is_terminal
+from services.studies import service, trials
+from services.studies.models import Study
+from services.studies.spec import StudySpec
+from services.studies.trials import TrialState
+from tests.support.live_service import LiveService
+
+TESTER = Actor("tester", "default")
+TINY: dict[str, Any] = {
+    "base": {
+        "model": {"name": "mlp", "hidden": [16]},
+        "dataset": {"name": "synthetic", "num_train": 256, "num_eval": 64},
+        "batch_size": 32,
+        "epochs": 3,
+    },
+    "space": {"optimizer.rho": {"type": "log_uniform", "low": 0.01, "high": 0.2}},
+    "sampler": {"name": "random"},
+    "num_trials": 6,
+    "concurrency": 2,
+}
+SLOW = {**TINY["base"], "epochs": 300, "dataset": {"name": "synthetic", "num_train": 4096, "num_eval": 64}}
+"""A trial of this runs far longer than any test waits."""
+LONG = {**SLOW, "epochs": 12}
+"""A trial of this can be caught while it runs, and ends."""
+
+
+def own_processes(title: str) -> list[int]:
+    """Return the ids of this process's descendants whose command line begins with `title`."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            command = (folder / "cmdline").read_bytes()
+        except (OSError, NotADirectoryError):
+            continue
+        if folder.name.isdecimal() and command.startswith(title.encode()) and _is_descendant(int(folder.name)):
+            found.append(int(folder.name))
+    return found
+
+
+def _is_descendant(pid: int) -> bool:
+    while pid > 1:
+        if pid == os.getpid():
+            return True
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            return False
+        pid = int(next(line.split()[1] for line in status.splitlines() if line.startswith("PPid:")))
+    return False
+
+
+class LiveStudies:
+    """A live service's studies."""
+
+    def __init__(self, live: LiveService) -> None:
+        self.live = live
+
+    def submit(self, **fields: Any) -> str:
+        """Queue a tiny study with these fields and return its id."""
+        with self.live.database.unit_of_work() as session:
+            job, _ = service.submit(session, StudySpec.model_validate({**TINY, **fields}), actor=TESTER)
+            return job.id
+
+    def tell(self, verb: Callable[..., Any], study_id: str, *args: Any, **fields: Any) -> None:
+        """Call a verb."""
+        with self.live.database.unit_of_work() as session:
+            verb(session, study_id, *args, actor=TESTER, **fields)
+
+    def rows(self, study_id: str) -> tuple[Job, Study]:
+        """Return the study's rows."""
+        with self.live.database.read() as session:
+            return service.get(session, study_id)
+
+    def trials(self, study_id: str) -> list[TrialState]:
+        """Return the study's trials."""
+        with self.live.database.read() as session:
+            return trials.load(session, study_id)
+
+    def in_state(self, study_id: str, state: JobState) -> list[TrialState]:
+        """Return the study's trials in a state."""
+        return [trial for trial in self.trials(study_id) if trial.state is state]
+
+    def finish(self, study_id: str) -> Job:
+        """Advance until the study has ended and everything it used is back; return its row."""
+        self.live.turn_until(lambda: is_terminal(JobState(self.rows(study_id)[0].state)))
+        self.live.turn_until(lambda: not self.live.dispatcher.has_flights)
+        return self.rows(study_id)[0]
+
+    def reach(self, study_id: str, num: int, state: JobState = JobState.SUCCEEDED) -> None:
+        """Advance until so many trials are in a state."""
+        self.live.turn_until(lambda: len(self.in_state(study_id, state)) >= num)
+
+    def reach_epoch(self, study_id: str, epoch: int, *, num: int = 1) -> list[TrialState]:
+        """Advance until so many running trials have finished an epoch, and return them."""
+
+        def caught() -> list[TrialState]:
+            running = self.in_state(study_id, JobState.RUNNING)
+            return [trial for trial in running if self.live.job(trial.job_id).epochs_done >= epoch]
+
+        self.live.turn_until(lambda: len(caught()) >= num)
+        return caught()
+
+    def runner(self, study_id: str) -> ActorHandle:
+        """Return the actor that runs the study."""
+        name = self.rows(study_id)[1].runner_name
+        assert name is not None
+        return ray.get_actor(name)

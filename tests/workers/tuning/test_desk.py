@@ -1,0 +1,77 @@
+"""Trials, Tune's relays and verdicts meet, in real threads."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.workers.tuning.test_judges import epochs
+from workers.tuning.desk import Delivery, Desk
+
+
+def test_relay_of_a_judged_study__gets_every_epoch_then_the_end():
+    desk = Desk(is_judged=True)
+    desk.open("t")
+    for record in epochs([0.1, 0.2]):
+        desk.report("t", record)
+    assert desk.next_delivery("t") == Delivery(1, is_over=False)
+    assert desk.next_delivery("t") == Delivery(2, is_over=False)
+    desk.finish("t")
+    assert desk.next_delivery("t") == Delivery(2, is_over=True)
+
+
+def test_relay_of_a_plain_study__gets_the_end_alone():
+    desk = Desk(is_judged=False)
+    desk.open("t")
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(desk.next_delivery, "t")
+        desk.report("t", epochs([0.1])[0])
+        assert not waiting.done()
+        desk.finish("t")
+        assert waiting.result(timeout=5) == Delivery(1, is_over=True)
+
+
+def test_verdict__reaches_who_waits_for_it():
+    desk = Desk(is_judged=True)
+    desk.open("t")
+    desk.report("t", epochs([0.1])[0])
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(desk.wait_for_verdict, "t", 1)
+        desk.judge("t", 1, is_stopped=True)
+        assert waiting.result(timeout=5) is True
+    assert desk.is_stopped("t")
+
+
+def test_verdict__that_does_not_come_lets_the_waiter_look_up():
+    desk = Desk(is_judged=True)
+    desk.open("t")
+    assert desk.wait_for_verdict("t", 1) is None
+
+
+def test_epochs_of_before_a_restart__are_neither_delivered_nor_judged_again():
+    desk = Desk(is_judged=True)
+    desk.open("t", epochs([0.1, 0.2, 0.3]))
+    for record in epochs([0.1, 0.2, 0.3, 0.4]):  # a resumed attempt repeats epochs 2 and 3
+        desk.report("t", record)
+    assert desk.wait_for_verdict("t", 3) is False
+    assert desk.next_delivery("t") == Delivery(4, is_over=False)
+    assert [record.eval_accuracy for record in desk.epochs("t")] == [0.1, 0.2, 0.3, 0.4]
+
+
+def test_stop__holds_for_an_attempt_that_did_not_hear_it():
+    desk = Desk(is_judged=True)
+    desk.open("t", epochs([0.1]))
+    desk.judge("t", 1, is_stopped=True)
+    assert desk.wait_for_verdict("t", 2) is True
+
+
+def test_close__lets_everybody_go():
+    desk = Desk(is_judged=True)
+    desk.open("t")
+    with ThreadPoolExecutor() as pool:
+        relay = pool.submit(desk.next_delivery, "t")
+        threading.Timer(0.05, desk.close).start()
+        assert relay.result(timeout=5).is_over
+    assert desk.wait_for_verdict("t", 1) is False
+
+
+def test_unknown_trial__is_over_for_a_relay():
+    assert Desk(is_judged=True).next_delivery("nobody").is_over

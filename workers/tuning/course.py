@@ -1,0 +1,380 @@
+"""The course of a study: what is known of its trials, and which one comes next. Knows rows and samplers, no Ray."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from services.errors import ServiceError
+from services.jobs.models import Job
+from services.jobs.states import JobState
+from services.metrics import service as metrics
+from services.metrics.models import EpochMetric
+from services.metrics.records import EpochRecord
+from services.studies import trials
+from services.studies.arms import Arm, arms_of, confirm_seed, cost_of, job_spec, search_seed
+from services.studies.models import Study
+from services.studies.results import ConfigResult, best_config, configs_of
+from services.studies.service import spec_of
+from services.studies.space import Point
+from services.studies.spec import blame, read_space
+from services.studies.trials import CONFIRM, SEARCH, NewTrial, TrialState
+from workers.tuning.desk import Desk
+from workers.tuning.judges import Measured, make_judges, values_of
+from workers.tuning.proposers import Proposer, make_proposer
+
+log = logging.getLogger(__name__)
+
+MAX_INVALID = 50
+"""Points in a row that make no valid job, after which the space is at fault."""
+_EPOCH_FIELDS = tuple(EpochRecord.__dataclass_fields__)
+
+
+class SpaceError(ServiceError):
+    """The space holds (almost) no valid job."""
+
+    code = "invalid_request"
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the study has been told, as its rows say it now."""
+
+    hold: str | None
+    concurrency: int
+    revision: int
+
+    @classmethod
+    def of(cls, study: Study) -> "Orders":
+        """Return a row's orders."""
+        return cls(study.hold, study.concurrency, study.revision)
+
+
+class Course:
+    """A study's trials and their order. Thread-safe; built from rows, in a session that reads.
+
+    Args:
+        session: open for reading.
+        job: the study's job row.
+        study: the study's own row.
+    """
+
+    def __init__(self, session: Session, job: Job, study: Study) -> None:
+        self.study_id = job.id
+        self.spec = spec_of(job)
+        self.orders = Orders.of(study)
+        self.desk = Desk(is_judged=self.spec.early_stopping.name != "none")
+        self._lock = threading.RLock()
+        self._trials = {trial.job_id: trial for trial in trials.load(session, job.id)}
+        self._adopted: set[str] = set()
+        self._held: NewTrial | None = None
+        self.is_time_spent = False
+        """Set from outside: the budget of GPU-hours or of wall time is used up."""
+        measured = self._measured(session)
+        for trial in self._live():
+            self.desk.open(trial.job_id, measured.get(trial.job_id, ()))
+        self._plan(study)
+        past: dict[str, list[Measured]] = {}
+        for trial in self._trials.values():
+            if trial.phase == SEARCH and measured.get(trial.job_id):
+                one = Measured(trial.job_id, measured[trial.job_id], trial.is_over)
+                past.setdefault(trial.arm, []).append(one)
+        self._judges = make_judges(self.spec, [arm.name for arm in self._arms], past)
+
+    # What comes next.
+
+    def propose(self) -> NewTrial | None:
+        """Return the next trial, counted as live from now on; None while none may start or none is left.
+
+        Raises:
+            SpaceError: the space holds no valid job.
+        """
+        with self._lock:
+            if self.orders.hold is not None or self.num_live >= self.orders.concurrency or self.has_failed:
+                return None
+            new = self._held or self._next()
+            self._held = None
+            if new is None or new.job_id in self._trials:
+                return None
+            if not self._is_affordable(new):
+                self._held = new  # trials that end early leave room for it
+                return None
+            self._add(new)
+            return new
+
+    def withdraw(self, new: NewTrial) -> None:
+        """Take back a proposed trial whose rows could not be made; it is the next one to be proposed."""
+        with self._lock:
+            self._trials.pop(new.job_id, None)
+            self._held = new
+
+    def adopt(self) -> TrialState | None:
+        """Return a live trial that Tune has not been given yet."""
+        with self._lock:
+            for trial in self._live():
+                if trial.job_id not in self._adopted:
+                    self._adopted.add(trial.job_id)
+                    return trial
+            return None
+
+    # What is known.
+
+    @property
+    def num_live(self) -> int:
+        """Trials that wait or run."""
+        with self._lock:
+            return len(self._live())
+
+    @property
+    def live_ids(self) -> list[str]:
+        """Ids of the trials that wait or run."""
+        with self._lock:
+            return [trial.job_id for trial in self._live()]
+
+    @property
+    def trials(self) -> list[TrialState]:
+        """All trials."""
+        with self._lock:
+            return list(self._trials.values())
+
+    @property
+    def failures(self) -> list[TrialState]:
+        """Failed trials that count against the limit."""
+        with self._lock:
+            return [trial for trial in self._trials.values() if trial.is_failure]
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether too many trials have failed."""
+        return len(self.failures) >= self.spec.max_failures
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing runs and nothing will start any more."""
+        with self._lock:
+            if self._live():
+                return False
+            if self.orders.hold == trials.STOP or self.has_failed:
+                return True
+            return self.orders.hold is None and (self.is_budget_spent or not self._has_next())
+
+    @property
+    def is_budget_spent(self) -> bool:
+        """Whether the budget has no room for the next trial."""
+        with self._lock:
+            return self.is_time_spent or (self._held is not None and not self._is_affordable(self._held))
+
+    def knows(self, trial_id: str) -> bool:
+        """Return whether a trial is one of this study's."""
+        with self._lock:
+            return trial_id in self._trials
+
+    def is_judged(self, trial_id: str) -> bool:
+        """Return whether a trial may be stopped early; confirmation runs to the end."""
+        with self._lock:
+            return self.desk.is_judged and self._trials[trial_id].phase == SEARCH
+
+    def value_of(self, trial_id: str) -> float | None:
+        """Return a trial's objective, from the epochs it has reported."""
+        epochs = self.desk.epochs(trial_id)
+        return trials.objective_of(self.spec.objective, values_of(self.spec.objective, epochs))
+
+    # What happens.
+
+    def judge(self, trial_id: str, epoch: int) -> bool:
+        """Decide whether a trial ends after an epoch, and tell whoever waits for it."""
+        with self._lock:
+            trial = self._trials[trial_id]
+            judge = self._judges.get(trial.arm) if trial.phase == SEARCH else None
+            epochs = self.desk.epochs(trial_id)[:epoch]
+            is_stopped = judge is not None and bool(epochs) and judge.is_stopped(trial_id, epochs)
+            is_stopped = is_stopped and epoch < trial.num_epochs  # the last epoch ends a trial anyway
+        self.desk.judge(trial_id, epoch, is_stopped=is_stopped)
+        return is_stopped
+
+    def note_success(self, trial_id: str) -> None:
+        """Count a trial as ended well, before its rows say so."""
+        with self._lock:
+            epochs = self.desk.epochs(trial_id)
+            self._update(
+                replace(
+                    self._trials[trial_id],
+                    state=JobState.SUCCEEDED,
+                    value=self.value_of(trial_id),
+                    grad_evals=epochs[-1].grad_evals if epochs else 0,
+                    is_stopped_early=self.desk.is_stopped(trial_id),
+                )
+            )
+
+    def sync(self, session: Session, study: Study) -> None:
+        """Take over what rows say that others may have changed: trials' states, new trials, orders."""
+        with self._lock:
+            last = max((trial.number for trial in self._trials.values()), default=0)
+            unfinished = [trial.job_id for trial in self._trials.values() if trial.state is not JobState.SUCCEEDED]
+        found = trials.load(session, self.study_id, after=last, also=unfinished)
+        with self._lock:
+            for trial in found:
+                if trial.job_id not in self._trials:
+                    self.desk.open(trial.job_id)
+                self._update(trial)
+            revision = self.orders.revision
+            self.orders = Orders.of(study)
+            if study.revision != revision:
+                self._plan(study)
+
+    # Inside.
+
+    def _live(self) -> list[TrialState]:
+        return [trial for trial in self._trials.values() if not trial.is_over]
+
+    def _plan(self, study: Study) -> None:
+        """Make arms and samplers for the space and size in force, knowing all there is."""
+        space = read_space(study.space)
+        self._arms: Sequence[Arm] = arms_of(self.spec, space=space, num_configs=study.num_configs)
+        known = configs_of(self._trials.values())
+        self._proposers: dict[str, Proposer] = {
+            arm.name: make_proposer(
+                self.spec.sampler, arm.space, self.spec.objective.mode, [c for c in known if c.arm == arm.name]
+            )
+            for arm in self._arms
+        }
+        self._exhausted: set[str] = set()
+        self._held = None
+
+    def _next(self) -> NewTrial | None:
+        return self._next_seed() or self._next_config() or self._next_confirmation()
+
+    def _next_seed(self) -> NewTrial | None:
+        """Return the next trial of a configuration that has not had all its seeds."""
+        if self.spec.seeds_per_config == 1:
+            return None
+        for config in configs_of(self._trials.values()):
+            used = {trial.seed for trial in config.trials}
+            for number in range(self.spec.seeds_per_config):
+                seed = search_seed(self.spec, number)
+                if seed not in used:
+                    return self._new(self._arm(config.arm), SEARCH, config.config, seed, config.point)
+        return None
+
+    def _next_config(self) -> NewTrial | None:
+        """Return the first trial of a new configuration, of the arm that has had the smallest part of its own."""
+        for arm in sorted(self._open_arms(), key=lambda arm: len(self._numbers(arm)) / arm.num_configs):
+            new = self._drawn(arm)
+            if new is not None:
+                return new
+            self._exhausted.add(arm.name)
+        return None
+
+    def _open_arms(self) -> list[Arm]:
+        """Return the arms that have not had all their configurations."""
+        return [a for a in self._arms if a.name not in self._exhausted and len(self._numbers(a)) < a.num_configs]
+
+    def _drawn(self, arm: Arm) -> NewTrial | None:
+        """Draw points until one makes a valid job; the numbers of those that don't are left out."""
+        proposer = self._proposers[arm.name]
+        first = 1 + max(self._numbers(arm), default=-1)
+        error: ValidationError | None = None
+        for number in range(first, first + MAX_INVALID):
+            point = proposer.propose(number)
+            if point is None:
+                return None
+            try:
+                return self._new(arm, SEARCH, number, search_seed(self.spec, 0), point)
+            except ValidationError as e:
+                error = e
+                proposer.tell(number, None)
+        field = blame(arm.space, ".".join(map(str, error.errors()[0]["loc"]))) if error else ""
+        raise SpaceError(f"{MAX_INVALID} points in a row make no valid job; the last: {error}", f"space.{field}")
+
+    def _has_next(self) -> bool:
+        """Return whether a trial is left to be made, without drawing one."""
+        return bool(self._held or self._next_seed() or self._open_arms() or self._next_confirmation())
+
+    def _next_confirmation(self) -> NewTrial | None:
+        """Return the next trial that confirms an arm's best configuration, once the whole search has ended."""
+        if not self.spec.num_confirm_seeds or any(trial.phase == SEARCH for trial in self._live()):
+            return None
+        done = {(c.arm, trial.seed) for c in configs_of(self._trials.values(), phase=CONFIRM) for trial in c.trials}
+        for number in range(self.spec.num_confirm_seeds):
+            seed = confirm_seed(self.spec, number)
+            for arm in self._arms:
+                best = self._best(arm)
+                if best is not None and (arm.name, seed) not in done:
+                    return self._new(arm, CONFIRM, best.config, seed, best.point)
+        return None
+
+    def _best(self, arm: Arm) -> ConfigResult | None:
+        seeds = self.spec.seeds_per_config
+        return best_config(self._trials.values(), arm.name, self.spec.objective.mode, num_seeds=seeds)
+
+    def _new(self, arm: Arm, phase: str, config: int, seed: int, point: Point) -> NewTrial:
+        job = job_spec(self.spec, arm, point, seed)
+        return NewTrial(arm.name, phase, config, seed, point, job, cost_of(job).grad_evals)
+
+    def _arm(self, name: str) -> Arm:
+        return next(arm for arm in self._arms if arm.name == name)
+
+    def _numbers(self, arm: Arm) -> set[int]:
+        """Return the numbers of the arm's configurations."""
+        return {t.config for t in self._trials.values() if t.arm == arm.name and t.phase == SEARCH}
+
+    def _is_affordable(self, new: NewTrial) -> bool:
+        """Return whether the budget has room for a trial: what has been used, what runs, and the trial itself."""
+        limit = self.spec.budget.grad_evals
+        used = sum((t.grad_evals if t.is_over else t.planned_grad_evals) or 0 for t in self._trials.values())
+        is_over_limit = limit is not None and used + (new.planned_grad_evals or 1) > limit
+        return not is_over_limit and not self.is_time_spent
+
+    def _add(self, new: NewTrial) -> None:
+        self._trials[new.job_id] = TrialState(
+            job_id=new.job_id,
+            number=0,
+            arm=new.arm,
+            phase=new.phase,
+            config=new.config,
+            seed=new.seed,
+            point=new.point,
+            state=JobState.QUEUED,
+            planned_grad_evals=new.planned_grad_evals,
+            value=None,
+            grad_evals=None,
+            is_stopped_early=False,
+            failure_kind=None,
+            failure_message=None,
+            num_epochs=new.job.epochs,
+        )
+        self.desk.open(new.job_id)
+
+    def _update(self, trial: TrialState) -> None:
+        known = self._trials.get(trial.job_id)
+        if known is not None and known.state is JobState.SUCCEEDED:
+            # A success that was counted before its rows were written; they tell its number.
+            self._trials[trial.job_id] = replace(known, number=trial.number)
+            return
+        if known is not None and known.is_over and not trial.is_over:  # somebody has it tried again
+            self._adopted.discard(trial.job_id)
+            self.desk.reopen(trial.job_id)
+        self._trials[trial.job_id] = trial
+        if not trial.is_over:
+            return
+        self.desk.finish(trial.job_id)
+        if trial.phase != SEARCH:
+            return
+        for config in configs_of(self._trials.values()):
+            if (config.arm, config.config) == (trial.arm, trial.config) and self._is_complete(config.trials):
+                self._proposers[trial.arm].tell(trial.config, config.mean)
+
+    def _is_complete(self, members: Sequence[TrialState]) -> bool:
+        return len(members) >= self.spec.seeds_per_config and all(trial.is_over for trial in members)
+
+    def _measured(self, session: Session) -> dict[str, list[EpochRecord]]:
+        """Return the stored epochs: of running trials, and of all where an early stopper has to know them."""
+        wanted = self._trials.values() if self.desk.is_judged else self._live()
+        return {trial.job_id: [_record(row) for row in metrics.list_epochs(session, trial.job_id)] for trial in wanted}
+
+
+def _record(row: EpochMetric) -> EpochRecord:
+    return EpochRecord(**{name: getattr(row, name) for name in _EPOCH_FIELDS})

@@ -1,0 +1,119 @@
+"""Where the threads of a study's runner meet: trials hand in epochs, Tune's relays fetch them and bring verdicts."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from services.metrics.records import EpochRecord
+
+WAIT_S = 0.5
+"""Longest wait before a waiter looks whether its own reason to wait has gone."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    epochs: list[EpochRecord]
+    num_delivered: int
+    """Epochs that Tune has seen, or must not see again because they were replayed."""
+    num_judged: int
+    is_stopped: bool = False
+    is_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a relay gets: an epoch to be judged, or the news that the trial is over."""
+
+    epoch: int
+    is_over: bool
+
+
+@dataclass(slots=True)
+class Desk:
+    """Thread-safe.
+
+    Args:
+        is_judged: whether relays get every epoch; otherwise only the end of a trial.
+    """
+
+    is_judged: bool
+    _entries: dict[str, _Entry] = field(default_factory=dict)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _is_closed: bool = False
+
+    def open(self, trial_id: str, epochs: Sequence[EpochRecord] = ()) -> None:
+        """Begin a trial, or take one up again that has measured these epochs already."""
+        with self._changed:
+            self._entries.setdefault(trial_id, _Entry(list(epochs), len(epochs), len(epochs)))
+
+    def report(self, trial_id: str, record: EpochRecord) -> None:
+        """Take an epoch; one that a resumed attempt repeats replaces nothing, since its values are equal."""
+        with self._changed:
+            entry = self._entries.get(trial_id)
+            if entry is not None and record.epoch > len(entry.epochs):
+                entry.epochs.append(record)
+                self._changed.notify_all()
+
+    def finish(self, trial_id: str) -> None:
+        """Note that a trial has ended."""
+        with self._changed:
+            if trial_id in self._entries:
+                self._entries[trial_id].is_over = True
+                self._changed.notify_all()
+
+    def reopen(self, trial_id: str) -> None:
+        """Take up a trial again that had ended."""
+        with self._changed:
+            if trial_id in self._entries:
+                self._entries[trial_id].is_over = False
+
+    def epochs(self, trial_id: str) -> Sequence[EpochRecord]:
+        """Return the trial's epochs so far."""
+        with self._changed:
+            entry = self._entries.get(trial_id)
+            return [] if entry is None else list(entry.epochs)
+
+    def next_delivery(self, trial_id: str) -> Delivery:
+        """Wait for the next epoch that Tune has not seen, or for the trial's end."""
+        with self._changed:
+            while True:
+                entry = self._entries.get(trial_id)
+                if entry is None or entry.is_over or self._is_closed:
+                    return Delivery(0 if entry is None else len(entry.epochs), is_over=True)
+                if self.is_judged and entry.num_delivered < len(entry.epochs):
+                    entry.num_delivered += 1
+                    return Delivery(entry.num_delivered, is_over=False)
+                self._changed.wait(WAIT_S)
+
+    def judge(self, trial_id: str, epoch: int, *, is_stopped: bool) -> None:
+        """Bring the verdict on an epoch."""
+        with self._changed:
+            entry = self._entries.get(trial_id)
+            if entry is not None:
+                entry.num_judged = max(entry.num_judged, epoch)
+                entry.is_stopped = entry.is_stopped or is_stopped
+                self._changed.notify_all()
+
+    def wait_for_verdict(self, trial_id: str, epoch: int) -> bool | None:
+        """Return whether the trial ends after this epoch; None where the verdict has not come within a moment."""
+        with self._changed:
+            entry = self._entries.get(trial_id)
+            if entry is None or self._is_closed:
+                return False
+            if entry.num_judged < epoch and not entry.is_stopped:
+                self._changed.wait(WAIT_S)
+            if entry.is_stopped:
+                return True
+            return False if entry.num_judged >= epoch else None
+
+    def is_stopped(self, trial_id: str) -> bool:
+        """Return whether a verdict has ended the trial."""
+        with self._changed:
+            entry = self._entries.get(trial_id)
+            return entry is not None and entry.is_stopped
+
+    def close(self) -> None:
+        """Let everybody go who waits."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()

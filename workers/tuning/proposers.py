@@ -1,0 +1,210 @@
+"""Where points come from: functions of a configuration's number, or Optuna's samplers through Tune's OptunaSearch.
+
+Either kind is rebuilt from what the rows hold, so that no state of a sampler has to survive a crash.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from ray.tune.search.optuna import OptunaSearch
+from scipy.stats import qmc
+
+from services.studies import space as spaces
+from services.studies.results import ConfigResult, Mode
+from services.studies.space import Axis, Choice, Dimension, IntRange, LogUniform, Point
+from services.studies.spec import (
+    GpSampler,
+    GridSampler,
+    QuasiRandomSampler,
+    RandomSampler,
+    Sampler,
+    TpeSampler,
+)
+
+_VALUE = "value"
+
+
+class Proposer(Protocol):
+    """Proposes the points of one arm's search, configuration after configuration."""
+
+    def propose(self, config: int) -> Point | None:
+        """Return the point of a new configuration; None where there is nothing left to propose."""
+
+    def tell(self, config: int, value: float | None) -> None:
+        """Say what a proposed configuration was worth; None if it has no value, because it diverged or failed."""
+
+
+def make_proposer(
+    sampler: Sampler, space: Mapping[str, Dimension], mode: Mode, known: Sequence[ConfigResult]
+) -> Proposer:
+    """Return a proposer that knows all configurations there are so far.
+
+    Args:
+        sampler: how points are chosen.
+        space: what is searched; without any axis there is one point.
+        mode: whether more or less is better.
+        known: the arm's configurations, those that still run included.
+    """
+    if not spaces.axes(space):
+        return _OnePoint()
+    match sampler:
+        case RandomSampler():
+            return _RandomPoints(space, sampler.seed)
+        case QuasiRandomSampler():
+            return _SobolPoints(space, sampler.seed)
+        case GridSampler():
+            return _GridPoints(space, sampler.points, [config.point for config in known])
+        case TpeSampler() | GpSampler():
+            return OptunaPoints(sampler, space, mode, known)
+
+
+class _OnePoint:
+    def propose(self, config: int) -> Point | None:
+        return {}
+
+    def tell(self, config: int, value: float | None) -> None:
+        pass
+
+
+class _RandomPoints:
+    """Configuration N has a random stream of its own: the same point whenever and wherever it is asked for."""
+
+    def __init__(self, space: Mapping[str, Dimension], seed: int) -> None:
+        self._space = space
+        self._seed = seed
+
+    def propose(self, config: int) -> Point | None:
+        draws = np.random.default_rng([self._seed, config]).random(len(spaces.axes(self._space)))
+        return spaces.point_at(self._space, draws.tolist())
+
+    def tell(self, config: int, value: float | None) -> None:
+        pass
+
+
+class _SobolPoints:
+    """Point N of a scrambled Sobol sequence (the generator that Optuna's QMCSampler uses), by its number."""
+
+    def __init__(self, space: Mapping[str, Dimension], seed: int) -> None:
+        self._space = space
+        self._seed = seed
+
+    def propose(self, config: int) -> Point | None:
+        sequence = qmc.Sobol(len(spaces.axes(self._space)), scramble=True, rng=np.random.default_rng(self._seed))
+        if config:
+            sequence.fast_forward(config)
+        with warnings.catch_warnings():  # "balance properties require n to be a power of 2"; one point is asked for
+            warnings.simplefilter("ignore", UserWarning)
+            return spaces.point_at(self._space, sequence.random(1)[0].tolist())
+
+    def tell(self, config: int, value: float | None) -> None:
+        pass
+
+
+class _GridPoints:
+    """The grid in order, without the points that are there already; so a widened grid only adds."""
+
+    def __init__(self, space: Mapping[str, Dimension], points: int, used: Sequence[Point]) -> None:
+        self._left = [point for point in spaces.grid(space, points) if point not in used]
+        self._left.reverse()
+
+    def propose(self, config: int) -> Point | None:
+        return self._left.pop() if self._left else None
+
+    def tell(self, config: int, value: float | None) -> None:
+        pass
+
+
+class OptunaPoints:
+    """Optuna's model-based samplers, through OptunaSearch, told of every past configuration.
+
+    Configurations that still run are asked for again, so the sampler counts them as running: it does not propose next
+    to them as if nobody were there.
+    """
+
+    def __init__(
+        self, sampler: TpeSampler | GpSampler, space: Mapping[str, Dimension], mode: Mode, known: Sequence[ConfigResult]
+    ) -> None:
+        self._axes = spaces.axes(space)
+        running = [config for config in known if not config.is_over]
+        self._search = OptunaSearch(
+            space={path: _distribution(axis) for path, axis in self._axes.items()},
+            metric=_VALUE,
+            mode=mode,
+            points_to_evaluate=[self._encoded(config.point) for config in running] or None,
+            sampler=_optuna_sampler(sampler, len(known)),
+        )
+        self._told: set[int] = set()
+        self._asked = {config.config for config in running}
+        for config in known:
+            if config.is_over:
+                self._tell_past(config)
+        for config in running:
+            self._search.suggest(str(config.config))
+
+    def propose(self, config: int) -> Point | None:
+        """Return the sampler's next point."""
+        with _quiet_optuna():
+            proposed = self._search.suggest(str(config))
+        self._asked.add(config)
+        return self._decoded(proposed or {})
+
+    def tell(self, config: int, value: float | None) -> None:
+        """Let the sampler learn from a configuration, once."""
+        if config in self._told or config not in self._asked:
+            return
+        self._told.add(config)
+        # Without a value Optuna takes a trial as pruned, and TPE counts those among the bad ones.
+        self._search.on_trial_complete(str(config), result=None if value is None else {_VALUE: value})
+
+    def _tell_past(self, config: ConfigResult) -> None:
+        self._told.add(config.config)
+        value = config.mean
+        self._search.add_evaluated_point(self._encoded(config.point), value, pruned=value is None)
+
+    def _encoded(self, point: Point) -> dict[str, Any]:
+        return {path: _encoded(axis, point[path]) for path, axis in self._axes.items()}
+
+    def _decoded(self, proposed: Mapping[str, Any]) -> Point:
+        return {path: _decoded(axis, proposed[path]) for path, axis in self._axes.items()}
+
+
+def _optuna_sampler(sampler: TpeSampler | GpSampler, num_known: int) -> optuna.samplers.BaseSampler:
+    # A rebuilt sampler must not repeat the draws that it made before: its stream depends on how far the search is.
+    seed = int(np.random.default_rng([sampler.seed, num_known]).integers(2**31))
+    with _quiet_optuna():
+        if isinstance(sampler, GpSampler):
+            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=sampler.startup_trials)
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=sampler.startup_trials, multivariate=True, constant_liar=True
+        )
+
+
+@contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    """Leave out Optuna's remarks that a feature is experimental."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+def _distribution(axis: Axis) -> BaseDistribution:
+    if isinstance(axis, Choice):
+        return CategoricalDistribution(tuple(range(len(axis.values))))
+    if isinstance(axis, IntRange):
+        return IntDistribution(axis.low, axis.low + axis.step * (axis.count - 1), step=axis.step)
+    return FloatDistribution(axis.low, axis.high, log=isinstance(axis, LogUniform))
+
+
+def _encoded(axis: Axis, value: Any) -> Any:
+    """Return a value as Optuna knows it: of a choice the index, since values may be whole documents."""
+    return axis.values.index(value) if isinstance(axis, Choice) else value
+
+
+def _decoded(axis: Axis, value: Any) -> Any:
+    return axis.values[value] if isinstance(axis, Choice) else value
