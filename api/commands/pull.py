@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from api.commands.options import DEFAULT_URL, JobIdArgument, UrlOption, connected, out
+from api.commands.options import DEFAULT_URL, CommandError, JobIdArgument, UrlOption, connected, out
 from services.artifacts.files import ArtifactKind
 
 MODEL_CARD = "model-card.json"
@@ -26,8 +26,20 @@ def pull(
         target.mkdir(parents=True, exist_ok=True)
         (target / MODEL_CARD).write_text(card.model_dump_json(indent=2) + "\n")
         for file in wanted:
-            path = target / file.name
+            path = _inside(target, file.name)
             path.parent.mkdir(parents=True, exist_ok=True)
             client.download(job_id, file.name, path)
             out.print(f"{escape(str(path))}  {file.size_bytes:,} bytes")
     out.print(f"{escape(str(target / MODEL_CARD))}  says where they come from")
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return the path of a server's file name, unless it leads out of the folder.
+
+    Raises:
+        CommandError: it does; no server of ours sends such a name.
+    """
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise CommandError(f"the server names a file {name!r}, which would be written outside of {folder}")
+    return path
