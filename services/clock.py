@@ -43,4 +43,6 @@ def _sqlite_now(element: DbNow, compiler: SQLCompiler, **options: Any) -> str:
 
 @compiles(DbNow, "postgresql")
 def _postgresql_now(element: DbNow, compiler: SQLCompiler, **options: Any) -> str:
-    return f"(clock_timestamp() + make_interval(secs => {compiler.process(element.clauses, **options)}))"
+    # A subquery is evaluated once; the bare function, being volatile, is for every row, and keeps indexes from use.
+    now = f"clock_timestamp() + make_interval(secs => {compiler.process(element.clauses, **options)})"
+    return f"(SELECT {now})"

@@ -20,7 +20,7 @@ from services.cluster import service as cluster_service
 from services.cluster.service import NodeSeen
 from services.db.session import Database
 from services.errors import LeaseLostError
-from services.jobs import queue, requests, stalled
+from services.jobs import events, queue, requests, stalled
 from services.jobs.models import KIND_STUDY, KIND_TRIAL
 from services.jobs.queue import ClaimedJob, Lease
 from services.jobs.stalled import Patience
@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 REPORT_INTERVAL_S = 2.0
 PUBLISH_INTERVAL_S = 1.0
+REPLAN_INTERVAL_S = 1.0
 CLEAN_UP_INTERVAL_S = 60.0
 LEASE_RENEWALS = 5
 """How often the leader renews its lease in the time it is granted for; a standby looks as often."""
@@ -108,6 +109,8 @@ class Dispatcher:
         self._lead_at = 0.0
         self._report_at = 0.0
         self._publish_at = 0.0
+        self._settled_at_event: int | None = None
+        self._settled_until = 0.0
         self._clean_up_at = 0.0
         self._holders: tuple[str, ...] = ()
         self._infeasible_since: dict[str, float] = {}
@@ -280,8 +283,12 @@ class Dispatcher:
         with self._database.read() as session:
             if not queue.has_queued(session):
                 return
-            snapshot = scheduling.take_snapshot(session, self._nodes, holders=self._holders)
         self._start_studies()
+        with self._database.read() as session:
+            newest = events.newest(session)
+            if newest == self._settled_at_event and time.monotonic() < self._settled_until:
+                return
+            snapshot = scheduling.take_snapshot(session, self._nodes, holders=self._holders)
         decision = plan(snapshot)
         self._holders = decision.holders
         takers = self._studies.runners_of([placed.job_id for placed in decision.placements])
@@ -296,6 +303,9 @@ class Dispatcher:
                 requests.request_preemption(session, preemption.victim_job_id, reason=reason)
         self._fail_infeasible(decision.reasons)
         self._publish(snapshot, decision)
+        # A plan that changes nothing is worth repeating only when something has happened, or time has passed.
+        self._settled_at_event = None if decision.placements or decision.preemptions else newest
+        self._settled_until = time.monotonic() + REPLAN_INTERVAL_S
 
     def _publish(self, snapshot: Snapshot, decision: Plan) -> None:
         """Let people read why jobs wait."""

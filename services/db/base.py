@@ -17,6 +17,9 @@ NAMING_CONVENTION = {
     "pk": "pk_%(table_name)s",
 }
 
+CHECKED_ON_POSTGRESQL = {"checked_on": "postgresql"}
+"""`info` of an index that SQLite does not show as it is: only PostgreSQL's is compared with the models."""
+
 _ID_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
 _ID_LENGTH = 12
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from services.jobs.models import JobEvent
@@ -19,6 +19,11 @@ def record(
     event = JobEvent(job_id=job_id, kind=kind, message=message, actor=actor, data=data or {})
     session.add(event)
     return event
+
+
+def newest(session: Session) -> int:
+    """Return the id of the newest event of any job; as long as it stays, nothing has happened to any of them."""
+    return session.scalar(select(func.max(JobEvent.id))) or 0
 
 
 def list_events(session: Session, job_id: str, *, after: int = 0, limit: int = 500) -> Sequence[JobEvent]:

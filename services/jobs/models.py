@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.clock import db_now
-from services.db.base import Base, new_id
+from services.db.base import CHECKED_ON_POSTGRESQL, Base, new_id
 from services.db.types import BigId
 from services.jobs.states import JobState
 
@@ -90,6 +90,14 @@ class Job(Base):
         Index("ix_jobs_created", "created_at", "id"),
         Index("ix_jobs_state_created", "state", "created_at", "id"),
         Index("ix_jobs_team_created", "team", "created_at", "id"),
+        Index("ix_jobs_name_created", "name", "created_at", "id"),
+        # The line as the scheduler reads it, whole or owner by owner.
+        Index("ix_jobs_line", "state", text("priority DESC"), "created_at", "id", info=CHECKED_ON_POSTGRESQL),
+        Index(
+            "ix_jobs_owner_line",
+            *("state", "team", "submitted_by", text("priority DESC"), "created_at", "id"),
+            info=CHECKED_ON_POSTGRESQL,
+        ),
     )
 
 

@@ -85,9 +85,14 @@ class Reasons(Explanations):
         pairs = zip(self._outcome.waiting, self._outcome.blocked_by, strict=True)
         return [job.job_id for job, blocked in pairs if blocked.code is ReasonCode.INFEASIBLE_CLUSTER]
 
+    def code(self, job_id: str) -> ReasonCode:
+        """Return the code of a job's reason alone."""
+        job, blocked = self._by_id[job_id]
+        return self._code(job, _shape(job), blocked)
+
     def __getitem__(self, job_id: str) -> Reason:
         job, blocked = self._by_id[job_id]
-        shape = Shape(job.num_workers, to_units(job.gpus_per_worker), to_units(job.cpus_per_worker))
+        shape = _shape(job)
         code = self._code(job, shape, blocked)
         starts_at, is_lower_bound = self._estimate(shape, code, blocked)
         return Reason(
@@ -269,6 +274,10 @@ class Reasons(Explanations):
                 holding=self._holding(team),
             )
         return self._standings[team, user]
+
+
+def _shape(job: PendingJob) -> Shape:
+    return Shape(job.num_workers, to_units(job.gpus_per_worker), to_units(job.cpus_per_worker))
 
 
 def _finite(amount: float) -> float | None:

@@ -20,6 +20,8 @@ class QueueView(Base):
     num_queued: Mapped[int]
     line: Mapped[list[dict[str, Any]]]
     """The head of the line: `id` and reason `code`, in order."""
+    positions: Mapped[dict[str, Any]]
+    """The same line by job id, from 1: a reader takes one number out of it in SQL, not the whole line."""
     reasons: Mapped[dict[str, Any]]
     """By job id, for the very first jobs."""
     kinds: Mapped[dict[str, Any]]

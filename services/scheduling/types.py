@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from services.scheduling.reasons import Reason
+from services.scheduling.reasons import Reason, ReasonCode
 
 
 def _require(is_valid: bool, field_name: str, value: object, allowed: str) -> None:
@@ -252,6 +252,10 @@ class Explanations(Mapping[str, Reason]):
     @abstractmethod
     def line(self) -> Sequence[str]:
         """The jobs among them that could start if there were room, in the order in which they would."""
+
+    @abstractmethod
+    def code(self, job_id: str) -> ReasonCode:
+        """Return the code of a job's reason alone; cheaper than the reason."""
 
     @property
     @abstractmethod

@@ -5,7 +5,7 @@ alone knows (promises made in earlier plans). One row is enough: jobs of one tea
 for the same reason, so only the head of the line is kept job by job.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -48,6 +48,23 @@ class Decided:
     num_queued: int
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A part of the head of the line, as of the last decision.
+
+    Args:
+        planned_at: when it was made.
+        num_queued: jobs in the queue then.
+        entries: position, job id and reason code.
+        has_more: whether positions follow that are kept in order.
+    """
+
+    planned_at: datetime
+    num_queued: int
+    entries: Sequence[tuple[int, str, str]]
+    has_more: bool
+
+
 def publish(session: Session, snapshot: Snapshot, decision: Plan) -> None:
     """Keep a decision for readers, in place of the one before."""
     reasons = decision.reasons
@@ -58,46 +75,56 @@ def publish(session: Session, snapshot: Snapshot, decision: Plan) -> None:
     for job in snapshot.pending:
         if job.job_id in reasons:
             samples[_kind(job.team, job.num_workers, job.gpus_per_worker, job.cpus_per_worker)] = job.job_id
-    kinds = {kind: reason for kind, job_id in samples.items() if (reason := reasons[job_id]).code not in _OWN_TO_A_JOB}
+    kinds = {kind: job_id for kind, job_id in samples.items() if reasons.code(job_id) not in _OWN_TO_A_JOB}
     row = {
         "id": THE_ROW,
         "planned_at": snapshot.now,
         "num_queued": _num_queued(session),
-        "line": [{"id": job_id, "code": reasons[job_id].code} for job_id in line],
+        "line": [{"id": job_id, "code": reasons.code(job_id)} for job_id in line],
+        "positions": {job_id: position for position, job_id in enumerate(line, start=1)},
         "reasons": {job_id: _dump(reasons[job_id]) for job_id in exact},
-        "kinds": {kind: _dump(reason) for kind, reason in list(kinds.items())[:MAX_KINDS]},
+        "kinds": {kind: _dump(reasons[job_id]) for kind, job_id in list(kinds.items())[:MAX_KINDS]},
     }
     upsert(session, QueueView, [row], keys=("id",))
 
 
-def read_line(session: Session) -> tuple[QueueView | None, list[Mapping[str, Any]]]:
-    """Return the last decision's row and its head of the line, in order; None and nothing before the first one."""
-    view = session.get(QueueView, THE_ROW)
-    return view, [] if view is None else list(view.line)
+def read_line(session: Session, *, after: int, limit: int) -> Line | None:
+    """Return a part of the head of the line; None before the first decision."""
+    columns = (QueueView.planned_at, QueueView.num_queued, QueueView.line)
+    row = session.execute(select(*columns).where(QueueView.id == THE_ROW)).one_or_none()
+    if row is None:
+        return None
+    part = row.line[after : after + limit]
+    entries = [(after + number, entry["id"], entry["code"]) for number, entry in enumerate(part, start=1)]
+    return Line(row.planned_at, row.num_queued, entries, has_more=after + limit < len(row.line))
 
 
 def decided_about(session: Session, job: Job) -> Decided | None:
     """Return what the last decision said about a queued job; None if none was ever made."""
-    view = session.get(QueueView, THE_ROW)
-    if view is None:
+    kind = _kind(job.team, job.num_workers, job.gpus_per_worker, job.cpus_per_worker)
+    columns = (
+        QueueView.planned_at,
+        QueueView.num_queued,
+        QueueView.positions[job.id].label("position"),
+        QueueView.reasons[job.id].label("own"),
+        QueueView.kinds[kind].label("like"),
+    )
+    row = session.execute(select(*columns).where(QueueView.id == THE_ROW)).one_or_none()
+    if row is None:
         return None
-    reason = _own_reason(view, job) or _kind_reason(view, job)
-    return Decided(view.planned_at, reason, view.num_queued)
+    if row.own is not None:
+        reason = _reason.validate_python(row.own)
+    elif row.like is not None and job.state_since <= row.planned_at:
+        reason = _for(job, _reason.validate_python(row.like), row.position)
+    else:
+        reason = None
+    return Decided(row.planned_at, reason, row.num_queued)
 
 
-def _own_reason(view: QueueView, job: Job) -> Reason | None:
-    stored = view.reasons.get(job.id)
-    return None if stored is None else _reason.validate_python(stored)
-
-
-def _kind_reason(view: QueueView, job: Job) -> Reason | None:
-    stored = view.kinds.get(_kind(job.team, job.num_workers, job.gpus_per_worker, job.cpus_per_worker))
-    if stored is None or job.state_since > view.planned_at:
-        return None
-    position = next((number for number, entry in enumerate(view.line, start=1) if entry["id"] == job.id), None)
-    reason = _reason.validate_python(stored)
-    position = None if reason.code in OUT_OF_LINE else position
-    return replace(reason, job_id=job.id, user=job.submitted_by, attempt=job.attempt + 1, position=position)
+def _for(job: Job, alike: Reason, position: int | None) -> Reason:
+    """Return another job's reason as this one's."""
+    position = None if alike.code in OUT_OF_LINE else position
+    return replace(alike, job_id=job.id, user=job.submitted_by, attempt=job.attempt + 1, position=position)
 
 
 def _kind(team: str, num_workers: int, gpus_per_worker: float, cpus_per_worker: float) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -27,6 +28,18 @@ from services.specs.job import JobSpec
 
 NO_DISPATCHER = "no_dispatcher"
 NOT_LOOKED_AT = "not_looked_at"
+_SHOWN: tuple[Any, ...] = (
+    Job.id,
+    Job.name,
+    Job.team,
+    Job.submitted_by,
+    Job.priority,
+    Job.num_workers,
+    Job.gpus_per_worker,
+    Job.cpus_per_worker,
+    Job.state_since,
+    Job.attempt,
+)
 
 
 def explain(session: Session, job_id: str, *, visible_team: str | None = None) -> WhyRead:
@@ -57,20 +70,19 @@ def queue(session: Session, *, after: int = 0, limit: int = 100, visible_team: s
         limit: jobs per page.
         visible_team: the only team whose jobs the caller may identify; None for all.
     """
-    last, line = view.read_line(session)
-    if last is None:
+    line = view.read_line(session, after=after, limit=limit)
+    if line is None:
         return QueueRead(as_of=None, num_queued=0, items=[], next_position=None)
-    page = list(enumerate(line, start=1))[after : after + limit]
-    ids = [entry["id"] for _, entry in page]
-    jobs = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(ids), Job.state == JobState.QUEUED))}
+    ids = [job_id for _, job_id, _ in line.entries]
+    rows = session.execute(select(*_SHOWN).where(Job.id.in_(ids), Job.state == JobState.QUEUED))
+    jobs = {job.id: job for job in rows}
     items = [
-        _entry(position, jobs[entry["id"]], entry["code"], visible_team)
-        for position, entry in page
-        if entry["id"] in jobs
+        _entry(position, jobs[job_id], code, visible_team)
+        for position, job_id, code in line.entries
+        if job_id in jobs  # it may have left the queue since
     ]
-    has_more = after + limit < len(line)
-    next_position = after + limit if has_more else None
-    return QueueRead(as_of=last.planned_at, num_queued=last.num_queued, items=items, next_position=next_position)
+    next_position = after + limit if line.has_more else None
+    return QueueRead(as_of=line.planned_at, num_queued=line.num_queued, items=items, next_position=next_position)
 
 
 def _queued(session: Session, job: Job) -> WhyRead:
@@ -138,7 +150,7 @@ def _plain(
     )
 
 
-def _entry(position: int, job: Job, code: str, visible_team: str | None) -> QueueEntry:
+def _entry(position: int, job: Any, code: str, visible_team: str | None) -> QueueEntry:
     is_visible = visible_team in (None, job.team)
     return QueueEntry(
         position=position,
@@ -154,7 +166,7 @@ def _entry(position: int, job: Job, code: str, visible_team: str | None) -> Queu
     )
 
 
-def _request(job: Job) -> RequestRead:
+def _request(job: Any) -> RequestRead:
     return RequestRead.model_validate(job)
 
 
