@@ -84,10 +84,10 @@ class JobRun:
         return self._keeper.wish
 
     def may_publish(self) -> bool:
-        """Return whether the job is still this attempt's, by the database's word at this moment."""
+        """Store all reports so far; return whether the job is still this attempt's, by the database's word."""
+        self._recorder.flush()
         try:
-            with self._database.unit_of_work() as session:
-                queue.touch(session, self._claimed.lease)
+            self._when_database_answers(self._check_lease)
         except LeaseLostError:
             self._lost.set()
         return not self._lost.is_set()
@@ -137,6 +137,10 @@ class JobRun:
             is_judged=self._is_judged,
         )
 
+    def _check_lease(self) -> None:
+        with self._database.unit_of_work() as session:
+            queue.touch(session, self._claimed.lease)
+
     def _store_end(self, ending: Ending) -> None:
         with self._database.unit_of_work() as session:
             self._write_end(session, ending)
@@ -164,7 +168,7 @@ class JobRun:
             try:
                 return write()
             except DBAPIError as e:
-                log.warning("the database refused the end of a run, trying again: %s", e)
+                log.warning("the database did not answer, trying again: %s", e)
                 time.sleep(RETRY_INTERVAL_S)
 
 

@@ -103,7 +103,11 @@ class RunnerLink:
         return STOP_EARLY if self._is_stopped_early else self._wish
 
     def may_publish(self) -> bool:
-        """Ask whether this attempt still owns the job; called before a checkpoint is put in place."""
+        """Ask whether this attempt still owns the job; called before a checkpoint is put in place.
+
+        The answer comes when every report so far is a row: a run never goes on from a point that rows have not reached.
+        """
+        self._acknowledge()
         try:
             return bool(ray.get(self._runner.may_publish.remote(*self._run)))
         except RayError:

@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 
 FLUSH_INTERVAL_S = 0.2
 RETRY_INTERVAL_S = 0.5
+FLUSH = "flush"
+"""Kind of a report whose payload is an event, set when all reports before it are stored."""
+_URGENT = frozenset({"started", "first_step", FLUSH})
+"""Reports that are stored without waiting for others to come."""
 
 
 class Recorder:
@@ -55,6 +59,13 @@ class Recorder:
         """Take a report; returns at once."""
         self._inbox.put(report)
 
+    def flush(self) -> None:
+        """Wait until everything that was put so far is stored, or the lease is found lost."""
+        stored = threading.Event()
+        self._inbox.put(Report(FLUSH, stored))
+        while self._thread.is_alive() and not stored.wait(RETRY_INTERVAL_S):
+            pass
+
     def close(self) -> None:
         """Store everything that was put so far and stop."""
         self._inbox.put(None)
@@ -68,6 +79,7 @@ class Recorder:
             reports = [report for report in batch if report is not None]
             try:
                 self._store(reports)
+                _tell_stored(reports)
             except LeaseLostError:
                 self._on_lost()
                 return
@@ -79,7 +91,7 @@ class Recorder:
     def _next_batch(self) -> list[Report | None]:
         batch = [self._inbox.get()]
         deadline = time.monotonic() + FLUSH_INTERVAL_S
-        while batch[-1] is not None and batch[-1].kind not in ("started", "first_step"):
+        while batch[-1] is not None and batch[-1].kind not in _URGENT:
             try:
                 batch.append(self._inbox.get(timeout=max(0.0, deadline - time.monotonic())))
             except queues.Empty:
@@ -95,6 +107,12 @@ class Recorder:
             except DBAPIError as e:
                 log.warning("the database refused %d reports, trying again: %s", len(reports), e)
                 time.sleep(RETRY_INTERVAL_S)
+
+
+def _tell_stored(reports: Sequence[Report]) -> None:
+    for report in reports:
+        if report.kind == FLUSH:
+            report.payload.set()
 
 
 def _write(session: Session, lease: Lease, reports: Sequence[Report], checkpoint_dir: Path) -> None:

@@ -16,22 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from api.demo.specs import BASE, SHARED
 from services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord, TrainingSummary
 from services.specs.job import JobSpec
 from workers.training.errors import DivergenceError
 from workers.training.loop import run_training
 from workers.training.place import Place
 
-# Without BatchNorm two ranks compute what one does with the whole batch, so the demo's XSAM job, on two DDP workers, is
-# the one measured here. Every method has the same rate, one at which the control's best epoch is good.
-DEMO: dict[str, Any] = {
-    "model": {"name": "small_cnn", "width": 16, "batch_norm": False},
-    "dataset": {"name": "digits", "label_noise": 0.4},
-    "batch_size": 32,
-    "epochs": 30,
-    "checkpoint": {"every_epochs": 5},
-}
-BASE_OPTIMIZER = {"name": "sgd", "lr": 0.01, "momentum": 0.9}
 METHODS = ("sgd", "sam", "xsam")
 RHOS = (0.05, 0.1, 0.15, 0.2, 0.3)
 SEEDS = (0, 1, 2)
@@ -112,8 +103,8 @@ class _NoWish:
 
 def spec_of(variant: str, rho: float | None, seed: int, epochs: int) -> JobSpec:
     """Return the job that the demo submits for a method, at another rho, seed or length."""
-    optimizer = {"variant": variant, "base": BASE_OPTIMIZER, **({} if rho is None else {"rho": rho})}
-    return JobSpec.model_validate({**DEMO, "optimizer": optimizer, "seed": seed, "epochs": epochs})
+    optimizer = {"variant": variant, "base": BASE, **({} if rho is None else {"rho": rho})}
+    return JobSpec.model_validate({**SHARED, "optimizer": optimizer, "seed": seed, "epochs": epochs})
 
 
 def run_arm(variant: str, rho: float | None, seeds: list[int], epochs: int) -> Arm:
@@ -165,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--methods", type=_items(str), default=list(METHODS))
     parser.add_argument("--rhos", type=_items(float), default=list(RHOS))
     parser.add_argument("--seeds", type=_items(int), default=list(SEEDS))
-    parser.add_argument("--epochs", type=int, default=DEMO["epochs"])
+    parser.add_argument("--epochs", type=int, default=SHARED["epochs"])
     parser.add_argument("--output", type=Path, default=Path("bench-output/demo_sweep.md"))
     return parser
 
