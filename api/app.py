@@ -12,7 +12,7 @@ from api.dependencies import Service, admit, local_user_name
 from api.middleware import BodyLimit, RequestLog
 from api.problems import FieldError, Problem, documented
 from api.rate_limit import RateLimiter
-from api.routes import artifacts, audit, catalog, health, jobs, studies, teams, tokens, users
+from api.routes import artifacts, audit, catalog, health, job_verbs, jobs, scheduling, studies, teams, tokens, users
 from api.version import VERSION
 from services.db.session import Database
 from services.settings import Settings
@@ -30,7 +30,8 @@ Submit training jobs, follow them, read what they measured.
 """
 
 _TAGS = [
-    {"name": "jobs", "description": "Submit, read, cancel; metrics, alpha estimates, events and logs."},
+    {"name": "jobs", "description": "Submit, read, change; metrics, alpha estimates, events and logs."},
+    {"name": "scheduling", "description": "The line, why jobs wait, the cluster, usage."},
     {"name": "studies", "description": "Hyperparameter searches: submit, steer, read trials, compare, promote."},
     {"name": "artifacts", "description": "Weights, checkpoints, logs and the model card of a job."},
     {"name": "teams", "description": "Teams with their weight and quota, their members, users."},
@@ -42,6 +43,8 @@ _TAGS = [
 _OPEN_ROUTERS = (health.router,)
 _ROUTERS = (
     jobs.router,
+    job_verbs.router,
+    scheduling.router,
     studies.router,
     studies.preview_router,
     artifacts.router,

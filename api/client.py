@@ -20,6 +20,7 @@ from api.client_admin import AdminClient
 from api.client_errors import WaitTimeoutError
 from api.client_http import Http
 from api.client_studies import StudiesClient
+from api.client_verbs import JobVerbs
 from api.schemas import Health, Readiness
 from services.artifacts.schemas import ArtifactRead, ArtifactsRead, ModelCard
 from services.jobs.schemas import EventPage, EventRead, JobPage, JobRead
@@ -34,7 +35,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 _POLL_S = 0.3
 
 
-class Client:
+class Client(JobVerbs):
     """Talks to one server. Safe to share between threads.
 
     Reading, cancelling and submitting are tried again when the connection fails: a submit carries an Idempotency-Key,
@@ -137,14 +138,6 @@ class Client:
             cursor = page.next_cursor
             if cursor is None:
                 return
-
-    def cancel(self, job_id: str) -> JobRead:
-        """Cancel a job; one that runs is asked to stop and is returned with its wish.
-
-        Raises:
-            ApiError: no such job, or it has ended otherwise.
-        """
-        return self._read(JobRead, "POST", f"/v1/jobs/{job_id}/cancel")
 
     def metrics(self, job_id: str, *, after: int = 0) -> Sequence[EpochRead]:
         """Return the job's epochs above `after`, in order."""

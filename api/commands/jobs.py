@@ -1,4 +1,4 @@
-"""`xsam submit, list, show, logs, cancel`: jobs of a running service."""
+"""`xsam submit, list, show, logs`: jobs of a running service."""
 
 import json
 import sys
@@ -18,6 +18,7 @@ from api.commands.options import (
     UrlOption,
     connected,
     err,
+    key_values,
     out,
 )
 from api.commands.watching import Watched, numbers, watch
@@ -67,7 +68,9 @@ def list_jobs(  # noqa: PLR0913, PLR0917 - options of a command line
 ) -> None:
     """List jobs, newest first."""
     with connected(url) as client:
-        page = client.page(states=state or (), team=team, name=name, labels=_labels(label or []), limit=limit)
+        page = client.page(
+            states=state or (), team=team, name=name, labels=key_values(label or [], "--label"), limit=limit
+        )
     if output is Output.JSON:
         out.print(json.dumps([job.model_dump(mode="json") for job in page.items], indent=2), markup=False)
         return
@@ -120,16 +123,6 @@ def logs(
                 sys.stdout.flush()
         except KeyboardInterrupt:
             err.print("\nDetached.")
-
-
-def cancel(job_id: JobIdArgument, url: UrlOption = DEFAULT_URL) -> None:
-    """Cancel a job that waits, or stop one that runs."""
-    with connected(url) as client:
-        job = client.cancel(job_id)
-    if job.state == JobState.RUNNING:
-        out.print(f"Job {job.id} was asked to stop; it ends within seconds.")
-    else:
-        out.print(f"Job {job.id} is {formats.state(job)}.")
 
 
 def _follow(client: Client, job: JobRead, url: str) -> None:
@@ -192,16 +185,6 @@ def _row(job: JobRead) -> list[str]:
         escape(job.submitted_by),
         formats.age(job.created_at),
     ]
-
-
-def _labels(pairs: list[str]) -> dict[str, str]:
-    labels = {}
-    for pair in pairs:
-        key, is_given, value = pair.partition("=")
-        if not is_given:
-            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--label")
-        labels[key] = value
-    return labels
 
 
 def _print_json(job: JobRead) -> None:

@@ -83,6 +83,21 @@ def given_token() -> str | None:
     return _given_token.get()
 
 
+def key_values(pairs: Sequence[str], option: str) -> dict[str, str]:
+    """Return `KEY=VALUE` texts as a mapping.
+
+    Raises:
+        typer.BadParameter: one of them is not such a text.
+    """
+    found = {}
+    for pair in pairs:
+        key, is_given, value = pair.partition("=")
+        if not is_given or not key:
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint=option)
+        found[key] = value
+    return found
+
+
 def print_documents(found: BaseModel | Sequence[BaseModel]) -> None:
     """Print documents as JSON."""
     plain = (

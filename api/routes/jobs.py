@@ -1,4 +1,4 @@
-"""Jobs: submit, list, read, cancel, and what they measured, did and wrote."""
+"""Jobs: submit, list, read, and what they measured, did and wrote; `job_verbs` has what changes them."""
 
 from dataclasses import replace
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from api.parameters import AlphaQuery, EventsQuery, IdempotencyKey, JobsQuery, L
 from api.problems import documented
 from services.artifacts.layout import JobFolder
 from services.errors import NotFoundError
-from services.jobs import events, verbs
+from services.jobs import events
 from services.jobs import service as jobs
 from services.jobs.schemas import EventPage, EventRead, JobPage, JobRead
 from services.jobs.states import JobState, is_terminal
@@ -112,24 +112,6 @@ def list_jobs(session: ReadSession, principal: PrincipalDep, query: Annotated[Jo
 def get_job(job_id: JobId, session: ReadSession) -> JobRead:
     """Return a job: its state, progress, result and specification."""
     return JobRead.of(jobs.get(session, job_id))
-
-
-@router.post(
-    "/{job_id}/cancel",
-    operation_id="cancelJob",
-    summary="Cancel a job",
-    responses={
-        202: {"description": "It runs and was asked to stop; it ends within seconds.", "model": JobRead},
-        **documented("not_found", "invalid_transition"),
-    },
-    dependencies=[Depends(no_query)],
-)
-def cancel_job(job_id: JobId, session: WriteSession, principal: PrincipalDep, response: Response) -> JobRead:
-    """Cancel a job that waits, or ask a running one to stop. Cancelling twice is no error."""
-    job = verbs.cancel(session, job_id, actor=principal)
-    if job.state == JobState.RUNNING:
-        response.status_code = status.HTTP_202_ACCEPTED
-    return JobRead.of(job)
 
 
 @router.get(

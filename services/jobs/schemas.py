@@ -159,3 +159,23 @@ class BulkRead(Read):
     items: list[BulkItem]
     has_more: bool
     """More jobs match than one call changes: repeat it."""
+
+
+class AttemptRead(Read):
+    """One run of a job, from its start to its end."""
+
+    number: int
+    started_at: datetime
+    first_step_at: datetime | None
+    """When its first training step had finished."""
+    finished_at: datetime | None
+    outcome: str | None
+    """`succeeded`, a kind of failure, or `not_placed`; null while it runs."""
+    message: str | None
+    traceback: str | None
+
+
+class AttemptsRead(Read):
+    """A job's attempts, oldest first."""
+
+    items: list[AttemptRead]

@@ -15,7 +15,7 @@ from services.errors import ConflictError, InvalidRequestError, NotFoundError
 from services.jobs import cursor as cursors
 from services.jobs import events
 from services.jobs.actor import Actor
-from services.jobs.models import KIND_STUDY, KIND_TRAINING, Job
+from services.jobs.models import KIND_STUDY, KIND_TRAINING, Job, JobAttempt
 from services.jobs.states import JobState
 from services.specs.dataset import CustomDataset
 from services.specs.job import JobSpec
@@ -91,6 +91,11 @@ def get(session: Session, job_id: str) -> Job:
 def team_of(session: Session, job_id: str) -> str | None:
     """Return the team whose job it is; None where there is no such job."""
     return session.scalar(select(Job.team).where(Job.id == job_id))
+
+
+def list_attempts(session: Session, job_id: str) -> Sequence[JobAttempt]:
+    """Return a job's attempts, oldest first."""
+    return session.scalars(select(JobAttempt).where(JobAttempt.job_id == job_id).order_by(JobAttempt.number)).all()
 
 
 def list_jobs(

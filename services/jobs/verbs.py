@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from services.cluster import service as cluster
-from services.errors import InvalidRequestError
+from services.errors import InvalidRequestError, InvalidTransitionError
 from services.jobs import requests
 from services.jobs.actor import Actor
-from services.jobs.models import Job
+from services.jobs.models import KIND_TRIAL, Job
 from services.jobs.schemas import JobUpdate
 from services.jobs.service import get, submit
 from services.specs.job import MAX_LABELS, JobSpec
@@ -35,7 +36,7 @@ def pause(session: Session, job_id: str, *, actor: Actor) -> Job:
         NotFoundError: no such job.
         InvalidTransitionError: it has ended, or is being cancelled.
     """
-    get(session, job_id)
+    _check_is_its_own(get(session, job_id))
     requests.request_pause(session, job_id, actor=actor.user)
     return _fresh(session, job_id)
 
@@ -47,7 +48,7 @@ def resume(session: Session, job_id: str, *, actor: Actor) -> Job:
         NotFoundError: no such job.
         InvalidTransitionError: it has ended.
     """
-    get(session, job_id)
+    _check_is_its_own(get(session, job_id))
     requests.resume(session, job_id, actor=actor.user)
     return _fresh(session, job_id)
 
@@ -61,6 +62,7 @@ def retry(session: Session, job_id: str, *, actor: Actor) -> Job:
         InfeasibleError: the cluster, as last seen, or the team's quota could never hold it.
     """
     job = get(session, job_id)
+    _check_is_its_own(job)
     resources = JobSpec.model_validate(job.spec).resources
     cluster.check_feasible(session, resources)
     limits.check_quota(session, job.team, resources)
@@ -109,12 +111,12 @@ def clone(
 
     Raises:
         NotFoundError: no such job.
-        pydantic.ValidationError: the changed specification is not valid.
-        InvalidRequestError, InfeasibleError, ConflictError: as for `submit`.
+        InvalidRequestError: the changed specification is not valid; names the field. Also as for `submit`.
+        InfeasibleError, ConflictError: as for `submit`.
     """
     source = get(session, job_id)
     document = {**source.spec, "priority": source.priority, "labels": source.labels}
-    spec = JobSpec.model_validate(merge_patch(document, changes))
+    spec = _checked(merge_patch(document, changes))
     return submit(
         session,
         spec,
@@ -123,6 +125,15 @@ def clone(
         idempotency_key=idempotency_key,
         cloned_from=job_id,
     )
+
+
+def _checked(document: Any) -> JobSpec:
+    try:
+        return JobSpec.model_validate(document)
+    except ValidationError as e:
+        error = e.errors()[0]
+        field = f"changes.{error.get('ctx', {}).get('field') or '.'.join(map(str, error['loc']))}"
+        raise InvalidRequestError(f"{field}: {error['msg']}", field=field) from e
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -136,6 +147,11 @@ def merge_patch(target: Any, patch: Any) -> Any:
         else:
             merged[key] = merge_patch(merged.get(key), value)
     return merged
+
+
+def _check_is_its_own(job: Job) -> None:
+    if job.kind == KIND_TRIAL:
+        raise InvalidTransitionError(f"job {job.id} is a trial; only its study can be told so")
 
 
 def _fresh(session: Session, job_id: str) -> Job:

@@ -34,6 +34,8 @@ _OWN = (404, 200, 200, 200, 200)
 """Reads a thing of the team."""
 _CHANGES = (404, 403, 200, 200, 200)
 """Changes a thing of the team."""
+_WRITES = (200, 403, 200, 200, 200)
+"""Changes the caller's own team's things, named in the body."""
 _LEADS = (404, 403, 403, 200, 200)
 """Manages the team."""
 _ADMIN = (403, 403, 403, 403, 200)
@@ -42,7 +44,23 @@ TABLE = (
     Access("POST", "/v1/jobs", (201, 403, 201, 201, 201), {}),
     Access("GET", "/v1/jobs", _ALL),
     Access("GET", "/v1/jobs/{job_id}", _OWN),
+    Access("PATCH", "/v1/jobs/{job_id}", _CHANGES, {"priority": 3}),
     Access("POST", "/v1/jobs/{job_id}/cancel", _CHANGES),
+    Access("POST", "/v1/jobs/{job_id}/pause", _CHANGES),
+    Access("POST", "/v1/jobs/{job_id}/resume", _CHANGES),
+    Access("POST", "/v1/jobs/{job_id}/retry", (404, 403, 409, 409, 409)),  # it has not ended
+    Access("POST", "/v1/jobs/{job_id}/clone", (404, 403, 201, 201, 201), {}),
+    Access("POST", "/v1/jobs:cancel", _WRITES, {"where": {"name": "none"}}),
+    Access("POST", "/v1/jobs:pause", _WRITES, {"where": {"name": "none"}}),
+    Access("POST", "/v1/jobs:resume", _WRITES, {"where": {"name": "none"}}),
+    Access("POST", "/v1/jobs:retry", _WRITES, {"where": {"name": "none"}}),
+    Access("POST", "/v1/jobs:update", _WRITES, {"where": {"name": "none"}, "change": {"priority": 1}}),
+    Access("POST", "/v1/jobs:preview", _WRITES, {}),
+    Access("GET", "/v1/jobs/{job_id}/why", _OWN),
+    Access("GET", "/v1/jobs/{job_id}/attempts", _OWN),
+    Access("GET", "/v1/queue", _ALL),
+    Access("GET", "/v1/cluster", _ALL),
+    Access("GET", "/v1/usage", _ALL),
     Access("GET", "/v1/jobs/{job_id}/metrics", _OWN),
     Access("GET", "/v1/jobs/{job_id}/alpha", _OWN),
     Access("GET", "/v1/jobs/{job_id}/events", _OWN),

@@ -284,11 +284,15 @@ class TestClone:
         spec = JobRead.of(clone).spec
         assert (spec.optimizer.variant, spec.optimizer.rho, spec.name, spec.epochs) == ("sam", 0.2, None, 2)
 
-    @pytest.mark.parametrize("changes", [{"epochs": 0}, {"nonsense": 1}, {"resources": {"num_workers": 3}}])
-    def test_clone__checks_the_result_as_a_whole(self, database: Database, changes: dict[str, Any]) -> None:
+    @pytest.mark.parametrize(
+        ("changes", "field"),
+        [({"epochs": 0}, "epochs"), ({"nonsense": 1}, "nonsense"), ({"resources": {"num_workers": 3}}, "batch_size")],
+    )
+    def test_clone__checks_the_result_as_a_whole(self, database: Database, changes: dict[str, Any], field: str) -> None:
         job_id = jobs.submit(database)
-        with pytest.raises(ValidationError):
+        with pytest.raises(InvalidRequestError) as caught:
             self._clone(database, job_id, changes)
+        assert caught.value.field == f"changes.{field}"
         assert jobs.count(database, "jobs") == 1
 
     def test_clone__with_an_idempotency_key_is_made_once(self, database: Database) -> None:

@@ -1,0 +1,180 @@
+"""Changing jobs after their submit, one at a time and several at once; and seeing what one would take."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Response, status
+
+from api.access import visible_team
+from api.dependencies import JobId, PrincipalDep, ReadSession, ServiceDep, WriteSession, no_query
+from api.examples import SUBMIT_EXAMPLES
+from api.parameters import IdempotencyKey
+from api.problems import documented
+from services.jobs import bulk, verbs
+from services.jobs.bodies import CloneJob, JobSelection, JobsUpdate
+from services.jobs.models import Job
+from services.jobs.schemas import BulkRead, JobRead, JobUpdate
+from services.jobs.states import JobState
+from services.scheduling import preview
+from services.scheduling.preview import JobPreview
+from services.specs.job import JobSpec
+
+_BODY_CODES = ("malformed_body", "body_too_large", "unsupported_media_type", "validation_failed", "invalid_request")
+_REFUSED = documented("not_found", "invalid_transition")
+_SEVERAL = documented(*_BODY_CODES)
+_ASKED: dict[int | str, dict[str, Any]] = {
+    202: {"description": "It runs and was asked to; it follows within seconds.", "model": JobRead}
+}
+
+router = APIRouter(
+    prefix="/v1",
+    tags=["jobs"],
+    responses=documented("validation_failed", "invalid_request", "database_unavailable", "internal_error"),
+    dependencies=[Depends(no_query)],
+)
+
+
+@router.patch(
+    "/jobs/{job_id}",
+    operation_id="updateJob",
+    summary="Change a job",
+    responses=documented(*_BODY_CODES, "not_found", "invalid_transition"),
+)
+def update_job(job_id: JobId, change: JobUpdate, session: WriteSession, principal: PrincipalDep) -> JobRead:
+    """Change priority and labels, also while it runs. All of a call takes effect, or nothing."""
+    return JobRead.of(verbs.update(session, job_id, change, actor=principal))
+
+
+@router.post(
+    "/jobs/{job_id}/cancel", operation_id="cancelJob", summary="Cancel a job", responses={**_ASKED, **_REFUSED}
+)
+def cancel_job(job_id: JobId, session: WriteSession, principal: PrincipalDep, response: Response) -> JobRead:
+    """Cancel a job that waits, or ask a running one to stop. Cancelling twice is no error."""
+    return _answer(response, verbs.cancel(session, job_id, actor=principal))
+
+
+@router.post("/jobs/{job_id}/pause", operation_id="pauseJob", summary="Pause a job", responses={**_ASKED, **_REFUSED})
+def pause_job(job_id: JobId, session: WriteSession, principal: PrincipalDep, response: Response) -> JobRead:
+    """Hold a job that waits, or ask a running one to save its state and give its resources back."""
+    return _answer(response, verbs.pause(session, job_id, actor=principal))
+
+
+@router.post("/jobs/{job_id}/resume", operation_id="resumeJob", summary="Resume a job", responses=_REFUSED)
+def resume_job(job_id: JobId, session: WriteSession, principal: PrincipalDep) -> JobRead:
+    """Put a paused job back in the line; it goes on from its newest checkpoint."""
+    return JobRead.of(verbs.resume(session, job_id, actor=principal))
+
+
+@router.post(
+    "/jobs/{job_id}/retry",
+    operation_id="retryJob",
+    summary="Retry a job",
+    responses=documented("not_found", "invalid_transition", "infeasible"),
+)
+def retry_job(job_id: JobId, session: WriteSession, principal: PrincipalDep) -> JobRead:
+    """Queue a failed or cancelled job again, with fresh retry budgets, from its newest checkpoint."""
+    return JobRead.of(verbs.retry(session, job_id, actor=principal))
+
+
+@router.post(
+    "/jobs/{job_id}/clone",
+    operation_id="cloneJob",
+    summary="Clone a job",
+    status_code=status.HTTP_201_CREATED,
+    responses={
+        200: {"description": "The job that an earlier call with this Idempotency-Key made.", "model": JobRead},
+        **documented(*_BODY_CODES, "not_found", "conflict", "infeasible"),
+    },
+)
+def clone_job(  # noqa: PLR0913, PLR0917 - what the framework hands over
+    job_id: JobId,
+    wanted: CloneJob,
+    session: WriteSession,
+    service: ServiceDep,
+    principal: PrincipalDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> JobRead:
+    """Queue a new job from this one's specification with changes, which is checked as a whole."""
+    job, is_new = verbs.clone(
+        session,
+        job_id,
+        wanted.changes,
+        actor=principal,
+        allowed_packages=service.settings.training.allowed_packages,
+        idempotency_key=idempotency_key,
+    )
+    if not is_new:
+        response.status_code = status.HTTP_200_OK
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return JobRead.of(job)
+
+
+@router.post(
+    "/jobs:cancel", operation_id="cancelJobs", summary="Cancel several jobs", responses=documented(*_BODY_CODES)
+)
+def cancel_jobs(wanted: JobSelection, session: WriteSession, principal: PrincipalDep) -> BulkRead:
+    """Cancel jobs; each has its own result, and one that is refused stops none of the others."""
+    return _bulk(bulk.cancel, wanted, session, principal)
+
+
+@router.post("/jobs:pause", operation_id="pauseJobs", summary="Pause several jobs", responses=_SEVERAL)
+def pause_jobs(wanted: JobSelection, session: WriteSession, principal: PrincipalDep) -> BulkRead:
+    """Hold jobs; each has its own result."""
+    return _bulk(bulk.pause, wanted, session, principal)
+
+
+@router.post(
+    "/jobs:resume", operation_id="resumeJobs", summary="Resume several jobs", responses=documented(*_BODY_CODES)
+)
+def resume_jobs(wanted: JobSelection, session: WriteSession, principal: PrincipalDep) -> BulkRead:
+    """Put paused jobs back in the line; each has its own result."""
+    return _bulk(bulk.resume, wanted, session, principal)
+
+
+@router.post("/jobs:retry", operation_id="retryJobs", summary="Retry several jobs", responses=_SEVERAL)
+def retry_jobs(wanted: JobSelection, session: WriteSession, principal: PrincipalDep) -> BulkRead:
+    """Queue failed and cancelled jobs again; each has its own result."""
+    return _bulk(bulk.retry, wanted, session, principal)
+
+
+@router.post(
+    "/jobs:update", operation_id="updateJobs", summary="Change several jobs", responses=documented(*_BODY_CODES)
+)
+def update_jobs(wanted: JobsUpdate, session: WriteSession, principal: PrincipalDep) -> BulkRead:
+    """Change priority and labels of jobs; each has its own result."""
+    selection = wanted.chosen(_seen(wanted, principal))
+    return bulk.update(session, selection, wanted.change, actor=principal)
+
+
+@router.post(
+    "/jobs:preview",
+    operation_id="previewJob",
+    summary="See what a job would take",
+    responses=documented(*_BODY_CODES, "infeasible"),
+)
+def preview_job(
+    spec: Annotated[JobSpec, Body(openapi_examples=SUBMIT_EXAMPLES)],
+    session: ReadSession,
+    service: ServiceDep,
+    principal: PrincipalDep,
+) -> JobPreview:
+    """Count gradient evaluations and probes, predict time from earlier runs, look at the line; nothing is queued."""
+    allowed_packages = service.settings.training.allowed_packages
+    return preview.preview(session, spec, team=principal.team, allowed_packages=allowed_packages)
+
+
+def _answer(response: Response, job: Job) -> JobRead:
+    if job.state == JobState.RUNNING:
+        response.status_code = status.HTTP_202_ACCEPTED
+    return JobRead.of(job)
+
+
+def _bulk(
+    act: Callable[..., BulkRead], wanted: JobSelection, session: WriteSession, principal: PrincipalDep
+) -> BulkRead:
+    return act(session, wanted.chosen(_seen(wanted, principal)), actor=principal)
+
+
+def _seen(wanted: JobSelection, principal: PrincipalDep) -> str | None:
+    return visible_team(principal, None if wanted.where is None else wanted.where.team)
