@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -16,6 +15,7 @@ from services.studies.models import Study
 from services.studies.spec import StudySpec
 from services.studies.trials import TrialState
 from tests.support.live_service import LiveService
+from tests.support.processes import descendants
 
 TESTER = Actor("tester", "default")
 TINY: dict[str, Any] = {
@@ -37,28 +37,8 @@ LONG = {**SLOW, "epochs": 12}
 
 
 def own_processes(title: str) -> list[int]:
-    """Return the ids of this process's descendants whose command line begins with `title`."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            command = (folder / "cmdline").read_bytes()
-        except (OSError, NotADirectoryError):
-            continue
-        if folder.name.isdecimal() and command.startswith(title.encode()) and _is_descendant(int(folder.name)):
-            found.append(int(folder.name))
-    return found
-
-
-def _is_descendant(pid: int) -> bool:
-    while pid > 1:
-        if pid == os.getpid():
-            return True
-        try:
-            status = Path(f"/proc/{pid}/status").read_text()
-        except OSError:
-            return False
-        pid = int(next(line.split()[1] for line in status.splitlines() if line.startswith("PPid:")))
-    return False
+    """Return the ids of this process's descendants whose title begins like this."""
+    return [pid for pid, found in descendants(os.getpid()).items() if found.startswith(title)]
 
 
 class LiveStudies:

@@ -13,9 +13,8 @@ WAIT_S = 0.5
 @dataclass(slots=True)
 class _Entry:
     epochs: list[EpochRecord]
-    num_delivered: int
-    """Epochs that Tune has seen, or must not see again because they were replayed."""
     num_judged: int
+    """Epochs with a verdict, or replayed ones, which must not get another."""
     is_stopped: bool = False
     is_over: bool = False
 
@@ -44,7 +43,7 @@ class Desk:
     def open(self, trial_id: str, epochs: Sequence[EpochRecord] = ()) -> None:
         """Begin a trial, or take one up again that has measured these epochs already."""
         with self._changed:
-            self._entries.setdefault(trial_id, _Entry(list(epochs), len(epochs), len(epochs)))
+            self._entries.setdefault(trial_id, _Entry(list(epochs), len(epochs)))
 
     def report(self, trial_id: str, record: EpochRecord) -> None:
         """Take an epoch; one that a resumed attempt repeats replaces nothing, since its values are equal."""
@@ -74,15 +73,17 @@ class Desk:
             return [] if entry is None else list(entry.epochs)
 
     def next_delivery(self, trial_id: str) -> Delivery:
-        """Wait for the next epoch that Tune has not seen, or for the trial's end."""
+        """Wait for the next epoch that has no verdict, or for the trial's end.
+
+        An epoch is delivered again until it is judged: a relay may die with one in its hands.
+        """
         with self._changed:
             while True:
                 entry = self._entries.get(trial_id)
                 if entry is None or entry.is_over or self._is_closed:
                     return Delivery(0 if entry is None else len(entry.epochs), is_over=True)
-                if self.is_judged and entry.num_delivered < len(entry.epochs):
-                    entry.num_delivered += 1
-                    return Delivery(entry.num_delivered, is_over=False)
+                if self.is_judged and entry.num_judged < len(entry.epochs):
+                    return Delivery(entry.num_judged + 1, is_over=False)
                 self._changed.wait(WAIT_S)
 
     def judge(self, trial_id: str, epoch: int, *, is_stopped: bool) -> None:

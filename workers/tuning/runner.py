@@ -151,8 +151,14 @@ class StudyRunner:
 
     def _tune(self) -> None:
         course = self._course
-        if course is not None:
+        if course is None:
+            return
+        try:
             run_tuner(course, ray.get_runtime_context().current_actor, self._start_trial, self._is_closing.is_set)
+        except Exception:  # whatever Tune raises: without it nobody judges, so another runner takes the study up
+            if not self._is_closing.is_set():
+                log.exception("Ray Tune failed; study %s is taken up again from its rows", course.study_id)
+                os._exit(1)
 
     def _start_trial(self) -> bool:
         """Queue the course's next trial; called by Tune's searcher."""

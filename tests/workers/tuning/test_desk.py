@@ -13,7 +13,10 @@ def test_relay_of_a_judged_study__gets_every_epoch_then_the_end():
     for record in epochs([0.1, 0.2]):
         desk.report("t", record)
     assert desk.next_delivery("t") == Delivery(1, is_over=False)
+    assert desk.next_delivery("t") == Delivery(1, is_over=False)  # the relay that had it has died
+    desk.judge("t", 1, is_stopped=False)
     assert desk.next_delivery("t") == Delivery(2, is_over=False)
+    desk.judge("t", 2, is_stopped=False)
     desk.finish("t")
     assert desk.next_delivery("t") == Delivery(2, is_over=True)
 

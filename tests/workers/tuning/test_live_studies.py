@@ -90,7 +90,7 @@ def test_killed_runner__study_goes_on_where_it_was(studies: LiveStudies) -> None
 def test_killed_trial_actor_and_rank__cost_no_trial(studies: LiveStudies) -> None:
     study_id = studies.submit(base=LONG, num_trials=3, early_stopping={"name": "asha", "grace": 0.9})
     caught = studies.reach_epoch(study_id, 2)
-    relays = own_processes("ray::Relay")
+    relays = own_processes("ray::ResourceTrainable.train")
     assert relays
     os.kill(relays[0], signal.SIGKILL)
     ray.kill(studies.live.dispatcher.ranks_of(caught[0].job_id)[0])
