@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from api.cli import app
 from api.client import Client
+from api.commands.options import out
 from services.cluster.service import NodeSeen
 from services.db.session import Database
 from services.jobs.states import JobState
@@ -22,7 +23,7 @@ WHOLE_NODE = {"resources": {"cpus_per_worker": 4}}
 @pytest.fixture
 def run(url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("XSAM_URL", url)
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(out, "width", 160)
 
     def call(*arguments: object, code: int = 0) -> str:
         result = CliRunner().invoke(app, [*map(str, arguments)])

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from api.cli import app
 from api.commands import study_views
+from api.commands.options import out
 from services.db.session import Database
 from tests.support.studies import HandRunner, submit
 
@@ -20,7 +21,7 @@ SPACE = {
 @pytest.fixture
 def run(url: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XSAM_URL", url)
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(out, "width", 160)
 
     def call(*arguments: object, code: int = 0) -> str:
         result = CliRunner().invoke(app, ["study", *map(str, arguments)])
