@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast cov bench bench-core bench-service bench-study bench-scheduling docs fmt lint types check migrate revision api worker serve up down clean
+.PHONY: help setup demo test test-fast bench bench-core bench-service bench-study bench-scheduling docs fmt lint types check migrate revision api worker serve up down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18

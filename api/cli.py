@@ -17,6 +17,7 @@ from api.version import VERSION
 
 _COMMANDS = {
     "serve": "api.commands.serve:serve",
+    "migrate": "api.commands.migrate:migrate",
     "submit": "api.commands.jobs:submit",
     "list": "api.commands.jobs:list_jobs",
     "show": "api.commands.jobs:show",
@@ -55,7 +56,9 @@ class _LazyGroup(TyperGroup):
         if cmd_name not in self.commands:
             module, _, name = target.partition(":")
             found = getattr(importlib.import_module(module), name)
-            self.commands[cmd_name] = get_command(found if isinstance(found, typer.Typer) else _alone(cmd_name, found))
+            command = get_command(found if isinstance(found, typer.Typer) else _alone(cmd_name, found))
+            command.name = cmd_name  # a group has none of its own, and the help would show an empty one
+            self.commands[cmd_name] = command
         return self.commands[cmd_name]
 
 
@@ -71,6 +74,7 @@ app = typer.Typer(
     help="Training jobs with sharpness-aware optimizers: run the service, submit jobs, follow them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
 )
 
 
