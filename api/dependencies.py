@@ -40,7 +40,8 @@ class Service:
     closing: threading.Event = field(default_factory=threading.Event)
 
 
-def _service(request: Request) -> Service:
+# async, though it waits for nothing: a plain function would be sent through the thread pool and back.
+async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 
@@ -106,7 +107,7 @@ PrincipalDep = Annotated[Principal, Depends(admit)]
 JobId = Annotated[str, Path(pattern=r"^[a-z0-9]{1,32}$", description="The job's id.", examples=["k7m2p9xw4q3t"])]
 
 
-def no_query(request: Request) -> None:
+async def no_query(request: Request) -> None:
     """Refuse query parameters on routes that take none, as the others refuse unknown ones.
 
     Raises:

@@ -19,7 +19,7 @@ def result_table(jobs: Sequence[Watched]) -> Table:
     """Return the results of jobs that succeeded, one row each."""
     table = Table(title="Accuracy on clean test labels after training on noisy ones")
     table.add_column("method", no_wrap=True)
-    for column in ("ranks", "last", "best", "epoch", "seconds", "grad evals", "mean alpha*"):
+    for column in ("ranks", "last", "best", "epoch", "seconds", "grad evals", "alpha*"):
         table.add_column(column, justify="right", no_wrap=True)
     for watched in jobs:
         result = watched.job.summary

@@ -58,20 +58,31 @@ def submit(
     cluster.check_feasible(session, spec.resources)
     limits.check_quota(session, actor.team, spec.resources)
     job = _new_job(spec, actor, idempotency_key)
+    winner = _insert(session, job, spec, actor)
+    if winner is not None:
+        return winner, False
+    origin = {} if cloned_from is None else {"cloned_from": cloned_from}
+    message = f"queued by {actor.user}" + (f", from job {cloned_from}" if cloned_from else "")
+    events.record(session, job.id, "submitted", message, actor=actor.user, data=origin)
+    return job, True
+
+
+def _insert(session: Session, job: Job, spec: JobSpec, actor: Actor) -> Job | None:
+    """Insert the job; return the one with the same key that another request inserted between our look and now."""
+    if job.idempotency_key is None:
+        session.add(job)
+        session.flush()
+        return None
     try:
         with session.begin_nested():
             session.add(job)
             session.flush()
     except IntegrityError:
-        # Another request with the same key won between our look and our insert.
-        earlier = _earlier_submit(session, spec, actor, idempotency_key)
-        if earlier is None:
+        winner = _earlier_submit(session, spec, actor, job.idempotency_key)
+        if winner is None:
             raise
-        return earlier, False
-    origin = {} if cloned_from is None else {"cloned_from": cloned_from}
-    message = f"queued by {actor.user}" + (f", from job {cloned_from}" if cloned_from else "")
-    events.record(session, job.id, "submitted", message, actor=actor.user, data=origin)
-    return job, True
+        return winner
+    return None
 
 
 def get(session: Session, job_id: str) -> Job:

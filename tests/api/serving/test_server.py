@@ -26,3 +26,8 @@ def test_bind__a_taken_port_is_a_sentence() -> None:
 def test_bind__an_address_of_another_machine_is_a_sentence() -> None:
     with pytest.raises(AddressError, match=r"can't listen on 192\.0\.2\.1 port 0"):
         bind("192.0.2.1", 0)
+
+
+def test_bind__names_the_protocol_so_that_answers_are_not_held_back() -> None:
+    with bind("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
