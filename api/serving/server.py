@@ -26,8 +26,8 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, _, _, address = found[0]
-        # The protocol must be named: asyncio turns Nagle's algorithm off only for sockets that say they are TCP, and with
-        # it on, an answer in two writes waits 40 ms for the client's delayed acknowledgement.
+        # The protocol must be named: asyncio turns Nagle's algorithm off only for sockets that say they are TCP, and
+        # with it on, an answer in two writes waits 40 ms for the client's delayed acknowledgement.
         listener = socket.socket(family, kind, socket.IPPROTO_TCP)
     except OSError as e:
         raise _not_listening(host, port, e) from e
