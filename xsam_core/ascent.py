@@ -17,18 +17,15 @@ from xsam_core.directions import Geometry, Weights
 from xsam_core.functional import (
     NORM_EPS,
     Scalar,
-    accumulation_dtype,
     add_scaled_,
     angle_between,
     dot,
-    host_scalar,
-    host_scalars,
     root,
     scale_,
     slerp_weights,
     sum_of_squares,
 )
-from xsam_core.parameters import ParamSlice, slices_with_grads
+from xsam_core.parameters import OriginMemory, ParamSlice, slices_with_grads
 
 
 class Ascent:
@@ -38,28 +35,26 @@ class Ascent:
     is safe at any point.
     """
 
-    def __init__(self, param_groups: Sequence[dict[str, Any]], mixes_first: bool, like: Tensor) -> None:
-        """Collect the parameters that have a gradient now; `like` gives the device of empty sums."""
-        self.slices = slices_with_grads(param_groups)
+    def __init__(self, param_groups: Sequence[dict[str, Any]], *, mixes_first: bool, memory: OriginMemory) -> None:
+        """Collect the parameters that have a gradient now."""
+        self.slices = slices_with_grads(param_groups, memory)
         self._perturbed = [s for s in self.slices if s.is_perturbed]
         self._mixes_first = mixes_first
-        self._zero = torch.zeros((), dtype=accumulation_dtype(like.dtype), device=like.device)
         self._geometry: Geometry | None = None
         if self._mixes_first:
             for piece in self.slices:
                 piece.first_grads = [g.clone() for g in piece.grads]
 
-    def climb(self, num_steps: int) -> Tensor:
+    def climb(self, num_steps: int) -> Scalar:
         """Move 1 / `num_steps` of the way up the gradients, drop them, and return their norm."""
         for piece in self.slices:
             piece.take_grads()
-        norm = sum_up(self._perturbed, lambda s: sum_of_squares(s.grads), self._zero).sqrt()
-        length = norm
+        norm = length = gradient_norm(self._perturbed)
         if any(s.group["adaptive"] for s in self._perturbed):
             for piece in self._perturbed:
                 _scale_by_weights_(piece)
-            length = sum_up(self._perturbed, lambda s: sum_of_squares(s.grads), self._zero).sqrt()
-        inverse = 1.0 / (host_scalar(length) + NORM_EPS)
+            length = gradient_norm(self._perturbed)
+        inverse = 1.0 / (length + NORM_EPS)
         for piece in self._perturbed:
             piece.keep_origin()
             _scale_by_weights_(piece)
@@ -74,11 +69,11 @@ class Ascent:
             piece.take_grads()
         for piece in self._perturbed:
             torch._foreach_sub_(piece.values, piece.origin)
-        squares = host_scalars(sum_up(self._perturbed, _displacement_sums, self._zero.expand(3)))
+        squares = sum_up(self._perturbed, _displacement_sums, num_terms=3)
         displacement_norm, last_norm = root(squares[0]), root(squares[1])
         angle = angle_between(squares[2], displacement_norm, last_norm)
         if self._mixes_first:
-            pair = host_scalars(sum_up(self.slices, _gradient_sums, self._zero.expand(2)))
+            pair = sum_up(self.slices, _gradient_sums, num_terms=2)
             return Geometry(displacement_norm, last_norm, angle, pair[0], pair[1])
         return Geometry(displacement_norm, last_norm, angle)
 
@@ -88,7 +83,7 @@ class Ascent:
         total = geometry.last_norm
         if geometry.first_dot_last is not None:
             total = total + geometry.first_dot_last
-        return total + host_scalar(sum_up(rest, lambda s: sum_of_squares(s.grads), self._zero)) if rest else total
+        return total + gradient_norm(rest) if rest else total
 
     def probes(self, geometry: Geometry) -> Probes:
         """Start a search of alpha; needs `measure` first and costs one more model copy while it lives."""
@@ -151,29 +146,48 @@ def probe_radius(group: dict[str, Any]) -> float:
     return float(2 * group["rho"] if rho_max is None else rho_max)
 
 
-def sum_up(slices: Sequence[ParamSlice], term: Callable[[ParamSlice], Tensor], zero: Tensor) -> Tensor:
-    """Add `term` over slices, and over the ranks that hold other shards of them.
+def gradient_norm(slices: Sequence[ParamSlice]) -> Scalar:
+    """Return the Euclidean norm of the gradients of all slices together, over all shards."""
+    return root(sum_up(slices, lambda piece: [sum_of_squares(piece.grads)], num_terms=1)[0])
+
+
+def sum_up(slices: Sequence[ParamSlice], terms: Callable[[ParamSlice], list[Scalar]], num_terms: int) -> list[Scalar]:
+    """Add each of the `terms` over slices, and over the ranks that hold other shards of them.
 
     Ranks sum one tensor per distinct sharding, however many terms it packs.
     """
-    by_sharding: dict[tuple[dist.ProcessGroup, ...], Tensor] = {}
+    by_sharding: dict[tuple[dist.ProcessGroup, ...], list[Scalar]] = {}
     for piece in slices:
-        value = term(piece).to(zero.device)
-        known = by_sharding.get(piece.shard_groups)
-        by_sharding[piece.shard_groups] = value if known is None else known + value
-    for groups, value in by_sharding.items():
-        for group in groups:
-            dist.all_reduce(value, group=group)
-    totals = list(by_sharding.values())
-    return sum(totals[1:], start=totals[0]) if totals else zero
+        values, known = terms(piece), by_sharding.get(piece.shard_groups)
+        by_sharding[piece.shard_groups] = values if known is None else _added(known, values)
+    totals: list[Scalar] = [0.0] * num_terms
+    for groups, values in by_sharding.items():
+        totals = _added(totals, _over_ranks(values, groups) if groups else values)
+    return totals
 
 
-def _displacement_sums(piece: ParamSlice) -> Tensor:
-    return torch.stack([sum_of_squares(piece.values), sum_of_squares(piece.grads), dot(piece.values, piece.grads)])
+def _added(xs: list[Scalar], ys: list[Scalar]) -> list[Scalar]:
+    """Add elementwise; parts of a model that lie on several devices are added on the first one."""
+    return [
+        x + (y.to(x.device) if isinstance(x, Tensor) and isinstance(y, Tensor) else y)
+        for x, y in zip(xs, ys, strict=True)
+    ]
 
 
-def _gradient_sums(piece: ParamSlice) -> Tensor:
-    return torch.stack([dot(piece.first_grads, piece.grads), sum_of_squares(piece.grads)])
+def _over_ranks(values: list[Scalar], groups: tuple[dist.ProcessGroup, ...]) -> list[Scalar]:
+    tensors = [v for v in values if isinstance(v, Tensor)]
+    packed = torch.stack(tensors) if tensors else torch.tensor(values, dtype=torch.float64)
+    for group in groups:
+        dist.all_reduce(packed, group=group)
+    return list(packed.unbind()) if tensors else packed.tolist()
+
+
+def _displacement_sums(piece: ParamSlice) -> list[Scalar]:
+    return [sum_of_squares(piece.values), sum_of_squares(piece.grads), dot(piece.values, piece.grads)]
+
+
+def _gradient_sums(piece: ParamSlice) -> list[Scalar]:
+    return [dot(piece.first_grads, piece.grads), sum_of_squares(piece.grads)]
 
 
 def _scale_by_weights_(piece: ParamSlice) -> None:

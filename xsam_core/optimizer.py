@@ -28,7 +28,7 @@ from xsam_core.drift import check_drift
 from xsam_core.errors import ArgumentError, ClosureError, NonFiniteError
 from xsam_core.finite_guard import FiniteGuard, NonFinite, check_finite
 from xsam_core.functional import as_tensor
-from xsam_core.parameters import clear_grads, shard_groups, slices_with_grads
+from xsam_core.parameters import OriginMemory, clear_grads, shard_groups, slices_with_grads
 from xsam_core.passes import Passes
 from xsam_core.scaling import LossScaling
 from xsam_core.types import AlphaCurve, Closures, StepTelemetry
@@ -123,6 +123,7 @@ class SharpnessAware(Optimizer):
         self._replicas = Replicas(model, process_group, Scope(scope))
         self._norm_layers = tracking_modules(model) if model is not None else []
         self._guard = FiniteGuard(NonFinite(nonfinite))
+        self._memory = OriginMemory()
         self._telemetry: StepTelemetry | None = None
         self._scaling: LossScaling | None = None
         for group in self.param_groups:
@@ -235,7 +236,7 @@ class SharpnessAware(Optimizer):
         # `step` is there if a scheduler wrapped it; it belongs to the scheduler's optimizer, not to the copy.
         dropped = {key for key in self.__dict__ if key == "step" or key.endswith("_hooks")}
         kept = {key: value for key, value in self.__dict__.items() if key not in dropped}
-        return {**kept, "_telemetry": None, "_scaling": None}
+        return {**kept, "_telemetry": None, "_scaling": None, "_memory": OriginMemory()}
 
     def _direction(self) -> Direction:
         """Return the rule for the update gradient of this step."""
@@ -258,7 +259,8 @@ class SharpnessAware(Optimizer):
     def _walk(self, passes: Passes, search_alpha: bool | None) -> _Walk:
         """Leave the update gradient in `.grad` and theta_0 in the parameters."""
         last_loss = loss = passes.backward()
-        ascent = Ascent(self.param_groups, self._direction().mixes_first_gradient, like=loss)
+        mixes_first = self._direction().mixes_first_gradient
+        ascent = Ascent(self.param_groups, mixes_first=mixes_first, memory=self._memory)
         raises_early = loss.device.type == "cpu" and self._guard.is_immediate(loss) and not self._replicas.is_local
         norms = []
         try:
@@ -275,12 +277,12 @@ class SharpnessAware(Optimizer):
         finally:
             ascent.restore()
             self._replicas.reshard()
-        health = sum(norms, start=as_tensor(ascent.health(geometry), loss))
+        health = as_tensor(sum(norms, start=ascent.health(geometry)), loss)
         record = StepTelemetry(
             step=self._step,
             loss=loss,
             ascent_loss=last_loss,
-            first_grad_norm=norms[0],
+            first_grad_norm=as_tensor(norms[0], loss),
             ascent_grad_norm=as_tensor(geometry.last_norm, loss),
             angle_rad=as_tensor(geometry.angle_rad, loss),
             alpha=self.param_groups[0].get("xsam_alpha"),
@@ -300,7 +302,7 @@ class SharpnessAware(Optimizer):
             check_finite(walk.health, self._step)
         self._observe(angle)
         if self.max_grad_norm is not None:
-            clip_(slices_with_grads(self.param_groups), self.max_grad_norm, torch.zeros_like(walk.health))
+            clip_(slices_with_grads(self.param_groups, self._memory), self.max_grad_norm)
 
     def _descend(self, walk: _Walk) -> None:
         if self._scaling is None and self._guard.is_deferred(walk.health):

@@ -16,6 +16,30 @@ from xsam_core.errors import SparseGradientError
 _WHOLE = frozenset({Tensor, torch.nn.Parameter})
 
 
+class OriginMemory:
+    """Where theta_0 is copied to.
+
+    On the CPU the memory is kept from step to step, because getting it anew costs four times the copying: the
+    kernel clears every page. CUDA's allocator keeps memory by itself, so there it is given back after each step.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, Tensor] = {}
+
+    def like(self, value: Tensor) -> Tensor:
+        """Return a tensor of the shape, dtype, layout and device of `value`, with any content."""
+        if value.device.type != "cpu":
+            return torch.empty_like(value)
+        kept = self._kept.get(id(value))
+        if kept is None or _form(kept) != _form(value):
+            kept = self._kept[id(value)] = torch.empty_like(value)
+        return kept
+
+
+def _form(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+
+
 @dataclass(slots=True)
 class ParamSlice:
     """Parameters of one group that share a device, a dtype and a sharding.
@@ -24,6 +48,7 @@ class ParamSlice:
         group: The param group, read for rho, rho_max, adaptive, adaptive_eta and perturb.
         params: The leaf parameters.
         values: Their storage as plain real tensors (of a DTensor: the local shard).
+        memory: Where theta_0 is copied to.
         shard_groups: Process groups over which these shards add up to whole parameters; none if whole.
         grads: Gradients of the last pass, as plain real tensors; empty while a pass runs.
         first_grads: Copy of g_0, if the direction mixes it in.
@@ -33,6 +58,7 @@ class ParamSlice:
     group: dict[str, Any]
     params: list[Tensor]
     values: list[Tensor]
+    memory: OriginMemory
     shard_groups: tuple[ProcessGroup, ...] = ()
     grads: list[Tensor] = field(default_factory=list)
     first_grads: list[Tensor] = field(default_factory=list)
@@ -59,7 +85,7 @@ class ParamSlice:
     def keep_origin(self) -> None:
         """Copy the values as theta_0, unless that has been done."""
         if not self.origin:
-            self.origin = [torch.empty_like(v) for v in self.values]
+            self.origin = [self.memory.like(v) for v in self.values]
             torch._foreach_copy_(self.origin, self.values)
 
     def drop_grads(self) -> None:
@@ -89,7 +115,7 @@ def shard_groups(tensor: Tensor) -> tuple[ProcessGroup, ...]:
     return tuple(tensor.device_mesh.get_group(dim) for dim, place in placements if place.is_shard())
 
 
-def slices_with_grads(param_groups: Sequence[dict[str, Any]]) -> list[ParamSlice]:
+def slices_with_grads(param_groups: Sequence[dict[str, Any]], memory: OriginMemory) -> list[ParamSlice]:
     """Sort all parameters that have a gradient into slices, in the order of the groups.
 
     Raises:
@@ -109,7 +135,7 @@ def slices_with_grads(param_groups: Sequence[dict[str, Any]]) -> list[ParamSlice
             split = shard_groups(param)
             key = (param.device, param.dtype, split)
             if key not in in_group:
-                in_group[key] = ParamSlice(group, [], [], split)
+                in_group[key] = ParamSlice(group, [], [], memory, split)
             in_group[key].params.append(param)
             in_group[key].values.append(plain(param))
         slices.extend(in_group.values())

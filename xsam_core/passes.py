@@ -70,9 +70,8 @@ class Passes:
                 is_first = is_first_pass and index == 0
                 with self._replicas.pass_context(is_first=is_first, syncs_gradients=index == last):
                     loss = checked_loss(closure())
-                    seed = torch.mul(loss.detach(), 0.0).add_(weight)
                     scaled = loss if self._scaling is None else self._scaling.scale(loss)
-                    torch.autograd.backward(scaled, seed)
+                    torch.autograd.backward(scaled, _seed(loss.detach(), weight))
                 losses.append(loss.detach() if weight == 1.0 else loss.detach() * weight)
         if self._replicas.averages_passes:
             self._replicas.average_gradients(self.trained_params(), [])
@@ -107,6 +106,13 @@ class Passes:
         """
         torch.clear_autocast_cache()
         self._replicas.reshard()
+
+
+def _seed(loss: Tensor, weight: float) -> Tensor:
+    """Return what backward starts from: `weight`, or NaN for a loss that is not finite; a device need not wait."""
+    if loss.device.type == "cpu":
+        return torch.scalar_tensor(weight if math.isfinite(loss.item()) else math.nan, dtype=loss.dtype)
+    return torch.mul(loss, 0.0).add_(weight)
 
 
 def checked_scalar(loss: object) -> Tensor:

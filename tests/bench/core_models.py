@@ -77,6 +77,24 @@ class Rig:
             self.loss().backward()
         self.base.step()
 
+    def textbook_step(self, rho: float = 0.05) -> None:
+        """Take a step of SAM as it is mostly written: one loop over parameters, a fresh copy of each, no checks."""
+        params = list(self.model.parameters())
+        self.base.zero_grad(set_to_none=True)
+        self.loss().backward()
+        with torch.no_grad():
+            norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(p.grad) for p in params]))
+            scale = rho / (norm + 1e-12)
+            origin = [p.clone() for p in params]
+            for param in params:
+                param.add_(param.grad * scale)
+        self.base.zero_grad(set_to_none=True)
+        self.loss().backward()
+        with torch.no_grad():
+            for param, value in zip(params, origin, strict=True):
+                param.copy_(value)
+        self.base.step()
+
     def sam(self, **options: object) -> SAM:
         """Build SAM on this rig's model."""
         return SAM(self.model.parameters(), torch.optim.SGD, rho=0.05, model=self.model, **BASE_OPTIONS, **options)

@@ -18,6 +18,9 @@ from services.db.session import Database
 from services.jobs import queue
 from services.jobs.models import Job
 from services.jobs.states import JobState
+from services.scheduling import service as scheduling
+from services.scheduling import view
+from services.scheduling.policy import plan
 from services.specs.job import JobSpec
 from tests.bench.figures import percentile, table
 from tests.bench.submit_latency import scratch_postgres
@@ -25,6 +28,7 @@ from tests.support.served import served
 
 _CHUNK = 5_000
 _NUM_TEAMS = 5
+_NODE = NodeSeen("node", "bench", 1.0, 0.0)
 _OPERATIONS = ("submit", "list", "why", "claim")
 
 
@@ -66,7 +70,7 @@ def _fill(database: Database, count: int) -> None:
     """Bring the queue to `count` jobs, by inserting rows, and let a busy cluster be seen."""
     spec = JobSpec().model_dump(mode="json")
     with database.unit_of_work() as session:
-        cluster.report_alive(session, "bench", nodes=[NodeSeen("node", "bench", 1.0, 0.0)], num_warm_runners=0)
+        cluster.report_alive(session, "bench", nodes=[_NODE], num_warm_runners=0)
     with database.read() as session:
         ids = set(session.scalars(select(Job.id).where(Job.state == JobState.QUEUED)))
     while len(ids) < count:
@@ -77,6 +81,16 @@ def _fill(database: Database, count: int) -> None:
     if not database.is_sqlite:
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("ANALYZE jobs")
+    _plan(database)
+
+
+def _plan(database: Database) -> None:
+    """Decide once and publish it, as a dispatcher would: `why` answers from that."""
+    with database.read() as session:
+        snapshot = scheduling.take_snapshot(session, [_NODE])
+    decision = plan(snapshot)
+    with database.unit_of_work() as session:
+        view.publish(session, snapshot, decision)
 
 
 def _row(spec: dict[str, object], number: int) -> dict[str, object]:

@@ -43,7 +43,9 @@ def test_node_lost_in_mid_run__the_job_goes_on_elsewhere(live: LiveService, node
     (lost,) = live.job(job_id).placement or []
     nodes.remove(lost)
     job = live.finish(job_id)
-    assert (job.state, job.attempt) == (JobState.SUCCEEDED, 2)
+    assert job.state == JobState.SUCCEEDED
+    assert job.attempt >= 2
+    assert job.placement != [lost]
     assert lost not in {node.id for node in live.dispatcher.nodes}
     assert [row.epoch for row in live.epochs(job_id)] == list(range(1, 41))
     live.turn_until(live.all_resources_are_free)

@@ -23,6 +23,10 @@ class LiveMemory(TorchDispatchMode):
         self._sizes: dict[weakref.ref, int] = {}
         self._known: set[int] = set()
 
+    def restart_peak(self) -> None:
+        """Forget the peak so far; what is alive still counts."""
+        self.peak_bytes = self.live_bytes
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         # What an operation gets and was never made here has been there before.
         self._note((args, kwargs), is_new=False)
