@@ -50,6 +50,8 @@ class RankFailedError(Exception):
 def warm_up() -> None:
     """Pay now what the first job would pay: the first optimizer of a process imports torch._dynamo, for seconds."""
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    gc.collect()
+    gc.freeze()  # what the imports made stays; looking through it after each job would take a sixth of a second
 
 
 def run_here(assignment: Assignment, runner: ActorHandle) -> RankResult:

@@ -28,9 +28,12 @@ def test_two_teams__share_a_cluster_by_quota_and_priority_and_see_only_their_own
     with served(tmp_path / "data", *two_teams.OPTIONS, is_warmed=False) as service:
         story = Story(service, two_teams.first_admin_token(service))
         two_teams.found_teams(story)
-        two_teams.fill_cluster(story)
+        reasons = two_teams.fill_cluster(story)
         waiting = ("bob-big", "cat-small", "bob-urgent")
         assert [story.state(name) for name in waiting] == [JobState.QUEUED] * 3
+        assert "team vision" in reasons["bob-big"]
+        assert "team speech" in reasons["cat-small"]
+        assert "position" in reasons["bob-urgent"].lower()
 
         printed = two_teams.stay_apart(story)
         assert "team speech may hold 4" in printed["too much"]

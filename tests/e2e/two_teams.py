@@ -14,6 +14,7 @@ from pathlib import Path
 
 from api.client import Client
 from services.jobs.states import JobState
+from services.scheduling.why import NOT_LOOKED_AT
 from tests.support.served import Served, served
 
 NUM_GPUS = 8
@@ -22,6 +23,7 @@ PATIENCE_S = 240.0
 USERS = {"ann": "vision", "bob": "vision", "cat": "speech"}
 _LONG, _SHORT = 100_000, 2
 """Epochs of a job that somebody cancels, and of one that ends by itself."""
+_WAITING = {"bob-big": "bob", "cat-small": "cat", "bob-urgent": "bob"}
 
 
 @dataclass
@@ -69,6 +71,15 @@ class Story:
             self.jobs[name] = printed.split()[1]
         return printed
 
+    def why(self, user: str, name: str) -> str:
+        """Wait until a reason has been published, and return what the command prints."""
+        deadline = time.monotonic() + PATIENCE_S
+        with Client(self.service.url, token=self.admin_token) as client:
+            while client.why(self.jobs[name]).code == NOT_LOOKED_AT:
+                assert time.monotonic() < deadline, f"nobody said why {name} waits"
+                time.sleep(0.3)
+        return self.xsam(user, "why", self.jobs[name])
+
     def state(self, name: str) -> JobState:
         """Return a job's state."""
         with Client(self.service.url, token=self.admin_token) as client:
@@ -101,8 +112,8 @@ def found_teams(story: Story) -> None:
     story.xsam("root", "team", "list")
 
 
-def fill_cluster(story: Story) -> None:
-    """Fill all GPUs, and let more jobs wait, each for a reason of its own."""
+def fill_cluster(story: Story) -> Mapping[str, str]:
+    """Fill all GPUs, and let more jobs wait, each for a reason of its own; returns the reasons by job."""
     story.say("Ann and Cat take four GPUs each; the cluster is full.")
     story.submit("ann", "ann-big", gpus=4, epochs=_LONG)
     story.submit("cat", "cat-big", gpus=4, epochs=_LONG)
@@ -112,6 +123,10 @@ def fill_cluster(story: Story) -> None:
     story.submit("cat", "cat-small", gpus=2, epochs=_SHORT)
     story.say("Bob's urgent one is within the quota, but there is no GPU left; it waits at the head of the line.")
     story.submit("bob", "bob-urgent", gpus=2, epochs=_SHORT, priority=50)
+    story.say("Each of them can ask why.")
+    reasons = {name: story.why(user, name) for name, user in _WAITING.items()}
+    story.xsam("bob", "queue")
+    return reasons
 
 
 def stay_apart(story: Story) -> Mapping[str, str]:

@@ -111,12 +111,21 @@ class Course:
             self._trials.pop(new.job_id, None)
             self._held = new
 
-    def adopt(self) -> TrialState | None:
-        """Return a live trial that Tune has not been given yet."""
+    def adopt(self, *, num_given: int) -> TrialState | None:
+        """Return a live trial that Tune has not been given yet.
+
+        Args:
+            num_given: trials of which Tune has not seen the end. As long as one of them has ended here already there is
+                no hurry: its actor will be free in a moment, and a new one takes seconds to start.
+        """
         with self._lock:
-            for trial in self._live():
+            live = self._live()
+            if num_given >= len(live):
+                return None
+            for trial in live:
                 if trial.job_id not in self._adopted:
                     self._adopted.add(trial.job_id)
+                    self.desk.expect_relay(trial.job_id)
                     return trial
             return None
 

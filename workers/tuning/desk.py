@@ -1,6 +1,7 @@
 """Where the threads of a study's runner meet: trials hand in epochs, Tune's relays fetch them and bring verdicts."""
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -8,6 +9,8 @@ from services.metrics.records import EpochRecord
 
 WAIT_S = 0.5
 """Longest wait before a waiter looks whether its own reason to wait has gone."""
+RELAY_STARTS_WITHIN_S = 30.0
+"""After that nobody waits for a relay any more."""
 
 
 @dataclass(slots=True)
@@ -17,6 +20,10 @@ class _Entry:
     """Epochs with a verdict, or replayed ones, which must not get another."""
     is_stopped: bool = False
     is_over: bool = False
+    is_given: bool = False
+    """Tune has it."""
+    relay_due_at: float | None = None
+    """Until when a relay is expected that has not come yet; None where none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,7 @@ class Desk:
     _entries: dict[str, _Entry] = field(default_factory=dict)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _is_closed: bool = False
+    _num_free_relays: int = 0
 
     def open(self, trial_id: str, epochs: Sequence[EpochRecord] = ()) -> None:
         """Begin a trial, or take one up again that has measured these epochs already."""
@@ -66,6 +74,14 @@ class Desk:
             if trial_id in self._entries:
                 self._entries[trial_id].is_over = False
 
+    def expect_relay(self, trial_id: str) -> None:
+        """Note that Tune has the trial and a relay will ask for it, perhaps after it has started."""
+        with self._changed:
+            if trial_id in self._entries:
+                self._entries[trial_id].is_given = True
+                self._entries[trial_id].relay_due_at = time.monotonic() + RELAY_STARTS_WITHIN_S
+                self._num_free_relays = max(0, self._num_free_relays - 1)
+
     def epochs(self, trial_id: str) -> Sequence[EpochRecord]:
         """Return the trial's epochs so far."""
         with self._changed:
@@ -76,15 +92,32 @@ class Desk:
         """Wait for the next epoch that has no verdict, or for the trial's end.
 
         An epoch is delivered again until it is judged: a relay may die with one in its hands.
+
+        The end is held back in two cases, since Tune ends relays that it does not need at once and a new one takes
+        seconds to start: while another relay starts, which Tune would replace by this one, and while one is free
+        already and a trial is there for it, because Tune keeps one only.
         """
         with self._changed:
             while True:
                 entry = self._entries.get(trial_id)
-                if entry is None or entry.is_over or self._is_closed:
+                if entry is None or self._is_closed:
                     return Delivery(0 if entry is None else len(entry.epochs), is_over=True)
-                if self.is_judged and entry.num_judged < len(entry.epochs):
+                if entry.relay_due_at is not None:
+                    entry.relay_due_at = None
+                    self._changed.notify_all()
+                if entry.is_over and not self._has_relay_to_come() and not self._has_relay_to_give():
+                    self._num_free_relays += 1
+                    return Delivery(len(entry.epochs), is_over=True)
+                if not entry.is_over and self.is_judged and entry.num_judged < len(entry.epochs):
                     return Delivery(entry.num_judged + 1, is_over=False)
                 self._changed.wait(WAIT_S)
+
+    def _has_relay_to_come(self) -> bool:
+        now = time.monotonic()
+        return any(e.relay_due_at is not None and now < e.relay_due_at for e in self._entries.values())
+
+    def _has_relay_to_give(self) -> bool:
+        return self._num_free_relays > 0 and any(not e.is_given and not e.is_over for e in self._entries.values())
 
     def judge(self, trial_id: str, epoch: int, *, is_stopped: bool) -> None:
         """Bring the verdict on an epoch."""

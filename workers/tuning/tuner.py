@@ -49,18 +49,24 @@ class CourseSearcher(Searcher):
         self._course = course
         self._start = start
         self._is_done = is_done
+        self._given: set[str] = set()
+        """Tune's names of the trials that it has not seen the end of."""
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next trial, None while there is none, or that there will be none any more."""
         if self._course is None or self._is_done():
             return Searcher.FINISHED
-        adopted = self._course.adopt()
+        adopted = self._course.adopt(num_given=len(self._given))
         if adopted is None and self._start():
-            adopted = self._course.adopt()
-        return None if adopted is None else {TRIAL: adopted.job_id}
+            adopted = self._course.adopt(num_given=len(self._given))
+        if adopted is None:
+            return None
+        self._given.add(trial_id)
+        return {TRIAL: adopted.job_id}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Do nothing: the course knows from the trial itself."""
+        """Take note that Tune has an actor to spare; the course knows how the trial went from the trial itself."""
+        self._given.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Write an empty file, which Tune expects."""
@@ -78,7 +84,10 @@ class CourseSearcher(Searcher):
 
 
 class CourseScheduler(FIFOScheduler):
-    """Ends the trials that the course's judges end.
+    """Puts each epoch before the course's judges.
+
+    A trial that they end goes on for Tune until it has left its place: Tune keeps an idle actor only if it knows of a
+    trial to give it, and a new one takes seconds to start.
 
     Args:
         course: None in the shell that is left of a pickled one.
@@ -90,10 +99,9 @@ class CourseScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Judge an epoch."""
-        if self._course is None or result.get("done"):
-            return str(TrialScheduler.CONTINUE)
-        is_stopped = self._course.judge(trial.config[TRIAL], result["epoch"])
-        return str(TrialScheduler.STOP if is_stopped else TrialScheduler.CONTINUE)
+        if self._course is not None and not result.get("done"):
+            self._course.judge(trial.config[TRIAL], result["epoch"])
+        return str(TrialScheduler.CONTINUE)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), ()

@@ -109,10 +109,10 @@ def test_restart__runs_no_finished_trial_again_and_takes_up_running_ones(sqlite_
     assert running is not None
     enqueue(runner, running)
     again = course_of(runner)
-    adopted = again.adopt()
+    adopted = again.adopt(num_given=0)
     assert adopted is not None
     assert adopted.job_id == running.job_id
-    assert again.adopt() is None
+    assert again.adopt(num_given=0) is None
     runner.finish(runner.claim(running.job_id), 0.5)
     sync(runner, again)
     rest = run_all(runner, again)
@@ -217,7 +217,7 @@ def test_retried_failure__no_longer_counts(sqlite_database):
         verbs.retry_failed(session, runner.study_id, actor=ALICE)
     sync(runner, course)
     assert not course.has_failed
-    adopted = course.adopt()
+    adopted = course.adopt(num_given=0)
     assert adopted is not None
     assert (adopted.job_id, adopted.state) == (new.job_id, JobState.QUEUED)
     runner.finish(runner.claim(new.job_id), 0.7)
