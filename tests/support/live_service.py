@@ -19,7 +19,7 @@ from services.jobs.actor import Actor
 from services.jobs.models import Job, JobAttempt, JobEvent
 from services.jobs.states import JobState, is_terminal
 from services.metrics.models import AlphaEstimate, EpochMetric
-from services.settings import DispatcherSettings, RayCluster, Settings
+from services.settings import DatabaseSettings, DispatcherSettings, RayCluster, Settings
 from services.specs.job import JobSpec
 from workers import cluster
 from workers.dispatcher import Dispatcher
@@ -38,10 +38,10 @@ class LiveService:
         migrate.upgrade(self.database)
         self.dispatcher = Dispatcher(settings, self.database)
 
-    def submit(self, **spec: Any) -> str:
-        """Queue a job and return its id."""
+    def submit(self, team: str = "default", **spec: Any) -> str:
+        """Queue a job of a team and return its id."""
         with self.database.unit_of_work() as session:
-            job, _ = service.submit(session, JobSpec.model_validate(spec), actor=Actor("tester", "default"))
+            job, _ = service.submit(session, JobSpec.model_validate(spec), actor=Actor("tester", team))
             return job.id
 
     def cancel(self, job_id: str) -> None:
@@ -140,11 +140,17 @@ class Nodes:
 
 @contextmanager
 def live_service(
-    data_dir: Path, *, num_cpus: int | None = 2, warm_processes: int = 2, **ray_settings: Any
+    data_dir: Path,
+    *,
+    num_cpus: int | None = 2,
+    warm_processes: int = 2,
+    database_url: str | None = None,
+    **ray_settings: Any,
 ) -> Iterator[LiveService]:
     """Start Ray and a dispatcher with warm processes; end both afterwards."""
     settings = Settings(
         data_dir=data_dir,
+        database=DatabaseSettings(url=database_url),
         ray=RayCluster(num_cpus=num_cpus, **ray_settings),
         dispatcher=DispatcherSettings(lease_s=10, warm_processes=warm_processes),
     )

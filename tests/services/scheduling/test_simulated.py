@@ -9,7 +9,7 @@ import pytest
 
 from services.scheduling.policy import plan
 from services.scheduling.types import Node, PolicyConfig, TeamQuota
-from tests.bench.scheduling.fifo import greedy_fifo
+from tests.bench.scheduling.fifo import greedy_fifo, plain_fifo
 from tests.bench.scheduling.report import jain
 from tests.bench.scheduling.simulator import Record, Site, TraceJob, simulate
 
@@ -113,6 +113,21 @@ def test_equal_teams_converge_to_equal_shares_however_they_submit():
     shares = _shares(records, from_h=6.0)
     assert jain(shares.values()) > 0.99
     assert sum(shares.values()) > 0.94 * 16 * 18 * HOUR_S
+
+
+def study(num_trials: int) -> list[TraceJob]:
+    """Trials of one GPU and half an hour each that all wait from the beginning."""
+    trials = stream("trial", every_s=1.0, run_s=1_800.0, until_s=num_trials, team="search", user="sam")
+    return [replace(trial, submit_s=0.0) for trial in trials]
+
+
+def test_one_gpu_job_of_another_team_waits_for_a_trial_of_a_500_trial_study_and_no_longer():
+    job = replace(large(num_workers=1, gpus_per_worker=1.0), job_id="small")
+    records = simulate([*study(500), job], site(), plan, until_s=20 * HOUR_S)
+    longest_h = 1_800.0 * 1.5 / HOUR_S
+    assert 1.0 <= start_h(records, "small") <= 1.0 + longest_h
+    assert sum(1 for record in records.values() if record.intervals_s) == 501
+    assert start_h(simulate([*study(500), job], site(), plain_fifo, until_s=20 * HOUR_S), "small") > 12.0
 
 
 def test_shares_follow_weights_over_time():

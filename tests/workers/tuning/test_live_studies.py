@@ -167,6 +167,17 @@ def test_study__shrinks_for_a_job_of_higher_priority_and_grows_again(studies: Li
     assert studies.finish(study_id).state == JobState.SUCCEEDED
 
 
+def test_study_of_500_trials__does_not_keep_another_team_waiting(studies: LiveStudies) -> None:
+    study_id = studies.submit(num_trials=500)
+    studies.reach(study_id, 2, JobState.RUNNING)
+    before = len(studies.in_state(study_id, JobState.SUCCEEDED))
+    job_id = studies.live.submit(team="speech", epochs=2, optimizer={"variant": "sgd"})
+    studies.live.turn_until(lambda: studies.live.job(job_id).state == JobState.SUCCEEDED)
+    assert len(studies.in_state(study_id, JobState.SUCCEEDED)) - before < 50
+    studies.tell(verbs.cancel, study_id)
+    assert studies.finish(study_id).state == JobState.CANCELLED
+
+
 def test_preempted_trial__gives_its_place_and_resumes_from_its_checkpoint(studies: LiveStudies) -> None:
     study_id = studies.submit(base=LONG, num_trials=2)
     caught = studies.reach_epoch(study_id, 2)[0]
