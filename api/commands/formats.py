@@ -59,3 +59,10 @@ def optimizer(job: JobRead) -> str:
     rho = getattr(spec, "rho", None)
     base = spec.base.name if spec.base.name != spec.variant else ""
     return " ".join(part for part in (spec.variant, base, f"rho={rho:g}" if rho is not None else "") if part)
+
+
+def request(num_workers: int, gpus_per_worker: float, cpus_per_worker: float) -> str:
+    """Return what all workers of a job ask for: `2 x 1 GPU, 4 CPUs`."""
+    amounts = ((gpus_per_worker, "GPU"), (cpus_per_worker, "CPU"))
+    each = ", ".join(f"{amount:g} {noun}{'' if amount == 1 else 's'}" for amount, noun in amounts if amount)
+    return each if num_workers == 1 else f"{num_workers} x {each}"

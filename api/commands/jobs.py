@@ -159,7 +159,7 @@ def _facts(watched: Watched) -> list[tuple[str, str]]:
         ("state", formats.state(job)),
         ("submitted", f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC by {escape(job.submitted_by)} ({escape(job.team)})"),
         ("training", f"{job.spec.model.name} on {job.spec.dataset.name}, {formats.optimizer(job)}"),
-        ("workers", f"{resources.num_workers} of {resources.gpus_per_worker:g} GPUs, {resources.cpus_per_worker} CPUs"),
+        ("resources", formats.request(resources.num_workers, resources.gpus_per_worker, resources.cpus_per_worker)),
         ("epochs", f"{job.progress.epochs_done} of {job.progress.num_epochs}"),
     ]
     if job.attempt > 1:

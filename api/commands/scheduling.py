@@ -21,7 +21,7 @@ from api.commands.options import (
     print_documents,
 )
 from services.cluster.schemas import ClusterRead, NodeRead
-from services.scheduling.schemas import QueueRead, RequestRead, WhyRead
+from services.scheduling.schemas import QueueRead, WhyRead
 from services.usage.schemas import UsageRead
 
 _PAGE_LIMIT = 200
@@ -130,16 +130,11 @@ def _queue_table(line: QueueRead) -> Table:
             escape(entry.team),
             escape(entry.user or formats.NOTHING),
             str(entry.priority),
-            _request(entry.request),
+            formats.request(entry.request.num_workers, entry.request.gpus_per_worker, entry.request.cpus_per_worker),
             entry.code.replace("_", " "),
             formats.age(entry.queued_since),
         )
     return table
-
-
-def _request(request: RequestRead) -> str:
-    each = f"{request.gpus_per_worker:g} GPUs, {request.cpus_per_worker:g} CPUs"
-    return each if request.num_workers == 1 else f"{request.num_workers} x {each}"
 
 
 def _cluster_sentence(found: ClusterRead) -> str:
