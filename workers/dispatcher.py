@@ -317,9 +317,9 @@ class Dispatcher:
 
     def _start(self, placed: Placement) -> None:
         home = placed.node_ids[0]
-        runner = self._runners.take_answering(home)
-        if runner is None:
+        if not self._runners.has_ready(home):
             return  # a claim starts the lease, so it waits for somebody who can renew it
+        runner = self._runners.take(home)
         claimed = self._claim(placed)
         if claimed is None:
             self._runners.give_back(home, runner)

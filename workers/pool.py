@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from workers.ray_errors import sentence
@@ -18,8 +18,6 @@ FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 120.0
 CALL_INTERVAL_S = 5.0
 """How often idle actors are asked for a sign of life."""
-ANSWER_S = 1.0
-"""A warm actor answers in a millisecond; one that takes longer is not handed out."""
 
 
 class WarmPool:
@@ -53,21 +51,9 @@ class WarmPool:
         """Idle actors that have finished their imports."""
         return sum(len(handles) for handles in self._idle.values())
 
-    def take_answering(self, node_id: str) -> ActorHandle | None:
-        """Return a warm actor that has just answered, or None: Ray counts a lost node as alive for many seconds."""
-        idle = self._idle.get(node_id, [])
-        while idle:
-            handle = idle.pop()
-            try:
-                ray.get(handle.ready.remote(), timeout=ANSWER_S)
-            except GetTimeoutError:
-                idle.insert(0, handle)  # busy or cut off; the next round of calls tells
-                return None
-            except RayError as e:
-                log.warning("a warm process died: %s", sentence(e))
-                continue
-            return handle
-        return None
+    def has_ready(self, node_id: str) -> bool:
+        """Return whether `take` would give an actor that is ready."""
+        return bool(self._idle.get(node_id))
 
     def take(self, node_id: str) -> ActorHandle:
         """Return an actor on the node: a warm one, else one that is starting, else a new one."""

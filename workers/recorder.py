@@ -26,7 +26,7 @@ from workers.assignment import Report
 
 log = logging.getLogger(__name__)
 
-FLUSH_INTERVAL_S = 0.5
+FLUSH_INTERVAL_S = 0.2
 RETRY_INTERVAL_S = 0.5
 FLUSH = "flush"
 """Kind of a report whose payload is an event, set when all reports before it are stored."""

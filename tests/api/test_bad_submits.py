@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import httpx
 import pytest
 
@@ -24,3 +26,7 @@ def test_submit__refuses_with_status_code_and_field(http: httpx.Client, bad: Bad
 def test_markdown__has_a_row_for_each() -> None:
     assert len(as_markdown().splitlines()) == len(BAD_SUBMITS) + 2
     assert len(BAD_SUBMITS) >= 25
+
+
+def test_table_in_the_repository__is_the_tested_one() -> None:
+    assert Path(__file__).with_name("bad_submits.md").read_text().strip() == as_markdown()

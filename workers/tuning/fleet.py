@@ -49,9 +49,9 @@ class StudyFleet:
             due = _due_studies(session)
         started = []
         for study_id in due:
-            runner = self._pool.take_answering(self._node_id)
-            if runner is None:
+            if not self._pool.has_ready(self._node_id):
                 break
+            runner = self._pool.take(self._node_id)
             with self._database.unit_of_work() as session:
                 claimed = queue.claim(session, study_id, runner=self._owner, lease_s=self._config.lease_s)
             if claimed is None:
