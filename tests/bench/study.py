@@ -34,6 +34,8 @@ TINY: dict[str, Any] = {"epochs": 6, "checkpoint": {"every_epochs": 6}, "batch_s
 """XSAM on the digits with a small CNN: well under a second of training on one thread."""
 AT_ONCE = 2
 PATIENCE_S = 3600.0
+REACHED = 0.97
+"""A budget ends a study at the last trial that fits, a little before its limit."""
 SETTLE_S = 10.0
 """A service that is up starts its spare processes; after that it is warm and quiet."""
 POLL_S = 1.0
@@ -263,6 +265,8 @@ def _search(running: Served, stopping: dict[str, Any], seed: int, budget: int) -
 
 
 def _at(runs: list[list[tuple[int, float]]], mark: int) -> str:
+    if any(run[-1][0] < REACHED * mark for run in runs):
+        return "ended before"  # all trials were used up: no comparison for the same compute
     values = [max((best for used, best in run if used <= mark), default=0.0) for run in runs]
     mean = sum(values) / len(values)
     return f"{100 * mean:.1f} % ({100 * min(values):.1f} to {100 * max(values):.1f})"

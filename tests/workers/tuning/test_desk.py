@@ -1,10 +1,69 @@
 """Trials, Tune's relays and verdicts meet, in real threads."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
 
 from tests.workers.tuning.test_judges import epochs
+from workers.tuning import desk as desk_module
 from workers.tuning.desk import Delivery, Desk
+
+
+@pytest.fixture
+def relays() -> Iterator[ThreadPoolExecutor]:
+    """Where relays wait; whoever still waits at the end of a test is let go by `Desk.close`."""
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
+def given(*trial_ids: str) -> Desk:
+    """A desk of a plain study whose trials Tune has."""
+    desk = Desk(is_judged=False)
+    for trial_id in trial_ids:
+        desk.open(trial_id)
+        desk.expect_relay(trial_id)
+    return desk
+
+
+def waits(call: Future[Delivery]) -> bool:
+    try:
+        call.result(timeout=0.2)
+    except TimeoutError:
+        return True
+    return False
+
+
+def test_end__is_held_back_while_another_relay_starts(relays: ThreadPoolExecutor):
+    desk = given("a", "b")
+    desk.finish("a")
+    end = relays.submit(desk.next_delivery, "a")
+    assert waits(end)
+    relays.submit(desk.next_delivery, "b")
+    assert end.result(timeout=5).is_over
+    desk.close()
+
+
+def test_end__does_not_wait_for_ever_for_a_relay_that_never_comes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(desk_module, "RELAY_STARTS_WITHIN_S", 0.0)
+    desk = given("a", "b")
+    desk.finish("a")
+    assert desk.next_delivery("a").is_over
+
+
+def test_end__is_held_back_while_a_free_relay_has_a_trial_to_take(relays: ThreadPoolExecutor):
+    desk = given("a", "b")
+    ends = [relays.submit(desk.next_delivery, name) for name in ("a", "b")]
+    desk.open("c")
+    desk.finish("a")
+    assert ends[0].result(timeout=5).is_over
+    desk.finish("b")
+    assert waits(ends[1])
+    desk.expect_relay("c")
+    relays.submit(desk.next_delivery, "c")
+    assert ends[1].result(timeout=5).is_over
+    desk.close()
 
 
 def test_relay_of_a_judged_study__gets_every_epoch_then_the_end():
