@@ -115,7 +115,7 @@ def preview_table(preview: StudyPreview) -> Group:
     for arm in preview.arms:
         counts = (arm.num_configs, arm.num_trials, arm.num_confirm_trials, arm.grad_evals, arm.probe_forwards)
         table.add_row(arm.arm, *(_count(count) for count in counts))
-    lines = [f"{preview.num_trials} trials, at most {_count(preview.grad_evals)} gradient evaluations."]
+    lines = [f"{preview.num_trials} trials, about {_count(preview.grad_evals)} gradient evaluations."]
     if preview.wall_s is None:
         lines.append("No comparable run yet, so no time is predicted.")
     else:

@@ -27,7 +27,7 @@ HISTORY_JOBS = 200
 
 @dataclass(frozen=True, slots=True)
 class ArmCost:
-    """What one arm will take at most: early stopping can only save. None where only the data's files can tell."""
+    """What one arm will take, from the mean over its space. None where only the data's files can tell."""
 
     arm: str
     num_configs: int

@@ -304,7 +304,7 @@ class StudyPage(Read):
 
 
 class ArmCostRead(Read):
-    """What one arm will take at most; early stopping can only save."""
+    """What one arm will take, from the mean over its space; early stopping saves some of it."""
 
     arm: str
     num_configs: int
