@@ -48,9 +48,7 @@ def test_submit__a_preset_prints_what_to_do_next(run):
 
 
 def test_submit__preview_queues_nothing(run):
-    assert "about 3,696 gradient evaluations" in run(
-        "submit", "--preset", "rho", "--set", "base.epochs=7", "--preview"
-    )
+    assert "about 3,696 gradient evaluations" in run("submit", "--preset", "rho", "--set", "base.epochs=7", "--preview")
     assert "No studies." in run("list")
 
 
