@@ -106,8 +106,16 @@ class JobRun:
             return self.end(Ending(None, is_clean=True, not_placed=str(e)))
 
     def run_on(self, ranks: Sequence[ActorHandle]) -> RunnerOutcome | None:
-        """Train on these rank processes, whose place somebody holds, then store the end."""
-        return self.end(Gang(ranks).run(self._assignment(), self._runner, self._lost))
+        """Train on these rank processes, whose place somebody holds, then store the end.
+
+        Ranks of a run that has become somebody else's are ended, also those that came back by themselves: whoever lent
+        them may be gone, and this runner ends too.
+        """
+        outcome = self.end(Gang(ranks).run(self._assignment(), self._runner, self._lost))
+        if outcome is None:
+            for rank in ranks:
+                ray.kill(rank)
+        return outcome
 
     def end(self, ending: Ending) -> RunnerOutcome | None:
         """Store what was reported and how the run ended."""

@@ -31,9 +31,10 @@ def test_two_teams__share_a_cluster_by_quota_and_priority_and_see_only_their_own
         reasons = two_teams.fill_cluster(story)
         waiting = ("bob-big", "cat-small", "bob-urgent")
         assert [story.state(name) for name in waiting] == [JobState.QUEUED] * 3
-        assert "team vision" in reasons["bob-big"]
-        assert "team speech" in reasons["cat-small"]
-        assert "position" in reasons["bob-urgent"].lower()
+        assert "Team vision has reached its quota (6 GPUs)" in reasons["bob-big"]
+        assert "Team speech has reached its quota (4 GPUs)" in reasons["cat-small"]
+        assert "Waiting for 2 GPUs" in reasons["bob-urgent"]
+        assert "Position 1 of 3" in reasons["bob-urgent"]
 
         printed = two_teams.stay_apart(story)
         assert "team speech may hold 4" in printed["too much"]

@@ -20,6 +20,12 @@ from services.jobs.states import JobState
 from tests.support.row_runner import RowRunner
 
 Command = Callable[..., Result]
+HEARS_CTRL_C = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("api", run_name="__main__", alter_sys=True)
+"""
+"""`python -m api` that hears Ctrl-C even if the tests run in the background of a shell, where it is ignored."""
 
 
 @pytest.fixture
@@ -112,7 +118,7 @@ def test_submit__follow_of_a_job_that_fails_exits_1(
 def test_submit__ctrl_c_detaches_and_the_job_goes_on(
     client: Client, runner: RowRunner, job_file: Path, url: str
 ) -> None:
-    command = [sys.executable, "-m", "api", "submit", str(job_file), "--follow", "--url", url]
+    command = [sys.executable, "-c", HEARS_CTRL_C, "submit", str(job_file), "--follow", "--url", url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         job_id = process.stdout.readline().split()[1]
