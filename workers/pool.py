@@ -18,6 +18,8 @@ FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 120.0
 CALL_INTERVAL_S = 5.0
 """How often idle actors are asked for a sign of life."""
+ANSWER_S = 1.0
+"""A warm actor answers in a millisecond; one that takes longer is not handed out."""
 
 
 class WarmPool:
@@ -52,8 +54,22 @@ class WarmPool:
         return sum(len(handles) for handles in self._idle.values())
 
     def has_ready(self, node_id: str) -> bool:
-        """Return whether `take` would give an actor that is ready."""
+        """Return whether an actor of the node is idle, as far as is known without asking it."""
         return bool(self._idle.get(node_id))
+
+    def take_answering(self, node_id: str) -> ActorHandle | None:
+        """Return a warm actor that has just answered, or None: Ray counts a lost node as alive for many seconds."""
+        idle = self._idle.get(node_id, [])
+        while idle:
+            handle = idle.pop()
+            ref = handle.ready.remote()
+            if not ray.wait([ref], timeout=ANSWER_S)[0]:
+                self._starting[ref] = (node_id, handle)
+                self._doubt(node_id)
+                return None
+            if _is_alive(ref):
+                return handle
+        return None
 
     def take(self, node_id: str) -> ActorHandle:
         """Return an actor on the node: a warm one, else one that is starting, else a new one."""
@@ -100,6 +116,11 @@ class WarmPool:
             ray.kill(handle)
         self._idle.clear()
         self._starting.clear()
+
+    def _doubt(self, node_id: str) -> None:
+        """Treat all idle actors of a node like starting ones: they come back when they answer."""
+        for handle in self._idle.pop(node_id, []):
+            self._starting[handle.ready.remote()] = (node_id, handle)
 
     def _drop_dead(self) -> None:
         """Look at the last round of calls to idle actors, forget those that have died, and call again after a while."""

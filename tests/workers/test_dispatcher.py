@@ -46,8 +46,12 @@ def test_worker_group_of_ray_train__gives_the_same_result_as_warm_processes(
     spec = {"epochs": 2, "resources": {"num_workers": 2}, "optimizer": {"variant": "xsam"}}
     warm = live.finish(live.submit(**spec))
     managed_ray = live.settings.ray.model_copy(update={"worker_groups": "managed"})
-    monkeypatch.setattr(live.dispatcher, "_settings", live.settings.model_copy(update={"ray": managed_ray}))
-    managed = live.finish(live.submit(**spec))
+    managed_settings = live.settings.model_copy(update={"ray": managed_ray})
+    monkeypatch.setattr(live.dispatcher._placer, "_settings", managed_settings)
+    job_id = live.submit(**spec)
+    live.turn_until(lambda: live.job(job_id).state == JobState.RUNNING)
+    assert len(live.dispatcher.ranks_of(job_id)) == 1, "one process drives the group"
+    managed = live.finish(job_id)
     assert warm.summary is not None
     assert managed.summary is not None
     assert managed.summary["final_eval_loss"] == warm.summary["final_eval_loss"]

@@ -36,12 +36,12 @@ class StudyFleet:
         self._config = config
         self._database = database
         self._owner = owner
-        self._node_id = node_id
+        self.node_id = node_id
         self._pool = WarmPool(StudyRunnerActor, "study", size=1)
 
     def refill(self) -> None:
         """Keep a runner ready; never waits."""
-        self._pool.refill([self._node_id])
+        self._pool.refill([self.node_id])
 
     def start_due(self) -> list[tuple[ray.ObjectRef, ClaimedJob, ActorHandle]]:
         """Start studies that wait, as far as runners are ready."""
@@ -49,13 +49,13 @@ class StudyFleet:
             due = _due_studies(session)
         started = []
         for study_id in due:
-            if not self._pool.has_ready(self._node_id):
+            runner = self._pool.take_answering(self.node_id)
+            if runner is None:
                 break
-            runner = self._pool.take(self._node_id)
             with self._database.unit_of_work() as session:
                 claimed = queue.claim(session, study_id, runner=self._owner, lease_s=self._config.lease_s)
             if claimed is None:
-                self._pool.give_back(self._node_id, runner)
+                self._pool.give_back(self.node_id, runner)
                 continue
             started.append((runner.run.remote(self._config, claimed), claimed, runner))
         return started

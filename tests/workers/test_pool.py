@@ -1,0 +1,91 @@
+"""Warm processes are handed out only when they have just answered."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError
+
+from tests.support.live_service import LiveService
+from workers.pool import WarmPool
+
+pytestmark = pytest.mark.ray
+
+PATIENCE_S = 60.0
+
+
+class Process:
+    """What a pool keeps, with nothing to import."""
+
+    def ready(self) -> int:
+        """Return the process's id."""
+        return os.getpid()
+
+
+@pytest.fixture
+def node_id(live: LiveService) -> str:
+    """The only node of a local cluster."""
+    return live.dispatcher.nodes[0].id
+
+
+@pytest.fixture
+def pool(node_id: str) -> Iterator[WarmPool]:
+    """A pool with two processes ready."""
+    started = WarmPool(ray.remote(Process), "test", size=2)
+    _refill_until(started, node_id, lambda: started.num_ready == 2)
+    yield started
+    started.close()
+
+
+def test_take_answering__gives_what_is_ready_and_none_when_nothing_is(pool: WarmPool, node_id: str) -> None:
+    handles = [pool.take_answering(node_id) for _ in range(3)]
+    assert None not in handles[:2]
+    assert handles[2] is None
+
+
+def test_dead_process__is_passed_over_at_once(pool: WarmPool, node_id: str) -> None:
+    first, last = pool._idle[node_id]
+    ray.kill(last)
+    _await_death(last)
+    assert pool.take_answering(node_id) == first
+
+
+def test_silent_process__is_kept_back_with_its_node_until_it_answers(pool: WarmPool, node_id: str) -> None:
+    pids = {handle: ray.get(handle.ready.remote()) for handle in pool._idle[node_id]}
+    with _stopped(list(pids.values())):
+        assert pool.take_answering(node_id) is None
+        assert not pool.has_ready(node_id), "the others of its node are doubted too, or each would be waited for"
+        pool.refill([node_id])
+        assert pool.num_ready == 0
+    _refill_until(pool, node_id, lambda: pool.num_ready == 2)
+    assert pool.take_answering(node_id) in pids, "they came back, nothing was started in their place"
+
+
+def _await_death(handle: ActorHandle) -> None:
+    with suppress(RayActorError):
+        while True:
+            ray.get(handle.ready.remote())
+
+
+@contextmanager
+def _stopped(pids: list[int]) -> Iterator[None]:
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def _refill_until(pool: WarmPool, node_id: str, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        pool.refill([node_id])
+        time.sleep(0.05)
