@@ -9,6 +9,7 @@ from services import parent_watch
 from services.db import migrate
 from services.db.session import Database
 from services.log import set_up_logging
+from services.memory import freeze_imports
 from services.settings import get_settings
 from workers import cluster
 from workers.dispatcher import Dispatcher
@@ -30,6 +31,7 @@ def main() -> None:
     if settings.parent_pid is not None:
         parent_watch.stop_with(settings.parent_pid)
     log.info("dispatcher ready: %d nodes", len(cluster.nodes()))
+    freeze_imports()
     dispatcher.run()
     dispatcher.drain()
     ray.shutdown()

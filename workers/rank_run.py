@@ -18,6 +18,7 @@ from ray.actor import ActorHandle
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from services.jobs.states import FailureKind
+from services.memory import freeze_imports
 from services.specs.job import JobSpec, Resources
 from workers import failures
 from workers.assignment import Assignment, RankResult, explain
@@ -50,8 +51,7 @@ class RankFailedError(Exception):
 def warm_up() -> None:
     """Pay now what the first job would pay: the first optimizer of a process imports torch._dynamo, for seconds."""
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
-    gc.collect()
-    gc.freeze()  # what the imports made stays; looking through it after each job would take a sixth of a second
+    freeze_imports()
 
 
 def run_here(assignment: Assignment, runner: ActorHandle) -> RankResult:

@@ -7,6 +7,7 @@ from ray.actor import ActorHandle
 
 from services.db.session import Database
 from services.jobs.queue import ClaimedJob
+from services.memory import freeze_imports
 from workers.assignment import Report, RunnerConfig
 from workers.job_run import JobRun, RunnerOutcome
 
@@ -20,6 +21,7 @@ class JobRunner:
     def __init__(self) -> None:
         self._database: Database | None = None
         self._run: JobRun | None = None
+        freeze_imports()
 
     def ready(self) -> str:
         """Return the Ray node of this process; also the sign that it is warm."""

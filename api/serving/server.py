@@ -8,6 +8,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.dependencies import Service
+from services.memory import freeze_imports
 
 _BACKLOG = 2048
 _CLOSE_WITHIN_S = 5
@@ -71,6 +72,7 @@ class Server(uvicorn.Server):
         """Start to answer, and say so."""
         await super().startup(sockets)
         if self.started:
+            freeze_imports()
             self._on_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -20,6 +20,7 @@ from services.jobs import queue
 from services.jobs.models import Job
 from services.jobs.queue import ClaimedJob
 from services.jobs.states import Wish
+from services.memory import freeze_imports
 from services.specs.job import JobSpec
 from services.studies import trials
 from services.studies.service import get
@@ -52,6 +53,7 @@ class StudyRunner:
         self._is_closing = threading.Event()
         self._error: ServiceError | None = None
         self._lost = threading.Event()
+        freeze_imports()
 
     def ready(self) -> str:
         """Return the Ray node of this process; also the sign that it is warm."""
