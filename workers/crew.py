@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 from services.cluster.service import NodeSeen
 from services.db.session import Database
+from workers.actors import RankActor, RunnerActor
 from workers.assignment import RunnerConfig
 from workers.pool import WarmPool
-from workers.rank import RankActor
-from workers.runner import RunnerActor
 from workers.tuning.fleet import StudyFleet
 
 

@@ -9,7 +9,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from services.specs.job import Resources
-from workers.rank import RankActor
+from workers.actors import RankActor
 
 WAIT_S = 30.0
 

@@ -1,4 +1,4 @@
-"""The runner: a Ray actor that owns one running job, from the claim to its last row. It trains nothing itself."""
+"""The runner: behind a Ray actor, it owns one running job, from the claim to its last row. It trains nothing itself."""
 
 import os
 
@@ -12,8 +12,8 @@ from workers.assignment import Report, RunnerConfig
 from workers.job_run import JobRun, RunnerOutcome
 
 
-class JobRunner:
-    """Runs one job at a time; a threaded actor: `run` blocks while ranks call the other methods.
+class Runner:
+    """Runs one job at a time; `run` blocks while ranks call the other methods, in other threads.
 
     Ranks name the attempt they work for: a call that was on its way when its job ended must not touch the next one.
     """
@@ -22,10 +22,6 @@ class JobRunner:
         self._database: Database | None = None
         self._run: JobRun | None = None
         freeze_imports()
-
-    def ready(self) -> str:
-        """Return the Ray node of this process; also the sign that it is warm."""
-        return str(ray.get_runtime_context().get_node_id())
 
     def run(
         self, config: RunnerConfig, claimed: ClaimedJob, ranks: list[ActorHandle], nodes: list[str]
@@ -66,6 +62,3 @@ class JobRunner:
         """Return whether a rank may still put a checkpoint in place."""
         run = self._run
         return run is not None and run.is_for(job_id, attempt) and run.may_publish()
-
-
-RunnerActor = ray.remote(max_concurrency=4)(JobRunner)

@@ -28,7 +28,7 @@ class NodeSeen:
 
 def report_alive(session: Session, dispatcher_id: str, *, nodes: Sequence[NodeSeen], num_warm_runners: int) -> None:
     """Write a dispatcher's sign of life together with the nodes it sees."""
-    seen = {"seen_at": db_now()}
+    seen = {"seen_at": session.scalar(select(db_now()))}
     values = {"id": dispatcher_id, "num_warm_runners": num_warm_runners, **seen}
     upsert(session, Dispatcher, [values], keys=("id",))
     rows = [

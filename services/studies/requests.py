@@ -6,7 +6,7 @@ from pydantic import Field
 
 from services.jobs.states import FailureKind
 from services.specs.base import Spec
-from services.studies.spec import MAX_CONCURRENCY, MAX_TRIALS
+from services.studies.limits import MAX_CONCURRENCY, MAX_TRIALS
 
 
 class ExtendStudy(Spec):

@@ -8,13 +8,12 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from services.specs.base import Spec, field_error
 from services.specs.job import JobName, JobSpec, RetryPolicy
 from services.studies import space as spaces
+from services.studies.limits import MAX_CONCURRENCY, MAX_TRIALS
 from services.studies.presets import PRESETS, with_preset
 from services.studies.space import Dimension, FieldPath, Ratio
 
 DEFAULT_CONFIGS = 20
 DEFAULT_CONFIRM_SEEDS = 5
-MAX_CONCURRENCY = 64
-MAX_TRIALS = 10_000
 MIN_GP_TRIALS = 5
 _ELSEWHERE = {"name", "labels", "priority", "seed", "retry", "checkpoint"}
 """Fields of a job that a study sets for all its trials alike, or by other fields of its own."""

@@ -15,9 +15,10 @@ from services.jobs.models import KIND_STUDY, Job
 from services.jobs.states import TERMINAL_STATES, FailureKind, JobState
 from services.studies import space as spaces
 from services.studies import trials
+from services.studies.limits import MAX_CONCURRENCY, MAX_TRIALS
 from services.studies.models import Study, Trial
 from services.studies.service import get, spec_of
-from services.studies.spec import MAX_CONCURRENCY, MAX_TRIALS, GridSampler, StudySpec, check_space, read_space
+from services.studies.spec import GridSampler, StudySpec, check_space, read_space
 from services.studies.trials import PAUSE, STOP
 
 

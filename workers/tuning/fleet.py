@@ -1,6 +1,7 @@
 """The dispatcher's part in studies: starts runners, finds the one that takes a trial, cleans up after lost ones."""
 
 import logging
+import time
 from collections.abc import Sequence
 
 import ray
@@ -15,11 +16,14 @@ from services.jobs.models import KIND_STUDY, Job
 from services.jobs.queue import ClaimedJob
 from services.jobs.states import JobState
 from services.studies import trials
+from workers.actors import StudyRunnerActor
 from workers.assignment import RunnerConfig
 from workers.pool import WarmPool
-from workers.tuning.runner import StudyRunnerActor
 
 log = logging.getLogger(__name__)
+
+REST_S = 60.0
+"""After a study has begun, until a spare runner is started for a next one: that takes four seconds of a processor."""
 
 
 class StudyFleet:
@@ -38,10 +42,12 @@ class StudyFleet:
         self._owner = owner
         self.node_id = node_id
         self._pool = WarmPool(StudyRunnerActor, "study", size=1)
+        self._rest_until = 0.0
 
     def refill(self) -> None:
-        """Keep a runner ready; never waits."""
-        self._pool.refill([self.node_id])
+        """Keep a runner ready, but leave the processors to a study that has just begun; never waits."""
+        if time.monotonic() >= self._rest_until:
+            self._pool.refill([self.node_id])
 
     def start_due(self) -> list[tuple[ray.ObjectRef, ClaimedJob, ActorHandle]]:
         """Start studies that wait, as far as runners are ready."""
@@ -51,7 +57,9 @@ class StudyFleet:
         for study_id in due:
             runner = self._pool.take_answering(self.node_id)
             if runner is None:
+                self._rest_until = 0.0
                 break
+            self._rest_until = time.monotonic() + REST_S
             with self._database.unit_of_work() as session:
                 claimed = queue.claim(session, study_id, runner=self._owner, lease_s=self._config.lease_s)
             if claimed is None:

@@ -24,7 +24,6 @@ from services.memory import freeze_imports
 from services.specs.job import JobSpec
 from services.studies import trials
 from services.studies.service import get
-from services.studies.spec import MAX_CONCURRENCY
 from workers.assignment import Report, RunnerConfig
 from workers.job_run import NOT_PLACED_DELAY_S, RunnerOutcome, placed
 from workers.lease_keeper import LeaseKeeper
@@ -40,8 +39,8 @@ LOOK_INTERVAL_S = 0.3
 TUNE_ENDS_WITHIN_S = 30.0
 
 
-class StudyRunner:
-    """Runs one study in its life; a threaded actor.
+class Runner:
+    """Runs one study in its life; its methods are called in many threads.
 
     `run` blocks for as long as the study runs, and so does `run_trial` for each place in the cluster that the
     dispatcher gives it: a place is used for one trial after the other. Ranks and Tune's relays call the other methods.
@@ -54,10 +53,6 @@ class StudyRunner:
         self._error: ServiceError | None = None
         self._lost = threading.Event()
         freeze_imports()
-
-    def ready(self) -> str:
-        """Return the Ray node of this process; also the sign that it is warm."""
-        return str(ray.get_runtime_context().get_node_id())
 
     def run(self, config: RunnerConfig, claimed: ClaimedJob) -> RunnerOutcome:
         """Run the study until it ends or is paused with nothing running.
@@ -86,7 +81,6 @@ class StudyRunner:
             keeper.close()
         return RunnerOutcome.RANKS_CLEAN
 
-    @ray.method(concurrency_group="places")
     def run_trial(self, claimed: ClaimedJob, ranks: list[ActorHandle], nodes: list[str]) -> RunnerOutcome:
         """Run a trial at a place that the dispatcher has given, then as many others as may follow there.
 
@@ -109,32 +103,27 @@ class StudyRunner:
             return self._send_back(claimed, str(e))
         return outcome
 
-    @ray.method(concurrency_group="reports")
     def record(self, job_id: str, attempt: int, report: Report) -> None:
         """Take a report of rank 0 of a trial."""
         run = self._runs.get((job_id, attempt))
         if run is not None:
             run.record(report)
 
-    @ray.method(concurrency_group="quick")
     def wish(self, job_id: str, attempt: int) -> str | None:
         """Return what somebody wants of a running trial."""
         run = self._runs.get((job_id, attempt))
         return None if run is None else run.wish()
 
-    @ray.method(concurrency_group="quick")
     def may_publish(self, job_id: str, attempt: int) -> bool:
         """Return whether a rank may still put a checkpoint in place."""
         run = self._runs.get((job_id, attempt))
         return run is not None and run.may_publish()
 
-    @ray.method(concurrency_group="verdicts")
     def verdict(self, job_id: str, attempt: int, epoch: int) -> bool:
         """Wait for the early stopper's word on an epoch; True ends the trial."""
         run = self._runs.get((job_id, attempt))
         return run is not None and run.verdict(epoch)
 
-    @ray.method(concurrency_group="relays")
     def next_result(self, trial_id: str) -> dict[str, Any]:
         """Wait for what Tune is told next of a trial."""
         if self._course is None:
@@ -264,17 +253,3 @@ def _is_time_spent(session: Session, job: Job, course: Course) -> bool:
     if budget.wall_s is None or job.started_at is None:
         return False
     return (utc_now() - job.started_at).total_seconds() >= budget.wall_s
-
-
-StudyRunnerActor = ray.remote(
-    # Waiting calls have threads of their own, so that they never keep a report or a wish waiting. One thread takes
-    # the reports, which keeps their order.
-    concurrency_groups={
-        "places": MAX_CONCURRENCY,
-        "verdicts": MAX_CONCURRENCY,
-        "relays": MAX_CONCURRENCY,
-        "reports": 1,
-        "quick": 4,
-    },
-)(StudyRunner)
-"""`run` is called in the default group."""

@@ -15,7 +15,7 @@ from ray.actor import ActorHandle
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from services.studies.spec import MAX_CONCURRENCY
+from services.studies.limits import MAX_CONCURRENCY
 from workers.tuning.course import Course
 from workers.tuning.relay import TRIAL, Relay
 
