@@ -40,7 +40,7 @@ class Ascent:
         self.slices = slices_with_grads(param_groups, memory)
         self._perturbed = [s for s in self.slices if s.is_perturbed]
         self._mixes_first = mixes_first
-        self._geometry: Geometry | None = None
+        self._is_back = False
         if self._mixes_first:
             for piece in self.slices:
                 piece.first_grads = [g.clone() for g in piece.grads]
@@ -52,13 +52,14 @@ class Ascent:
         norm = length = gradient_norm(self._perturbed)
         if any(s.group["adaptive"] for s in self._perturbed):
             for piece in self._perturbed:
-                _scale_by_weights_(piece)
+                _scale_by_weights_(piece, slice(None))
             length = gradient_norm(self._perturbed)
         inverse = 1.0 / (length + NORM_EPS)
         for piece in self._perturbed:
-            piece.keep_origin()
-            _scale_by_weights_(piece)
-            add_scaled_(piece.values, piece.grads, on_device_of(piece, inverse * (piece.group["rho"] / num_steps)))
+            step = on_device_of(piece, inverse * (piece.group["rho"] / num_steps))
+            for batch in piece.batches_to_move():
+                _scale_by_weights_(piece, batch)
+                add_scaled_(piece.values[batch], piece.grads[batch], step)
         for piece in self.slices:
             piece.drop_grads()
         return norm
@@ -67,9 +68,7 @@ class Ascent:
         """Take g_k up, turn the parameters into the displacement, and return norms and angles."""
         for piece in self.slices:
             piece.take_grads()
-        for piece in self._perturbed:
-            torch._foreach_sub_(piece.values, piece.origin)
-        squares = sum_up(self._perturbed, _displacement_sums, num_terms=3)
+        squares = sum_up(self._perturbed, _displace_and_sum, num_terms=3)
         displacement_norm, last_norm = root(squares[0]), root(squares[1])
         angle = angle_between(squares[2], displacement_norm, last_norm)
         if self._mixes_first:
@@ -90,28 +89,34 @@ class Ascent:
         return Probes(self._perturbed, geometry)
 
     def combine(self, weights: Weights) -> None:
-        """Form the update gradient in `.grad`; spends the displacement and g_0."""
+        """Form the update gradient in `.grad`, spending the displacement and g_0, and put theta_0 back."""
         last, first, displacement = weights.last, weights.first, weights.displacement
         for piece in self._perturbed:
-            scale_(piece.grads, on_device_of(piece, last))
-            add_scaled_(piece.grads, piece.values, on_device_of(piece, displacement))
+            shares = on_device_of(piece, last), on_device_of(piece, displacement)
+            for batch in piece.batches:
+                scale_(piece.grads[batch], shares[0])
+                add_scaled_(piece.grads[batch], piece.values[batch], shares[1])
+                piece.restore(batch)
         rest = [s for s in self.slices if not s.is_perturbed]
         for piece in rest if self._mixes_first else ():
             scale_(piece.grads, on_device_of(piece, last))
         for piece in self.slices if self._mixes_first else ():
             add_scaled_(piece.grads, piece.first_grads, on_device_of(piece, first))
             piece.first_grads = []
+        self._is_back = True
 
     def restore(self) -> None:
-        """Put theta_0 back, bit for bit."""
-        for piece in self._perturbed:
-            if piece.origin:
-                torch._foreach_copy_(piece.values, piece.origin)
+        """Put theta_0 back, bit for bit, where `combine` has not."""
+        if not self._is_back:
+            for piece in self._perturbed:
+                for batch in piece.batches[: piece.num_kept]:
+                    piece.restore(batch)
 
     def forget(self) -> None:
         """Free the copies of theta_0 and g_0."""
         for piece in self.slices:
-            piece.origin, piece.first_grads = [], []
+            piece.forget_origin()
+            piece.first_grads = []
 
 
 class Probes:
@@ -182,21 +187,27 @@ def _over_ranks(values: list[Scalar], groups: tuple[dist.ProcessGroup, ...]) -> 
     return list(packed.unbind()) if tensors else packed.tolist()
 
 
-def _displacement_sums(piece: ParamSlice) -> list[Scalar]:
-    return [sum_of_squares(piece.values), sum_of_squares(piece.grads), dot(piece.values, piece.grads)]
+def _displace_and_sum(piece: ParamSlice) -> list[Scalar]:
+    """Turn the values into the displacement, and return its square, that of the gradient and their product."""
+    totals: list[Scalar] = [0.0, 0.0, 0.0]
+    for batch in piece.batches:
+        values, grads = piece.values[batch], piece.grads[batch]
+        torch._foreach_sub_(values, piece.origin[batch])
+        totals = _added(totals, [sum_of_squares(values), sum_of_squares(grads), dot(values, grads)])
+    return totals
 
 
 def _gradient_sums(piece: ParamSlice) -> list[Scalar]:
     return [dot(piece.first_grads, piece.grads), sum_of_squares(piece.grads)]
 
 
-def _scale_by_weights_(piece: ParamSlice) -> None:
+def _scale_by_weights_(piece: ParamSlice, batch: slice) -> None:
     """Multiply the gradients by T = |w| + eta if the slice is adaptive (ASAM); done twice, T^2 g.
 
     One tensor at a time, because all of T would be one more model copy.
     """
     if piece.group["adaptive"]:
-        for grad, value in zip(piece.grads, piece.values, strict=True):
+        for grad, value in zip(piece.grads[batch], piece.values[batch], strict=True):
             grad.mul_(value.abs().add_(piece.group["adaptive_eta"]))
 
 

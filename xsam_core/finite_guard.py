@@ -79,7 +79,8 @@ class FiniteGuard:
             return
         for piece in slices:
             flag = is_finite.to(piece.values[0].device)
-            piece.keep_origin()
+            for _ in piece.batches_to_move():
+                pass
             for grad in piece.grads:
                 grad.copy_(torch.where(flag, grad, 0.0))
         base.step()

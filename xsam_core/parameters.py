@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,6 +16,11 @@ from xsam_core.errors import SparseGradientError
 
 # Types that are surely no DTensor; asking any other costs an attribute look-up that fails slowly.
 _WHOLE = frozenset({Tensor, torch.nn.Parameter})
+
+
+# Values that are worked on together where a processor's cache matters: theta, theta_0 and a gradient of so many
+# fit the last cache, so that each later operation on them finds them there.
+_BATCH_VALUES = 1 << 20
 
 
 class OriginMemory:
@@ -40,7 +47,7 @@ def _form(tensor: Tensor) -> tuple[object, ...]:
     return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
 
-@dataclass(slots=True)
+@dataclass
 class ParamSlice:
     """Parameters of one group that share a device, a dtype and a sharding.
 
@@ -53,6 +60,7 @@ class ParamSlice:
         grads: Gradients of the last pass, as plain real tensors; empty while a pass runs.
         first_grads: Copy of g_0, if the direction mixes it in.
         origin: theta_0, once the ascent has begun; never filled if the slice is not perturbed.
+        num_kept: Batches whose theta_0 has been copied to `origin`: the others have not been moved.
     """
 
     group: dict[str, Any]
@@ -63,6 +71,24 @@ class ParamSlice:
     grads: list[Tensor] = field(default_factory=list)
     first_grads: list[Tensor] = field(default_factory=list)
     origin: list[Tensor] = field(default_factory=list)
+    num_kept: int = 0
+
+    @cached_property
+    def batches(self) -> list[slice]:
+        """Ranges of the lists to work on one after the other: of a few values on the CPU, of all elsewhere.
+
+        A model is larger than a CPU's caches. A chain of operations over all of it would fetch it from memory for
+        each; over one batch after the other it fetches it once. A GPU wants few launches instead.
+        """
+        if self.values[0].device.type != "cpu":
+            return [slice(None)]
+        ends, num_values = [0], 0
+        for index, value in enumerate(self.values):
+            if num_values and num_values + value.numel() > _BATCH_VALUES:
+                ends.append(index)
+                num_values = 0
+            num_values += value.numel()
+        return [slice(*pair) for pair in pairwise([*ends, len(self.values)])]
 
     @property
     def is_perturbed(self) -> bool:
@@ -82,11 +108,23 @@ class ParamSlice:
                 param.grad = grad
         self.grads = [plain(g) for g in grads] if self.needs_unwrapping else grads
 
-    def keep_origin(self) -> None:
-        """Copy the values as theta_0, unless that has been done."""
+    def batches_to_move(self) -> Iterator[slice]:
+        """Yield each batch when its values may be moved: their theta_0 is kept."""
         if not self.origin:
             self.origin = [self.memory.like(v) for v in self.values]
-            torch._foreach_copy_(self.origin, self.values)
+        for index, batch in enumerate(self.batches):
+            if index == self.num_kept:
+                torch._foreach_copy_(self.origin[batch], self.values[batch])
+                self.num_kept += 1
+            yield batch
+
+    def restore(self, batch: slice) -> None:
+        """Put theta_0 back, bit for bit."""
+        torch._foreach_copy_(self.values[batch], self.origin[batch])
+
+    def forget_origin(self) -> None:
+        """Let go of theta_0."""
+        self.origin, self.num_kept = [], 0
 
     def drop_grads(self) -> None:
         """Let go of the gradients, so that the next pass finds their memory free."""

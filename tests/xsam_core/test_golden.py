@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from xsam_core import XSAM
+from xsam_core import XSAM, parameters
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(path.stem for path in GOLDEN.glob("*.json"))
@@ -63,8 +63,10 @@ def check_row(row, optimizer, loss, model) -> None:
         assert curve.losses == pytest.approx(row["probe_losses"], rel=RELATIVE)
 
 
+@pytest.mark.parametrize("batch_values", [1, 50, 1 << 20])
 @pytest.mark.parametrize("name", CASES)
-def test_step__walks_the_recorded_trajectory(name):
+def test_step__walks_the_recorded_trajectory(name, batch_values, monkeypatch):
+    monkeypatch.setattr(parameters, "_BATCH_VALUES", batch_values)
     spec, init, final, inputs, targets = load_case(name)
     model = build_model(name)
     model.load_state_dict(init)

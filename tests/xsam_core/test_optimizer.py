@@ -17,6 +17,7 @@ from xsam_core import (
     ClosureError,
     SGDPlus,
     SparseGradientError,
+    parameters,
 )
 
 ALL = [SAM, ASAM, WSAM, GSAM, SGDPlus, XSAM]
@@ -371,3 +372,25 @@ def test_max_grad_norm__leaves_a_short_gradient_alone():
     build(clipped, max_grad_norm=100.0).step(clipped.closure(0))
     build(free).step(free.closure(0))
     assert same(clipped.snapshot(), free.snapshot())
+
+
+@pytest.mark.parametrize("num_moved", [0, 1, 2])
+def test_step__puts_theta_0_back_if_it_is_interrupted_between_two_batches_of_parameters(num_moved, monkeypatch):
+    """Ctrl-C can come between any two operations, when some parameters have moved and others have no copy yet."""
+    monkeypatch.setattr(parameters, "_BATCH_VALUES", 1)
+    weights = [nn.Parameter(torch.full((3,), float(value))) for value in (1, 2, 3)]
+    optimizer = SAM(weights, torch.optim.SGD, rho=0.5, lr=0.1)
+    moves = 0
+
+    def add_or_interrupt(*args, **kwargs):
+        nonlocal moves
+        if moves == num_moved:
+            raise KeyboardInterrupt
+        moves += 1
+        add(*args, **kwargs)
+
+    add = torch._foreach_add_
+    monkeypatch.setattr(torch, "_foreach_add_", add_or_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.step(lambda: sum(weight.square().sum() for weight in weights))
+    assert [weight.tolist() for weight in weights] == [[1.0] * 3, [2.0] * 3, [3.0] * 3]
