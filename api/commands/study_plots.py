@@ -93,6 +93,8 @@ def _image(drawn: Any) -> Any:
     figure = axes.get_figure()
     assert isinstance(figure, Figure)  # noqa: S101 - optuna draws on figures of its own
     figure.set_size_inches(9, 4.5)
+    if isinstance(drawn, Axes):  # several share a colour bar, which this layout would move into one of them
+        figure.set_layout_engine("tight")  # room for long labels, which optuna does not leave
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return canvas
