@@ -50,10 +50,16 @@ def live_dispatchers(session: Session) -> Sequence[Dispatcher]:
     return session.scalars(select(Dispatcher).where(Dispatcher.seen_at > db_now(-SEEN_RECENTLY_S))).all()
 
 
+_LIVE_NODES = (
+    select(ClusterNode)
+    .where(ClusterNode.is_alive, ClusterNode.seen_at > db_now(-SEEN_RECENTLY_S))
+    .order_by(ClusterNode.host, ClusterNode.id)
+)
+
+
 def live_nodes(session: Session) -> Sequence[ClusterNode]:
     """Return the nodes that a dispatcher saw recently."""
-    query = select(ClusterNode).where(ClusterNode.is_alive, ClusterNode.seen_at > db_now(-SEEN_RECENTLY_S))
-    return session.scalars(query.order_by(ClusterNode.host, ClusterNode.id)).all()
+    return session.scalars(_LIVE_NODES).all()
 
 
 def check_feasible(session: Session, wanted: Resources) -> None:

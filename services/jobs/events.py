@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from services.jobs.models import JobEvent
+
+_INSERT: Any = insert(JobEvent.__table__)  # type: ignore[arg-type]
 
 SYSTEM = "system"
 """Actor of what the service does by itself."""
@@ -14,11 +16,10 @@ SYSTEM = "system"
 
 def record(
     session: Session, job_id: str, kind: str, message: str, *, actor: str = SYSTEM, data: dict[str, Any] | None = None
-) -> JobEvent:
+) -> None:
     """Append an event in the caller's transaction."""
-    event = JobEvent(job_id=job_id, kind=kind, message=message, actor=actor, data=data or {})
-    session.add(event)
-    return event
+    session.flush()  # its job may be new
+    session.execute(_INSERT, {"job_id": job_id, "kind": kind, "message": message, "actor": actor, "data": data or {}})
 
 
 def newest(session: Session) -> int:

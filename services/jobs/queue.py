@@ -216,10 +216,12 @@ def postpone(session: Session, lease: Lease, *, delay_s: float, message: str) ->
     return attempts.give_back(session, _lock(session, lease), ending, event=NOT_PLACED, delay_s=delay_s)
 
 
+_HAS_QUEUED = select(Job.id).where(Job.state == JobState.QUEUED, Job.scheduled_at <= db_now()).limit(1)
+
+
 def has_queued(session: Session) -> bool:
     """Return whether any job waits and is due."""
-    query = select(Job.id).where(Job.state == JobState.QUEUED, Job.scheduled_at <= db_now())
-    return session.execute(query.limit(1)).first() is not None
+    return session.execute(_HAS_QUEUED).first() is not None
 
 
 def fail_idle(session: Session, job_id: str, *, kind: FailureKind, message: str) -> bool:
