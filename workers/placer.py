@@ -71,8 +71,7 @@ class Placer:
             newest = events.newest(session)
             if newest == self._settled_at_event and time.monotonic() < self._settled_until:
                 return
-            heard = [node for node in nodes if node.id not in self._silent]
-            snapshot = scheduling.take_snapshot(session, heard, holders=self._holders)
+            snapshot = scheduling.take_snapshot(session, nodes, silent=self._silent, holders=self._holders)
         decision = plan(snapshot)
         self._holders = decision.holders
         takers = self._crew.studies.runners_of([placed.job_id for placed in decision.placements])

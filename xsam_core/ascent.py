@@ -7,6 +7,7 @@ gradient in `.grad`. A search of alpha needs one more, and g_0 (for directions t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -189,12 +190,12 @@ def _over_ranks(values: list[Scalar], groups: tuple[dist.ProcessGroup, ...]) -> 
 
 def _displace_and_sum(piece: ParamSlice) -> list[Scalar]:
     """Turn the values into the displacement, and return its square, that of the gradient and their product."""
-    totals: list[Scalar] = [0.0, 0.0, 0.0]
+    sums = []
     for batch in piece.batches:
         values, grads = piece.values[batch], piece.grads[batch]
         torch._foreach_sub_(values, piece.origin[batch])
-        totals = _added(totals, [sum_of_squares(values), sum_of_squares(grads), dot(values, grads)])
-    return totals
+        sums.append([sum_of_squares(values), sum_of_squares(grads), dot(values, grads)])
+    return reduce(_added, sums)
 
 
 def _gradient_sums(piece: ParamSlice) -> list[Scalar]:

@@ -79,8 +79,7 @@ class FiniteGuard:
             return
         for piece in slices:
             flag = is_finite.to(piece.values[0].device)
-            for _ in piece.batches_to_move():
-                pass
+            piece.keep_origin()
             for grad in piece.grads:
                 grad.copy_(torch.where(flag, grad, 0.0))
         base.step()

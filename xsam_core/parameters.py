@@ -118,6 +118,11 @@ class ParamSlice:
                 self.num_kept += 1
             yield batch
 
+    def keep_origin(self) -> None:
+        """Keep theta_0 of all batches; of those that have been moved it is kept already."""
+        for _ in self.batches_to_move():
+            pass
+
     def restore(self, batch: slice) -> None:
         """Put theta_0 back, bit for bit."""
         torch._foreach_copy_(self.values[batch], self.origin[batch])

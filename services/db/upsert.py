@@ -48,7 +48,7 @@ def _write(
 def _statement(dialect: str, model: type[Base], names: tuple[str, ...], keys: tuple[str, ...], conflict: str) -> Any:
     """Return a statement over the bare table, the same object each time.
 
-    Built and compiled anew for each call, it takes 25 times as long as the database takes to execute it.
+    Built and compiled anew for each call, it takes many times as long as the database takes to execute it.
     """
     table = model.__table__
     statement: Any = (sqlite if dialect == "sqlite" else postgresql).insert(table)

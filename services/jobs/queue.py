@@ -256,7 +256,7 @@ def _held_by(job_id: Any, token: Any) -> tuple[ColumnElement[bool], ...]:
 
 @lru_cache(maxsize=64)
 def _touch_statement(names: tuple[str, ...]) -> Executable:
-    """Return the same object each time: the commonest write of all would take ten times as long, built anew."""
+    """Return the same object each time: the commonest write of all should not be built anew each time."""
     jobs = Job.__table__.c
     values = {name: bindparam(f"new_{name}", type_=jobs[name].type) for name in names}
     held = _held_by(bindparam("held_id"), bindparam("held_token"))

@@ -1,6 +1,6 @@
 """Between the rows and the pure policy: reads what a decision depends on, and writes the wishes it makes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Select, select, tuple_
@@ -19,19 +19,22 @@ MAX_PENDING = 5_000
 """A decision looks at this many queued jobs at most; later ones come up as the queue moves."""
 
 
-def take_snapshot(session: Session, nodes: Sequence[NodeSeen], *, holders: tuple[str, ...] = ()) -> Snapshot:
+def take_snapshot(
+    session: Session, nodes: Sequence[NodeSeen], *, silent: Collection[str] = (), holders: tuple[str, ...] = ()
+) -> Snapshot:
     """Return everything the next decision depends on.
 
     Args:
         session: open for reading.
         nodes: the machines as the caller sees them now.
+        silent: ids of those that take no jobs at this moment; what could ever fit is counted with them.
         holders: `Plan.holders` of the decision before.
     """
     return Snapshot(
         now=session.execute(select(db_now())).scalar_one(),
         pending=_pending(session),
         running=_running(session),
-        nodes=[Node(node.id, int(node.num_gpus), node.num_cpus) for node in nodes],
+        nodes=[Node(node.id, int(node.num_gpus), node.num_cpus, node.id not in silent) for node in nodes],
         quotas=limits.quotas(session),
         shares=ledger.shares(session, limits.weights(session)),
         holders=holders,

@@ -1,5 +1,6 @@
 """Jobs on a real local Ray cluster, from a queued row to rows of results."""
 
+import os
 import time
 
 import pytest
@@ -11,6 +12,7 @@ from services.clock import db_now
 from services.jobs.models import Job
 from services.jobs.states import FailureKind, JobState
 from tests.support.live_service import LiveService
+from tests.support.processes import descendants, stopped
 
 pytestmark = pytest.mark.ray
 
@@ -56,6 +58,17 @@ def test_worker_group_of_ray_train__gives_the_same_result_as_warm_processes(
     assert managed.summary is not None
     assert managed.summary["final_eval_loss"] == warm.summary["final_eval_loss"]
     live.turn_until(live.all_resources_are_free)
+
+
+def test_runners_that_do_not_answer__cost_no_attempt(live: LiveService) -> None:
+    live.turn_until(live.dispatcher.is_warm)
+    titles = descendants(os.getpid())
+    with stopped([pid for pid, title in titles.items() if title.startswith("ray::JobRunner")]):
+        job_id = live.submit(epochs=1, optimizer={"variant": "sgd"})
+        for _ in range(5):
+            live.dispatcher.turn()
+        assert live.event_kinds(job_id) == ["submitted"]
+    assert live.finish(job_id).attempt == 1
 
 
 def test_cancel__stops_a_running_epoch_in_seconds_and_frees_the_cluster(live: LiveService) -> None:

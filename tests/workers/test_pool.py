@@ -1,10 +1,9 @@
 """Warm processes are handed out only when they have just answered."""
 
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import pytest
 import ray
@@ -12,6 +11,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
 from tests.support.live_service import LiveService
+from tests.support.processes import stopped
 from workers.pool import WarmPool
 
 pytestmark = pytest.mark.ray
@@ -57,7 +57,7 @@ def test_dead_process__is_passed_over_at_once(pool: WarmPool, node_id: str) -> N
 
 def test_silent_process__is_kept_back_with_its_node_until_it_answers(pool: WarmPool, node_id: str) -> None:
     pids = {handle: ray.get(handle.ready.remote()) for handle in pool._idle[node_id]}
-    with _stopped(list(pids.values())):
+    with stopped(list(pids.values())):
         assert pool.take_answering(node_id) is None
         assert not pool.has_ready(node_id), "the others of its node are doubted too, or each would be waited for"
         pool.refill([node_id])
@@ -70,17 +70,6 @@ def _await_death(handle: ActorHandle) -> None:
     with suppress(RayActorError):
         while True:
             ray.get(handle.ready.remote())
-
-
-@contextmanager
-def _stopped(pids: list[int]) -> Iterator[None]:
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 def _refill_until(pool: WarmPool, node_id: str, condition: Callable[[], bool]) -> None:

@@ -5,10 +5,24 @@ import pytest
 from services.cluster.service import NodeSeen
 from services.db.session import Database
 from services.scheduling import service as scheduling
+from services.scheduling.policy import plan
 from tests.support import jobs
 from tests.support.jobs import BOB
 
 NODE = NodeSeen("n1", "10.0.0.1", num_cpus=4, num_gpus=0)
+
+
+def test_take_snapshot__silent_nodes_take_no_job_but_count_for_what_could_ever_fit(database: Database) -> None:
+    """Else a job for the silent node would fail as too large for the cluster."""
+    large = NodeSeen("n2", "10.0.0.2", num_cpus=16, num_gpus=0)
+    job_id = jobs.submit(database, resources={"cpus_per_worker": 16})
+    with database.read() as session:
+        heard = plan(scheduling.take_snapshot(session, [NODE, large]))
+        unheard = plan(scheduling.take_snapshot(session, [NODE, large], silent={"n2"}))
+    assert [placed.node_ids for placed in heard.placements] == [("n2",)]
+    assert not unheard.placements
+    assert job_id in unheard.reasons
+    assert list(unheard.reasons.infeasible) == []
 
 
 class TestLongQueues:
