@@ -1,6 +1,7 @@
 """The crew: a dispatcher's processes that are ready for the next job."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 
 from services.cluster.service import NodeSeen
 from services.db.session import Database
@@ -8,6 +9,10 @@ from workers.actors import RankActor, RunnerActor
 from workers.assignment import RunnerConfig
 from workers.pool import WarmPool
 from workers.tuning.fleet import StudyFleet
+
+REST_S = 60.0
+"""After a node has become full, until ranks are started there for those at work. A start takes seven seconds of a
+processor from them, and nobody could use it before one of them ends and comes back. One that doesn't is replaced."""
 
 
 class Crew:
@@ -26,12 +31,21 @@ class Crew:
         self.runners = WarmPool(RunnerActor, "runner", size=size)
         self.ranks = WarmPool(RankActor, "rank", size=size)
         self.studies = StudyFleet(config, database, owner=owner, node_id=home)
+        self._full_since: dict[str, float] = {}
 
-    def refill(self, nodes: Sequence[NodeSeen]) -> None:
-        """Start what is missing; never waits."""
+    def refill(self, nodes: Sequence[NodeSeen], cpus_in_use: Mapping[str, float]) -> None:
+        """Start what is missing, but for ranks on nodes that have just become full; never waits.
+
+        Args:
+            nodes: all that are alive.
+            cpus_in_use: what this dispatcher's jobs hold, by node.
+        """
+        now = time.monotonic()
+        full = [node.id for node in nodes if node.num_cpus - 1.0 < cpus_in_use.get(node.id, 0.0)]
+        self._full_since = {node_id: self._full_since.get(node_id, now) for node_id in full}
         node_ids = [node.id for node in nodes]
         self.runners.refill(node_ids)
-        self.ranks.refill(node_ids)
+        self.ranks.refill(node_ids, resting={n for n, since in self._full_since.items() if now - since < REST_S})
         self.studies.refill()
 
     def is_warm(self) -> bool:

@@ -94,7 +94,7 @@ class Dispatcher:
         """Do one round."""
         self._flights.collect()
         self._report()
-        self._crew.refill(self._nodes)
+        self._crew.refill(self._nodes, self._flights.cpus_in_use())
         if self._leads():
             self._reap()
             self._placer.place(self._nodes)

@@ -38,6 +38,9 @@ class Flight:
     """The job ran a team's own code, so its processes are not lent again."""
     kind: str
     """Of a trial, the runner is its study's and runs others too."""
+    placement: tuple[str, ...]
+    """The node of each worker; empty for a study."""
+    cpus_per_worker: float
 
 
 class Flights:
@@ -67,11 +70,29 @@ class Flights:
         runner: ActorHandle,
         node_id: str = "",
         ranks: Sequence[NodeProcess] = (),
+        placement: Sequence[str] = (),
     ) -> None:
         """Remember a job handed to a runner, whose end `ref` tells."""
         parts = [claimed.spec.get(name, {}) for name in ("model", "dataset")]
         has_foreign_code = any(part.get("name") == "custom" for part in parts)
-        self._flights[ref] = Flight(claimed.lease, runner, node_id, tuple(ranks), has_foreign_code, claimed.kind)
+        self._flights[ref] = Flight(
+            claimed.lease,
+            runner,
+            node_id,
+            tuple(ranks),
+            has_foreign_code,
+            claimed.kind,
+            tuple(placement),
+            claimed.spec.get("resources", {}).get("cpus_per_worker", 0.0),
+        )
+
+    def cpus_in_use(self) -> dict[str, float]:
+        """Return what the jobs under way hold, by node."""
+        in_use: dict[str, float] = {}
+        for flight in self._flights.values():
+            for node_id in flight.placement:
+                in_use[node_id] = in_use.get(node_id, 0.0) + flight.cpus_per_worker
+        return in_use
 
     def collect(self) -> None:
         """Take back the processes of runs that ended; never waits."""

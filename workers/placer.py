@@ -105,7 +105,7 @@ class Placer:
         ranks = self._lend_ranks(claimed, placed.node_ids)
         handles = [handle for _, handle in ranks]
         ref = runner.run.remote(self._config, claimed, handles, list(placed.node_ids))
-        self._flights.add(ref, claimed, runner, home, ranks)
+        self._flights.add(ref, claimed, runner, home, ranks, placed.node_ids)
 
     def _start_trial(self, placed: Placement, runner: ActorHandle | None) -> None:
         """Give a place to a trial: its study's runner, which lives already, runs it there."""
@@ -116,7 +116,7 @@ class Placer:
             return
         ranks = self._lend_ranks(claimed, placed.node_ids)
         ref = runner.run_trial.remote(claimed, [handle for _, handle in ranks], list(placed.node_ids))
-        self._flights.add(ref, claimed, runner, ranks=ranks)
+        self._flights.add(ref, claimed, runner, ranks=ranks, placement=placed.node_ids)
 
     def _all_answer(self, node_ids: set[str]) -> bool:
         """Return whether a warm runner of each node has just answered: an attempt must not be spent on a lost node."""

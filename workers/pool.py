@@ -3,7 +3,7 @@
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import ray
 from ray.actor import ActorHandle
@@ -90,8 +90,13 @@ class WarmPool:
         else:
             ray.kill(handle)
 
-    def refill(self, node_ids: list[str]) -> None:
-        """Move actors that became ready to the idle ones, drop dead ones and start what is missing; never waits."""
+    def refill(self, node_ids: Sequence[str], *, resting: Collection[str] = ()) -> None:
+        """Move actors that became ready to the idle ones, drop dead ones and start what is missing; never waits.
+
+        Args:
+            node_ids: all nodes there are.
+            resting: those on which nothing is started now.
+        """
         for ref in _done(self._starting):
             self._now_ready(ref, *self._starting.pop(ref))
         for ref in _done(self._taken_early):
@@ -100,10 +105,13 @@ class WarmPool:
         for gone in self._idle.keys() - set(node_ids):
             del self._idle[gone]
         for node_id in node_ids:
-            if time.monotonic() < self._not_before.get(node_id, 0.0):
+            starting = [ref for ref, (node, _) in self._starting.items() if node == node_id]
+            num_missing = self._size - len(self._idle.get(node_id, [])) - len(starting)
+            for ref in starting[num_missing:] if num_missing < 0 else ():
+                ray.kill(self._starting.pop(ref)[1])  # those it was started for have come back
+            if node_id in resting or time.monotonic() < self._not_before.get(node_id, 0.0):
                 continue
-            starting = [node for node, _ in self._starting.values()] + list(self._taken_early.values())
-            for _ in range(self._size - len(self._idle.get(node_id, [])) - starting.count(node_id)):
+            for _ in range(num_missing - list(self._taken_early.values()).count(node_id)):
                 handle = self._start(node_id)
                 self._starting[handle.ready.remote()] = (node_id, handle)
 
@@ -143,7 +151,7 @@ class WarmPool:
 
     def _now_ready(self, ref: ray.ObjectRef, node_id: str, handle: ActorHandle) -> None:
         if _is_alive(ref):
-            self._idle.setdefault(node_id, []).append(handle)
+            self.give_back(node_id, handle)
             self._pause_s.pop(node_id, None)
             return
         pause_s = min(2 * self._pause_s.get(node_id, FIRST_PAUSE_S / 2), LONGEST_PAUSE_S)

@@ -66,6 +66,26 @@ def test_silent_process__is_kept_back_with_its_node_until_it_answers(pool: WarmP
     assert pool.take_answering(node_id) in pids, "they came back, nothing was started in their place"
 
 
+def test_processes_that_come_back__end_those_that_start_in_their_place(pool: WarmPool, node_id: str) -> None:
+    taken = [pool.take(node_id), pool.take(node_id)]
+    pool.refill([node_id])
+    in_their_place = [handle for _, handle in pool._starting.values()]
+    assert len(in_their_place) == 2
+    for handle in taken:
+        pool.give_back(node_id, handle)
+    pool.refill([node_id])
+    for handle in in_their_place:
+        _await_death(handle)
+    assert pool.num_ready == 2
+
+
+def test_resting_node__gets_no_process(pool: WarmPool, node_id: str) -> None:
+    pool.take(node_id)
+    pool.refill([node_id], resting=[node_id])
+    assert not pool._starting
+    _refill_until(pool, node_id, lambda: pool.num_ready == 2)
+
+
 def _await_death(handle: ActorHandle) -> None:
     with suppress(RayActorError):
         while True:
