@@ -100,7 +100,7 @@ def quality(quick: bool) -> str:
     marks = [budget // 4, budget // 2, budget]
     rows = [[name, *(_at(runs, mark) for mark in marks)] for name, runs in curves.items()]
     path = Path("bench-study-quality.png")
-    _draw(curves, path)
+    _draw(curves, budget, path)
     header = ["early stopping", *(f"best accuracy at {mark:,} gradient evaluations" for mark in marks)]
     return f"{table(header, rows)}\n\nMean and range over {len(seeds)} seeds; the curves are in {path}."
 
@@ -239,7 +239,7 @@ def _search(running: Served, stopping: dict[str, Any], seed: int, budget: int) -
             "optimizer.base.lr": {"type": "log_uniform", "low": 0.003, "high": 0.3},
         },
         "sampler": {"name": "random", "seed": seed},
-        "num_trials": 400,
+        "num_trials": 1_500,  # more than the budget pays for
         "concurrency": AT_ONCE,
         "budget": {"grad_evals": budget},
         **stopping,
@@ -267,12 +267,16 @@ def _search(running: Served, stopping: dict[str, Any], seed: int, budget: int) -
 def _at(runs: list[list[tuple[int, float]]], mark: int) -> str:
     if any(run[-1][0] < REACHED * mark for run in runs):
         return "ended before"  # all trials were used up: no comparison for the same compute
-    values = [max((best for used, best in run if used <= mark), default=0.0) for run in runs]
+    values = [_best(run, mark) for run in runs]
     mean = sum(values) / len(values)
     return f"{100 * mean:.1f} % ({100 * min(values):.1f} to {100 * max(values):.1f})"
 
 
-def _draw(curves: dict[str, list[list[tuple[int, float]]]], path: Path) -> None:
+def _best(run: list[tuple[int, float]], mark: int) -> float:
+    return max((best for used, best in run if used <= mark), default=0.0)
+
+
+def _draw(curves: dict[str, list[list[tuple[int, float]]]], budget: int, path: Path) -> None:
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
     for (name, runs), color in zip(curves.items(), ("#777777", "#2b6cb0", "#c05621"), strict=False):
@@ -281,6 +285,9 @@ def _draw(curves: dict[str, list[list[tuple[int, float]]]], path: Path) -> None:
             axes.step([u for u, _ in run], [100 * b for _, b in run], where="post", color=color, label=label, alpha=0.8)
     axes.set_xlabel("gradient evaluations of all trials so far")
     axes.set_ylabel("best evaluation accuracy so far, %")
+    # The first few trials are far below all others and would flatten the rest.
+    early = min(_best(run, budget // 20) for runs in curves.values() for run in runs)
+    axes.set_ylim(bottom=100 * early - 1)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(path)

@@ -2,41 +2,26 @@
 
 import logging
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from services.errors import ServiceError
 from services.jobs.models import Job
 from services.jobs.states import JobState
 from services.metrics import service as metrics
 from services.metrics.models import EpochMetric
 from services.metrics.records import EpochRecord
 from services.studies import trials
-from services.studies.arms import Arm, arms_of, confirm_seed, cost_of, job_spec, search_seed
 from services.studies.models import Study
-from services.studies.results import ConfigResult, best_config, configs_of
 from services.studies.service import spec_of
-from services.studies.space import Point
-from services.studies.spec import blame, read_space
-from services.studies.trials import CONFIRM, SEARCH, NewTrial, TrialState
+from services.studies.trials import SEARCH, NewTrial, TrialState
+from workers.tuning.agenda import Agenda
 from workers.tuning.desk import Desk
 from workers.tuning.judges import Measured, make_judges, values_of
-from workers.tuning.proposers import Proposer, make_proposer
 
 log = logging.getLogger(__name__)
 
-MAX_INVALID = 50
-"""Points in a row that make no valid job, after which the space is at fault."""
 _EPOCH_FIELDS = tuple(EpochRecord.__dataclass_fields__)
-
-
-class SpaceError(ServiceError):
-    """The space holds (almost) no valid job."""
-
-    code = "invalid_request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +67,7 @@ class Course:
             if trial.phase == SEARCH and measured.get(trial.job_id):
                 one = Measured(trial.job_id, measured[trial.job_id], trial.is_over)
                 past.setdefault(trial.arm, []).append(one)
-        self._judges = make_judges(self.spec, [arm.name for arm in self._arms], past)
+        self._judges = make_judges(self.spec, self._agenda.arm_names, past)
 
     # What comes next.
 
@@ -95,7 +80,7 @@ class Course:
         with self._lock:
             if self.orders.hold is not None or self.num_live >= self.orders.concurrency or self.has_failed:
                 return None
-            new = self._held or self._next()
+            new = self._held or self._agenda.next()
             self._held = None
             if new is None or new.job_id in self._trials:
                 return None
@@ -168,7 +153,7 @@ class Course:
                 return False
             if self.orders.hold == trials.STOP or self.has_failed:
                 return True
-            return self.orders.hold is None and (self.is_budget_spent or not self._has_next())
+            return self.orders.hold is None and (self.is_budget_spent or not (self._held or self._agenda.has_next()))
 
     @property
     def is_budget_spent(self) -> bool:
@@ -240,95 +225,9 @@ class Course:
         return [trial for trial in self._trials.values() if not trial.is_over]
 
     def _plan(self, study: Study) -> None:
-        """Make arms and samplers for the space and size in force, knowing all there is."""
-        space = read_space(study.space)
-        self._arms: Sequence[Arm] = arms_of(self.spec, space=space, num_configs=study.num_configs)
-        known = configs_of(self._trials.values())
-        self._proposers: dict[str, Proposer] = {
-            arm.name: make_proposer(
-                self.spec.sampler, arm.space, self.spec.objective.mode, [c for c in known if c.arm == arm.name]
-            )
-            for arm in self._arms
-        }
-        self._exhausted: set[str] = set()
+        """Plan anew for the space and size in force, knowing all there is."""
+        self._agenda = Agenda(self.spec, study, self._trials)
         self._held = None
-
-    def _next(self) -> NewTrial | None:
-        return self._next_seed() or self._next_config() or self._next_confirmation()
-
-    def _next_seed(self) -> NewTrial | None:
-        """Return the next trial of a configuration that has not had all its seeds."""
-        if self.spec.seeds_per_config == 1:
-            return None
-        for config in configs_of(self._trials.values()):
-            used = {trial.seed for trial in config.trials}
-            for number in range(self.spec.seeds_per_config):
-                seed = search_seed(self.spec, number)
-                if seed not in used:
-                    return self._new(self._arm(config.arm), SEARCH, config.config, seed, config.point)
-        return None
-
-    def _next_config(self) -> NewTrial | None:
-        """Return the first trial of a new configuration, of the arm that has had the smallest part of its own."""
-        for arm in sorted(self._open_arms(), key=lambda arm: len(self._numbers(arm)) / arm.num_configs):
-            new = self._drawn(arm)
-            if new is not None:
-                return new
-            self._exhausted.add(arm.name)
-        return None
-
-    def _open_arms(self) -> list[Arm]:
-        """Return the arms that have not had all their configurations."""
-        return [a for a in self._arms if a.name not in self._exhausted and len(self._numbers(a)) < a.num_configs]
-
-    def _drawn(self, arm: Arm) -> NewTrial | None:
-        """Draw points until one makes a valid job; the numbers of those that don't are left out."""
-        proposer = self._proposers[arm.name]
-        first = 1 + max(self._numbers(arm), default=-1)
-        error: ValidationError | None = None
-        for number in range(first, first + MAX_INVALID):
-            point = proposer.propose(number)
-            if point is None:
-                return None
-            try:
-                return self._new(arm, SEARCH, number, search_seed(self.spec, 0), point)
-            except ValidationError as e:
-                error = e
-                proposer.tell(number, None)
-        field = blame(arm.space, ".".join(map(str, error.errors()[0]["loc"]))) if error else ""
-        raise SpaceError(f"{MAX_INVALID} points in a row make no valid job; the last: {error}", f"space.{field}")
-
-    def _has_next(self) -> bool:
-        """Return whether a trial is left to be made, without drawing one."""
-        return bool(self._held or self._next_seed() or self._open_arms() or self._next_confirmation())
-
-    def _next_confirmation(self) -> NewTrial | None:
-        """Return the next trial that confirms an arm's best configuration, once the whole search has ended."""
-        if not self.spec.num_confirm_seeds or any(trial.phase == SEARCH for trial in self._live()):
-            return None
-        done = {(c.arm, trial.seed) for c in configs_of(self._trials.values(), phase=CONFIRM) for trial in c.trials}
-        for number in range(self.spec.num_confirm_seeds):
-            seed = confirm_seed(self.spec, number)
-            for arm in self._arms:
-                best = self._best(arm)
-                if best is not None and (arm.name, seed) not in done:
-                    return self._new(arm, CONFIRM, best.config, seed, best.point)
-        return None
-
-    def _best(self, arm: Arm) -> ConfigResult | None:
-        seeds = self.spec.seeds_per_config
-        return best_config(self._trials.values(), arm.name, self.spec.objective.mode, num_seeds=seeds)
-
-    def _new(self, arm: Arm, phase: str, config: int, seed: int, point: Point) -> NewTrial:
-        job = job_spec(self.spec, arm, point, seed)
-        return NewTrial(arm.name, phase, config, seed, point, job, cost_of(job).grad_evals)
-
-    def _arm(self, name: str) -> Arm:
-        return next(arm for arm in self._arms if arm.name == name)
-
-    def _numbers(self, arm: Arm) -> set[int]:
-        """Return the numbers of the arm's configurations."""
-        return {t.config for t in self._trials.values() if t.arm == arm.name and t.phase == SEARCH}
 
     def _is_affordable(self, new: NewTrial) -> bool:
         """Return whether the budget has room for a trial: what has been used, what runs, and the trial itself."""
@@ -367,17 +266,9 @@ class Course:
             self._adopted.discard(trial.job_id)
             self.desk.reopen(trial.job_id)
         self._trials[trial.job_id] = trial
-        if not trial.is_over:
-            return
-        self.desk.finish(trial.job_id)
-        if trial.phase != SEARCH:
-            return
-        for config in configs_of(self._trials.values()):
-            if (config.arm, config.config) == (trial.arm, trial.config) and self._is_complete(config.trials):
-                self._proposers[trial.arm].tell(trial.config, config.mean)
-
-    def _is_complete(self, members: Sequence[TrialState]) -> bool:
-        return len(members) >= self.spec.seeds_per_config and all(trial.is_over for trial in members)
+        if trial.is_over:
+            self.desk.finish(trial.job_id)
+            self._agenda.note_end(trial)
 
     def _measured(self, session: Session) -> dict[str, list[EpochRecord]]:
         """Return the stored epochs: of running trials, and of all where an early stopper has to know them."""

@@ -29,7 +29,8 @@ from workers.job_run import NOT_PLACED_DELAY_S, RunnerOutcome, placed
 from workers.lease_keeper import LeaseKeeper
 from workers.reservation import NotPlacedError
 from workers.tuning import endings
-from workers.tuning.course import Course, SpaceError
+from workers.tuning.agenda import SpaceError
+from workers.tuning.course import Course
 from workers.tuning.trial_run import TrialRun
 from workers.tuning.tuner import run_tuner
 

@@ -9,7 +9,8 @@ from services.studies.service import get
 from services.studies.trials import CONFIRM, NewTrial
 from tests.support import studies
 from tests.support.studies import ALICE, HandRunner
-from workers.tuning.course import Course, SpaceError
+from workers.tuning.agenda import SpaceError
+from workers.tuning.course import Course
 from workers.tuning.endings import How, decide
 
 GRID = {"sampler": {"name": "grid", "points": 3}, "num_trials": None}
