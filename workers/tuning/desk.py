@@ -10,7 +10,7 @@ from services.metrics.records import EpochRecord
 WAIT_S = 0.5
 """Longest wait before a waiter looks whether its own reason to wait has gone."""
 RELAY_STARTS_WITHIN_S = 30.0
-"""After that nobody waits for a relay any more."""
+"""After that nobody waits for a relay any more, be it to start or to take a trial."""
 
 
 @dataclass(slots=True)
@@ -21,7 +21,11 @@ class _Entry:
     is_stopped: bool = False
     is_over: bool = False
     is_given: bool = False
-    """Tune has it."""
+    """Tune has been given it."""
+    is_back: bool = False
+    """A relay has got its end, so Tune has seen it or will in a moment."""
+    held_since: float | None = None
+    """Since when its end is held back; None while it is not."""
     relay_due_at: float | None = None
     """Until when a relay is expected that has not come yet; None where none is."""
 
@@ -72,7 +76,8 @@ class Desk:
         """Take up a trial again that had ended."""
         with self._changed:
             if trial_id in self._entries:
-                self._entries[trial_id].is_over = False
+                entry = self._entries[trial_id]
+                entry.is_over = entry.is_given = entry.is_back = False
 
     def expect_relay(self, trial_id: str) -> None:
         """Note that Tune has the trial and a relay will ask for it, perhaps after it has started."""
@@ -105,19 +110,29 @@ class Desk:
                 if entry.relay_due_at is not None:
                     entry.relay_due_at = None
                     self._changed.notify_all()
-                if entry.is_over and not self._has_relay_to_come() and not self._has_relay_to_give():
+                if entry.is_over and not self._is_held_back(entry):
                     self._num_free_relays += 1
+                    entry.is_back = True
                     return Delivery(len(entry.epochs), is_over=True)
                 if not entry.is_over and self.is_judged and entry.num_judged < len(entry.epochs):
                     return Delivery(entry.num_judged + 1, is_over=False)
                 self._changed.wait(WAIT_S)
 
-    def _has_relay_to_come(self) -> bool:
+    def _is_held_back(self, entry: _Entry) -> bool:
         now = time.monotonic()
-        return any(e.relay_due_at is not None and now < e.relay_due_at for e in self._entries.values())
+        if any(e.relay_due_at is not None and now < e.relay_due_at for e in self._entries.values()):
+            return True
+        if not self._has_relay_to_give():
+            return False
+        if entry.held_since is None:
+            entry.held_since = now
+        return now < entry.held_since + RELAY_STARTS_WITHIN_S
 
     def _has_relay_to_give(self) -> bool:
-        return self._num_free_relays > 0 and any(not e.is_given and not e.is_over for e in self._entries.values())
+        """Return whether a relay is free and the next trial its own: Tune is given no more trials than are live."""
+        live = [entry for entry in self._entries.values() if not entry.is_over]
+        num_given = sum(entry.is_given and not entry.is_back for entry in self._entries.values())
+        return self._num_free_relays > 0 and num_given < len(live) and any(not entry.is_given for entry in live)
 
     def judge(self, trial_id: str, epoch: int, *, is_stopped: bool) -> None:
         """Bring the verdict on an epoch."""
