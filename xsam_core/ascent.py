@@ -24,6 +24,7 @@ from xsam_core.functional import (
     root,
     scale_,
     slerp_weights,
+    squares_and_product,
     sum_of_squares,
 )
 from xsam_core.parameters import OriginMemory, ParamSlice, slices_with_grads
@@ -194,7 +195,7 @@ def _displace_and_sum(piece: ParamSlice) -> list[Scalar]:
     for batch in piece.batches:
         values, grads = piece.values[batch], piece.grads[batch]
         torch._foreach_sub_(values, piece.origin[batch])
-        sums.append([sum_of_squares(values), sum_of_squares(grads), dot(values, grads)])
+        sums.append(squares_and_product(values, grads))
     return reduce(_added, sums)
 
 

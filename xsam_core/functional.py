@@ -48,10 +48,10 @@ def sum_of_squares(tensors: Sequence[Tensor]) -> Scalar:
         >>> sum_of_squares([torch.tensor([3.0]), torch.tensor([[0.0, 4.0]])])
         25.0
     """
-    dtype = accumulation_dtype(tensors[0].dtype)
-    if all(x.device.type == "cpu" and x.dtype == dtype and x.is_contiguous() for x in tensors):
-        flat = [x.view(-1) for x in tensors]
+    flat = _flat_on_cpu(tensors)
+    if flat is not None:
         return _sum([torch.dot(x, x) for x in flat])  # BLAS is half again as fast as the reduction
+    dtype = accumulation_dtype(tensors[0].dtype)
     return _sum([norm.square_() for norm in torch._foreach_norm(list(tensors), 2, dtype=dtype)])
 
 
@@ -70,6 +70,35 @@ def dot(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> Scalar:
         return _sum([torch.dot(x.reshape(-1), y.reshape(-1)) for x, y in zip(xs, ys, strict=True)])
     # Half types are widened one tensor at a time; all at once would be another copy of the model.
     return _sum([torch.dot(x.reshape(-1).to(dtype), y.reshape(-1).to(dtype)) for x, y in zip(xs, ys, strict=True)])
+
+
+def squares_and_product(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> list[Scalar]:
+    """Return x . x, y . y and x . y of two lists of tensors of the same shapes, each tensor looked at once.
+
+    Returns:
+        Floats on the CPU, else 0-dim tensors, at least float32, without host synchronisation.
+
+    Example:
+        >>> squares_and_product([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, 0.0])])
+        [5.0, 9.0, 3.0]
+    """
+    flat_xs, flat_ys = _flat_on_cpu(xs), _flat_on_cpu(ys)
+    if flat_xs is None or flat_ys is None or xs[0].dtype != ys[0].dtype:
+        return [sum_of_squares(xs), sum_of_squares(ys), dot(xs, ys)]
+    sums = [0.0, 0.0, 0.0]
+    for x, y in zip(flat_xs, flat_ys, strict=True):
+        sums[0] += torch.dot(x, x).item()
+        sums[1] += torch.dot(y, y).item()
+        sums[2] += torch.dot(x, y).item()
+    return list(sums)
+
+
+def _flat_on_cpu(tensors: Sequence[Tensor]) -> list[Tensor] | None:
+    """Return one-dimensional views, None where BLAS can't work on them as they are."""
+    dtype = accumulation_dtype(tensors[0].dtype)
+    if tensors[0].device.type == "cpu" and all(x.dtype == dtype and x.is_contiguous() for x in tensors):
+        return [x.view(-1) for x in tensors]
+    return None
 
 
 def _sum(parts: list[Tensor]) -> Scalar:

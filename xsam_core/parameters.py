@@ -38,13 +38,13 @@ class OriginMemory:
         if value.device.type != "cpu":
             return torch.empty_like(value)
         kept = self._kept.get(id(value))
-        if kept is None or _form(kept) != _form(value):
+        if kept is None or not _is_alike(kept, value):
             kept = self._kept[id(value)] = torch.empty_like(value)
         return kept
 
 
-def _form(tensor: Tensor) -> tuple[object, ...]:
-    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+def _is_alike(x: Tensor, y: Tensor) -> bool:
+    return x.dtype is y.dtype and x.shape == y.shape and x.stride() == y.stride() and x.device == y.device
 
 
 @dataclass
@@ -101,7 +101,9 @@ class ParamSlice:
         return self.values[0] is not self.params[0]
 
     def take_grads(self) -> None:
-        """Look the gradients of the last pass up again; a parameter the pass did not reach counts as zero."""
+        """Look the gradients of the last pass up, if need be; a parameter the pass did not reach counts as zero."""
+        if self.grads:
+            return
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.params]
         for param, grad in zip(self.params, grads, strict=True):
             if param.grad is not grad:

@@ -108,9 +108,14 @@ class Passes:
         self._replicas.reshard()
 
 
-def _seed(loss: Tensor, weight: float) -> Tensor:
-    """Return what backward starts from: `weight`, or NaN for a loss that is not finite; a device need not wait."""
+def _seed(loss: Tensor, weight: float) -> Tensor | None:
+    """Return what backward starts from: `weight`, or NaN for a loss that is not finite; a device need not wait.
+
+    None stands for 1, as in `backward()`.
+    """
     if loss.device.type == "cpu":
+        if weight == 1.0 and math.isfinite(loss.item()):
+            return None
         return torch.scalar_tensor(weight if math.isfinite(loss.item()) else math.nan, dtype=loss.dtype)
     return torch.mul(loss, 0.0).add_(weight)
 
@@ -124,7 +129,7 @@ def checked_scalar(loss: object) -> Tensor:
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         shown = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise ClosureError(f"the closure must return the scalar loss as a tensor, got {shown}")
-    return loss.reshape(())
+    return loss if loss.dim() == 0 else loss.reshape(())
 
 
 def checked_loss(loss: object) -> Tensor:
