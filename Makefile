@@ -21,11 +21,12 @@ setup: $(READY) ## virtual environment with everything in it
 demo: $(READY) ## start the service, train SGD, SAM and XSAM through it, show the result
 	$(BIN)/xsam demo
 
-test: $(READY) ## all tests that this machine can run
-	$(BIN)/python -m pytest
+test: $(READY) ## all tests that this machine can run: the light ones side by side, then those that need Ray to themselves
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal -m "not ray and not e2e"
+	$(BIN)/python -m pytest -m "ray or e2e"
 
 test-fast: $(READY) ## the tests that take seconds: no Ray, no long runs
-	$(BIN)/python -m pytest -m "not ray and not slow and not e2e"
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal -m "not ray and not slow and not e2e"
 
 bench: bench-service ## figures of the whole service, against baselines in the same run
 

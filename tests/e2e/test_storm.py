@@ -56,7 +56,7 @@ def test_storm__every_job_succeeds_with_each_epoch_once_and_the_cluster_is_free(
             _strike(victim, service, own_postgres, rng)
         time.sleep(rng.uniform(5.0, 10.0))
         _strike("-m workers", service, own_postgres, rng)
-        time.sleep(rng.uniform(10.0, 20.0))
+        time.sleep(rng.uniform(5.0, 10.0))
         service.process.kill()  # the API; the dispatcher follows its parent
     with served(tmp_path / "data", "--num-cpus", "2", is_warmed=False, **options) as service:
         jobs = [_wait_end(service, job_id) for job_id in job_ids]

@@ -53,7 +53,7 @@ def test_authenticate__knows_an_admin_of_the_service_in_any_team(database: Datab
     assert (principal.is_admin, principal.role, principal.team) == (True, Role.ADMIN, "blue")
 
 
-@pytest.mark.parametrize("text", [token_text.new_token(), "hunter2", "", "xsam_\x00"])
+@pytest.mark.parametrize("text", [pytest.param(token_text.new_token(), id="well formed"), "hunter2", "", "xsam_\x00"])
 def test_authenticate__refuses_what_it_never_made(database: Database, text: str) -> None:
     with pytest.raises(UnauthenticatedError, match="not one of this service's"):
         _authenticate(database, text)
