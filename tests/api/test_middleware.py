@@ -1,6 +1,7 @@
 import json
 import logging
 import socket
+import time
 
 import httpx
 import pytest
@@ -8,9 +9,18 @@ import pytest
 from api.client import Client
 from api.problems import Problem
 
+PATIENCE_S = 30.0
 
-def _access_lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
-    return [json.loads(record.getMessage()) for record in caplog.records if record.name == "api.access"]
+
+def _access_lines(caplog: pytest.LogCaptureFixture, num: int) -> list[dict[str, object]]:
+    """Return the lines so far, at least `num`: a line is written when its answer has been sent."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "api.access"]
+        if len(lines) >= num:
+            return lines
+        assert time.monotonic() < deadline, f"only {len(lines)} of {num} lines came"
+        time.sleep(0.01)
 
 
 def test_request_id__is_made_up_or_kept(http: httpx.Client) -> None:
@@ -28,8 +38,7 @@ def test_access_log__has_one_json_line_per_request(http: httpx.Client, caplog: p
     with caplog.at_level(logging.INFO, logger="api.access"):
         http.get("/v1/jobs/none%0Ainjected", headers={"X-Request-ID": "r1"})
         http.get("/healthz", headers={"X-Request-ID": "r2"})
-
-    first, second = _access_lines(caplog)
+        first, second = _access_lines(caplog, 2)
     assert (first["status"], first["path"], first["request_id"]) == (422, "/v1/jobs/none\ninjected", "r1")
     assert "\n" not in caplog.records[0].getMessage()
     assert (second["method"], second["status"], second["client"]) == ("GET", 200, "127.0.0.1")
