@@ -11,7 +11,7 @@ from workers.pool import WarmPool
 from workers.tuning.fleet import StudyFleet
 
 REST_S = 60.0
-"""After a node has become full, until ranks are started there for those at work. A start takes seven seconds of a
+"""After a node has become full, until ranks are started there for those at work. A start takes seconds of a
 processor from them, and nobody could use it before one of them ends and comes back. One that doesn't is replaced."""
 
 

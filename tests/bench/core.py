@@ -116,7 +116,7 @@ def main() -> None:
         "3": partial(search_cost, (cases[1], cases[3])),
         "4": core_ranks.report,
         "5": core_gpu.report,
-        "6": core_own_work.report,
+        "6": partial(core_own_work.report, cases),
     }
     for figure in wanted:
         reports[figure]()

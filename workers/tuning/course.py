@@ -1,6 +1,5 @@
 """The course of a study: what is known of its trials, and which one comes next. Knows rows and samplers, no Ray."""
 
-import logging
 import threading
 from dataclasses import dataclass, replace
 
@@ -18,8 +17,6 @@ from services.studies.trials import SEARCH, NewTrial, TrialState
 from workers.tuning.agenda import Agenda
 from workers.tuning.desk import Desk
 from workers.tuning.judges import Measured, make_judges, values_of
-
-log = logging.getLogger(__name__)
 
 _EPOCH_FIELDS = tuple(EpochRecord.__dataclass_fields__)
 

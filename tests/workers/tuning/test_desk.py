@@ -52,30 +52,31 @@ def test_end__does_not_wait_for_ever_for_a_relay_that_never_comes(monkeypatch: p
     assert desk.next_delivery("a").is_over
 
 
-def test_end__is_held_back_while_a_free_relay_has_a_trial_to_take(relays: ThreadPoolExecutor):
+def end_beside_a_free_relay(relays: ThreadPoolExecutor, *, waiting: str) -> tuple[Desk, Future[Delivery]]:
+    """A desk with one free relay and trials that wait; and the call of its other relay, whose trial is just over."""
     desk = given("a", "b")
     ends = [relays.submit(desk.next_delivery, name) for name in ("a", "b")]
-    desk.open("c")
+    for trial_id in waiting:
+        desk.open(trial_id)
     desk.finish("a")
     assert ends[0].result(timeout=5).is_over
-    desk.open("d")
     desk.finish("b")
-    assert waits(ends[1])
+    return desk, ends[1]
+
+
+def test_end__is_held_back_while_a_free_relay_has_a_trial_to_take(relays: ThreadPoolExecutor):
+    desk, end = end_beside_a_free_relay(relays, waiting="cd")
+    assert waits(end)
     desk.expect_relay("c")
     relays.submit(desk.next_delivery, "c")
-    assert ends[1].result(timeout=5).is_over
+    assert end.result(timeout=5).is_over
     desk.close()
 
 
 def test_end__is_not_held_back_for_a_trial_that_tune_is_given_only_after_it(relays: ThreadPoolExecutor):
     """The last trial a budget pays for: one is live, and Tune has one whose end it has not seen."""
-    desk = given("a", "b")
-    ends = [relays.submit(desk.next_delivery, name) for name in ("a", "b")]
-    desk.open("c")
-    desk.finish("a")
-    assert ends[0].result(timeout=5).is_over
-    desk.finish("b")
-    assert ends[1].result(timeout=5).is_over
+    desk, end = end_beside_a_free_relay(relays, waiting="c")
+    assert end.result(timeout=5).is_over
     desk.close()
 
 
@@ -83,14 +84,8 @@ def test_end__does_not_wait_for_ever_for_a_free_relay_that_takes_nothing(
     relays: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(desk_module, "RELAY_STARTS_WITHIN_S", 0.5)
-    desk = given("a", "b")
-    ends = [relays.submit(desk.next_delivery, name) for name in ("a", "b")]
-    for following in ("c", "d"):
-        desk.open(following)
-    desk.finish("a")
-    assert ends[0].result(timeout=5).is_over
-    desk.finish("b")
-    assert ends[1].result(timeout=5).is_over
+    desk, end = end_beside_a_free_relay(relays, waiting="cd")
+    assert end.result(timeout=5).is_over
     desk.close()
 
 
