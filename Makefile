@@ -10,11 +10,18 @@ READY := $(VENV)/.ready
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed, this is " + sys.version'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[service,dev]'
 	@touch $@
+
+# mypy and import-linter see the rooms under their import names through these links.
+IMPORT_NAMES := $(foreach room,services workers api,build/src/xsam/$(room))
+
+build/src/xsam/%:
+	@mkdir -p $(@D)
+	@ln -sfn ../../../$* $@
 
 setup: $(READY) ## virtual environment with everything in it
 
@@ -49,14 +56,14 @@ fmt: $(READY) ## format and fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lint: $(READY) ## style, imports between rooms, spelling, the compose files
+lint: $(READY) $(IMPORT_NAMES) ## style, imports between rooms, spelling, the compose files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/lint-imports
+	PYTHONPATH=build/src $(BIN)/lint-imports
 	$(BIN)/codespell
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml deploy/docker/compose.gpu.yml
 
-types: $(READY) ## static types
+types: $(READY) $(IMPORT_NAMES) ## static types
 	$(BIN)/mypy
 
 check: lint types test ## all that CI runs
@@ -65,7 +72,7 @@ migrate: $(READY) ## bring the configured database to the current schema
 	$(BIN)/xsam migrate
 
 revision: $(READY) ## write a migration: make revision m="what changes"
-	$(BIN)/python -m services.db.revision "$(m)"
+	$(BIN)/python -m xsam.services.db.revision "$(m)"
 
 serve: $(READY) ## API and dispatcher on this machine
 	$(BIN)/xsam serve
@@ -74,7 +81,7 @@ api: $(READY) ## the API alone
 	$(BIN)/xsam serve --no-dispatcher
 
 worker: $(READY) ## a dispatcher alone
-	$(BIN)/python -m workers
+	$(BIN)/python -m xsam.workers
 
 up: ## the team set-up in containers
 	docker compose up --build --detach
@@ -83,4 +90,4 @@ down: ## stop the containers, keep the data
 	docker compose down
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

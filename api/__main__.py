@@ -1,6 +1,13 @@
-"""`python -m api`: the `xsam` command, for where the script is not on the path."""
+"""The `xsam` command, also as `python -m xsam.api`; says what is missing where only the library was installed."""
 
-from api.cli import main
+import sys
+
+try:
+    from xsam.api.cli import main
+except ModuleNotFoundError as e:
+    if (e.name or "xsam").split(".")[0] == "xsam":
+        raise
+    sys.exit(f"xsam needs the packages of its `service` extra ({e.name} is missing): pip install 'xsam[service]'")
 
 if __name__ == "__main__":
     main()

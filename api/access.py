@@ -10,13 +10,13 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from services.db.session import Database
-from services.errors import ForbiddenError, NotFoundError, UnauthenticatedError
-from services.jobs import service as jobs
-from services.settings import is_loopback
-from services.teams import tokens
-from services.teams.roles import Principal, Role, require_role
-from services.teams.service import DEFAULT_TEAM
+from xsam.services.db.session import Database
+from xsam.services.errors import ForbiddenError, NotFoundError, UnauthenticatedError
+from xsam.services.jobs import service as jobs
+from xsam.services.settings import is_loopback
+from xsam.services.teams import tokens
+from xsam.services.teams.roles import Principal, Role, require_role
+from xsam.services.teams.service import DEFAULT_TEAM
 
 logger = logging.getLogger(__name__)
 

@@ -7,15 +7,27 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 
-from api import error_handlers
-from api.dependencies import Service, admit, local_user_name
-from api.middleware import BodyLimit, RequestLog
-from api.problems import FieldError, Problem, documented
-from api.rate_limit import RateLimiter
-from api.routes import artifacts, audit, catalog, health, job_verbs, jobs, scheduling, studies, teams, tokens, users
-from api.version import VERSION
-from services.db.session import Database
-from services.settings import Settings
+from xsam.api import error_handlers
+from xsam.api.dependencies import Service, admit, local_user_name
+from xsam.api.middleware import BodyLimit, RequestLog
+from xsam.api.problems import FieldError, Problem, documented
+from xsam.api.rate_limit import RateLimiter
+from xsam.api.routes import (
+    artifacts,
+    audit,
+    catalog,
+    health,
+    job_verbs,
+    jobs,
+    scheduling,
+    studies,
+    teams,
+    tokens,
+    users,
+)
+from xsam.api.version import VERSION
+from xsam.services.db.session import Database
+from xsam.services.settings import Settings
 
 _DESCRIPTION = """
 Submit training jobs, follow them, read what they measured.

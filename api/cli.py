@@ -1,4 +1,4 @@
-"""The `xsam` command: which commands there are; what each does stands in `api.commands`.
+"""The `xsam` command: which commands there are; what each does stands in `xsam.api.commands`.
 
 A command's module is imported when the command runs, so that `xsam list` need not load a web server and a plotting
 library: it starts in a third of the time.
@@ -12,35 +12,35 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from api.commands.options import out, use_token
-from api.version import VERSION
+from xsam.api.commands.options import out, use_token
+from xsam.api.version import VERSION
 
 _COMMANDS = {
-    "serve": "api.commands.serve:serve",
-    "migrate": "api.commands.migrate:migrate",
-    "submit": "api.commands.jobs:submit",
-    "list": "api.commands.jobs:list_jobs",
-    "show": "api.commands.jobs:show",
-    "logs": "api.commands.jobs:logs",
-    "why": "api.commands.scheduling:why",
-    "cancel": "api.commands.job_verbs:cancel",
-    "pause": "api.commands.job_verbs:pause",
-    "resume": "api.commands.job_verbs:resume",
-    "retry": "api.commands.job_verbs:retry",
-    "clone": "api.commands.job_verbs:clone",
-    "set": "api.commands.job_verbs:change",
-    "queue": "api.commands.scheduling:queue",
-    "cluster": "api.commands.scheduling:cluster",
-    "usage": "api.commands.scheduling:usage",
-    "study": "api.commands.studies:app",
-    "pull": "api.commands.pull:pull",
-    "login": "api.commands.login:login",
-    "logout": "api.commands.login:logout",
-    "whoami": "api.commands.login:whoami",
-    "token": "api.commands.tokens:app",
-    "team": "api.commands.teams:app",
-    "audit": "api.commands.teams:audit",
-    "demo": "api.commands.demo:demo",
+    "serve": "xsam.api.commands.serve:serve",
+    "migrate": "xsam.api.commands.migrate:migrate",
+    "submit": "xsam.api.commands.jobs:submit",
+    "list": "xsam.api.commands.jobs:list_jobs",
+    "show": "xsam.api.commands.jobs:show",
+    "logs": "xsam.api.commands.jobs:logs",
+    "why": "xsam.api.commands.scheduling:why",
+    "cancel": "xsam.api.commands.job_verbs:cancel",
+    "pause": "xsam.api.commands.job_verbs:pause",
+    "resume": "xsam.api.commands.job_verbs:resume",
+    "retry": "xsam.api.commands.job_verbs:retry",
+    "clone": "xsam.api.commands.job_verbs:clone",
+    "set": "xsam.api.commands.job_verbs:change",
+    "queue": "xsam.api.commands.scheduling:queue",
+    "cluster": "xsam.api.commands.scheduling:cluster",
+    "usage": "xsam.api.commands.scheduling:usage",
+    "study": "xsam.api.commands.studies:app",
+    "pull": "xsam.api.commands.pull:pull",
+    "login": "xsam.api.commands.login:login",
+    "logout": "xsam.api.commands.login:logout",
+    "whoami": "xsam.api.commands.login:whoami",
+    "token": "xsam.api.commands.tokens:app",
+    "team": "xsam.api.commands.teams:app",
+    "audit": "xsam.api.commands.teams:audit",
+    "demo": "xsam.api.commands.demo:demo",
 }
 """Name: module and function (or group of commands), in the order of the help."""
 

@@ -16,19 +16,19 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from api.client_admin import AdminClient
-from api.client_errors import WaitTimeoutError
-from api.client_http import Http
-from api.client_studies import StudiesClient
-from api.client_verbs import JobVerbs
-from api.schemas import Health, Readiness
-from services.artifacts.schemas import ArtifactRead, ArtifactsRead, ModelCard
-from services.jobs.schemas import EventPage, EventRead, JobPage, JobRead
-from services.jobs.states import JobState, is_terminal
-from services.metrics.schemas import AlphaRead, AlphasRead, EpochRead, MetricsRead
-from services.specs.catalog import Catalog, CatalogEntry
-from services.specs.job import JobSpec
-from services.teams.schemas import WhoAmI
+from xsam.api.client_admin import AdminClient
+from xsam.api.client_errors import WaitTimeoutError
+from xsam.api.client_http import Http
+from xsam.api.client_studies import StudiesClient
+from xsam.api.client_verbs import JobVerbs
+from xsam.api.schemas import Health, Readiness
+from xsam.services.artifacts.schemas import ArtifactRead, ArtifactsRead, ModelCard
+from xsam.services.jobs.schemas import EventPage, EventRead, JobPage, JobRead
+from xsam.services.jobs.states import JobState, is_terminal
+from xsam.services.metrics.schemas import AlphaRead, AlphasRead, EpochRead, MetricsRead
+from xsam.services.specs.catalog import Catalog, CatalogEntry
+from xsam.services.specs.job import JobSpec
+from xsam.services.teams.schemas import WhoAmI
 
 _Model = TypeVar("_Model", bound=BaseModel)
 

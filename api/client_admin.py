@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from api.client_http import Http
-from services.teams.roles import Role
-from services.teams.schemas import (
+from xsam.api.client_http import Http
+from xsam.services.teams.roles import Role
+from xsam.services.teams.schemas import (
     DEFAULT_LIFETIME_S,
     AuditEventRead,
     AuditPage,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from api.problems import FieldError, Problem
+from xsam.api.problems import FieldError, Problem
 
 
 class ClientError(Exception):

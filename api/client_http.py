@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from api.client_errors import ApiError, UnexpectedAnswerError, UnreachableError
-from api.problems import Problem
+from xsam.api.client_errors import ApiError, UnexpectedAnswerError, UnreachableError
+from xsam.api.problems import Problem
 
 _Model = TypeVar("_Model", bound=BaseModel)
 

@@ -4,11 +4,11 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from api.client_http import Http
-from services.jobs.schemas import JobRead
-from services.jobs.states import FailureKind, JobState
-from services.studies.schemas import StudyPage, StudyPreview, StudyRead, TrialPage, TrialRead
-from services.studies.spec import StudySpec
+from xsam.api.client_http import Http
+from xsam.services.jobs.schemas import JobRead
+from xsam.services.jobs.states import FailureKind, JobState
+from xsam.services.studies.schemas import StudyPage, StudyPreview, StudyRead, TrialPage, TrialRead
+from xsam.services.studies.spec import StudySpec
 
 _ROOT = "/v1/studies"
 

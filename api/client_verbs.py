@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from api.client_http import Http
-from services.cluster.schemas import ClusterRead
-from services.jobs.schemas import AttemptRead, AttemptsRead, BulkRead, JobRead
-from services.jobs.states import JobState
-from services.scheduling.preview import JobPreview
-from services.scheduling.schemas import QueueRead, WhyRead
-from services.specs.job import JobSpec
-from services.usage.schemas import UsageRead
+from xsam.api.client_http import Http
+from xsam.services.cluster.schemas import ClusterRead
+from xsam.services.jobs.schemas import AttemptRead, AttemptsRead, BulkRead, JobRead
+from xsam.services.jobs.states import JobState
+from xsam.services.scheduling.preview import JobPreview
+from xsam.services.scheduling.schemas import QueueRead, WhyRead
+from xsam.services.specs.job import JobSpec
+from xsam.services.usage.schemas import UsageRead
 
 
 class JobVerbs:

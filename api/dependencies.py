@@ -10,13 +10,13 @@ from fastapi import Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
-from api import access
-from api.errors import RateLimitedError
-from api.rate_limit import RateLimiter
-from services.db.session import Database
-from services.errors import InvalidRequestError
-from services.settings import Settings
-from services.teams.roles import Principal
+from xsam.api import access
+from xsam.api.errors import RateLimitedError
+from xsam.api.rate_limit import RateLimiter
+from xsam.services.db.session import Database
+from xsam.services.errors import InvalidRequestError
+from xsam.services.settings import Settings
+from xsam.services.teams.roles import Principal
 
 _NOT_NAME = re.compile(r"[^A-Za-z0-9._@-]")
 

@@ -14,11 +14,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from api.errors import RateLimitedError
-from api.problems import PROBLEM_JSON, FieldError, Problem, make_problem
-from api.validation import field_errors, parameter_error
-from services.errors import ServiceError, UnauthenticatedError
-from services.teams import token_text
+from xsam.api.errors import RateLimitedError
+from xsam.api.problems import PROBLEM_JSON, FieldError, Problem, make_problem
+from xsam.api.validation import field_errors, parameter_error
+from xsam.services.errors import ServiceError, UnauthenticatedError
+from xsam.services.teams import token_text
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
-"""Errors that only the HTTP door raises; those about jobs are `services.errors`."""
+"""Errors that only the HTTP door raises; those about jobs are `xsam.services.errors`."""
 
-from services.errors import ServiceError
+from xsam.services.errors import ServiceError
 
 
 class NotReadyError(ServiceError):

@@ -9,11 +9,11 @@ import time
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.error_handlers import problem_response, unexpected_problem
-from api.problems import make_problem
+from xsam.api.error_handlers import problem_response, unexpected_problem
+from xsam.api.problems import make_problem
 
 logger = logging.getLogger(__name__)
-access_logger = logging.getLogger("api.access")
+access_logger = logging.getLogger("xsam.api.access")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HEADER = "X-Request-ID"

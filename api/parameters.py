@@ -9,9 +9,9 @@ from fastapi import Header
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
 
-from services.errors import InvalidRequestError
-from services.jobs.service import JobFilter
-from services.jobs.states import JobState
+from xsam.services.errors import InvalidRequestError
+from xsam.services.jobs.service import JobFilter
+from xsam.services.jobs.states import JobState
 
 Absent = SkipJsonSchema[None]
 """The default of a parameter that may be left out; there is no way to send null in a URL or a header."""

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from api.parameters import Absent, Text, _Query
-from services.scheduling import view
+from xsam.api.parameters import Absent, Text, _Query
+from xsam.services.scheduling import view
 
 
 class QueueQuery(_Query):

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
-from api.access import Admission
-from api.dependencies import Service
-from services.artifacts.layout import JobFolder
-from services.artifacts.logs import LogFollower, LogLine, read_lines
-from services.jobs import events
-from services.jobs import service as jobs
-from services.jobs.schemas import EventRead
-from services.jobs.states import JobState, is_terminal
+from xsam.api.access import Admission
+from xsam.api.dependencies import Service
+from xsam.services.artifacts.layout import JobFolder
+from xsam.services.artifacts.logs import LogFollower, LogLine, read_lines
+from xsam.services.jobs import events
+from xsam.services.jobs import service as jobs
+from xsam.services.jobs.schemas import EventRead
+from xsam.services.jobs.states import JobState, is_terminal
 
 POLL_S = 0.25
 KEEPALIVE_S = 15.0

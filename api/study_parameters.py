@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import Path
 from pydantic import Field
 
-from api.parameters import Absent, JobsQuery, Text, _Query
-from services.jobs.states import JobState
-from services.studies.pages import TrialFilter, TrialSort
-from services.studies.service import StudyFilter
+from xsam.api.parameters import Absent, JobsQuery, Text, _Query
+from xsam.services.jobs.states import JobState
+from xsam.services.studies.pages import TrialFilter, TrialSort
+from xsam.services.studies.service import StudyFilter
 
 StudyId = Annotated[str, Path(pattern=r"^[a-z0-9]{1,32}$", description="The study's id.", examples=["k7m2p9xw4q3t"])]
 

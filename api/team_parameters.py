@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import Path
 from pydantic import Field
 
-from api.parameters import LARGEST_EVENT_ID, Absent, _Query
-from services.teams.schemas import TeamName, UserName
+from xsam.api.parameters import LARGEST_EVENT_ID, Absent, _Query
+from xsam.services.teams.schemas import TeamName, UserName
 
 TeamPath = Annotated[TeamName, Path(description="The team's name.", examples=["vision"])]
 UserPath = Annotated[UserName, Path(description="The user's name.", examples=["ann"])]

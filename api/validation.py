@@ -9,7 +9,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, JsonValue
 from pydantic.fields import FieldInfo
 
-from api.problems import FieldError
+from xsam.api.problems import FieldError
 
 _LONGEST_VALUE_CHARS = 200
 _LARGEST_SAFE_INT = 2**53
@@ -59,7 +59,7 @@ def shown(value: Any) -> JsonValue:
 
 def _field_error(error: Mapping[str, Any], root: type[BaseModel]) -> FieldError:
     context = error.get("ctx", {})
-    if error["type"] == "inconsistent":  # services.specs.base.field_error names the field itself
+    if error["type"] == "inconsistent":  # xsam.services.specs.base.field_error names the field itself
         return FieldError(field=context["field"], message=context["message"])
     path, owner = _resolve(root, error["loc"])
     value = error.get("input")

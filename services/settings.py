@@ -75,7 +75,7 @@ class RayCluster(_Group):
 
 
 class DispatcherSettings(_Group):
-    """Leases and rhythm of `python -m workers`."""
+    """Leases and rhythm of `python -m xsam.workers`."""
 
     poll_s: Annotated[float, Field(gt=0, le=60)] = 0.1
     """Seconds between two looks at the queue."""

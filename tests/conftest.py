@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from services.db import migrate
-from services.db.session import Database
 from tests.support.databases import delete_all_rows, throwaway_postgres
+from xsam.services.db import migrate
+from xsam.services.db.session import Database
 
 # The same examples on every run, and no limit on their time: a busy machine is not a failure.
 settings.register_profile("tests", deadline=None, derandomize=True)

@@ -1,20 +1,20 @@
-"""`python -m workers`: run a dispatcher until SIGTERM or SIGINT, then give its jobs back and end."""
+"""`python -m xsam.workers`: run a dispatcher until SIGTERM or SIGINT, then give its jobs back and end."""
 
 import logging
 import signal
 
 import ray
 
-from services import parent_watch
-from services.db import migrate
-from services.db.session import Database
-from services.log import set_up_logging
-from services.memory import freeze_imports
-from services.settings import get_settings
-from workers import cluster
-from workers.dispatcher import Dispatcher
+from xsam.services import parent_watch
+from xsam.services.db import migrate
+from xsam.services.db.session import Database
+from xsam.services.log import set_up_logging
+from xsam.services.memory import freeze_imports
+from xsam.services.settings import get_settings
+from xsam.workers import cluster
+from xsam.workers.dispatcher import Dispatcher
 
-log = logging.getLogger("workers")
+log = logging.getLogger("xsam.workers")
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from services.jobs.states import FailureKind
+from xsam.services.jobs.states import FailureKind
 
 
 @dataclass(frozen=True, slots=True)

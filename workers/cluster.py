@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import ray
 
-from services.cluster.service import NodeSeen
-from services.settings import RayCluster
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.settings import RayCluster
 
 log = logging.getLogger(__name__)
 

@@ -3,12 +3,12 @@
 import time
 from collections.abc import Mapping, Sequence
 
-from services.cluster.service import NodeSeen
-from services.db.session import Database
-from workers.actors import RankActor, RunnerActor
-from workers.assignment import RunnerConfig
-from workers.pool import WarmPool
-from workers.tuning.fleet import StudyFleet
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.db.session import Database
+from xsam.workers.actors import RankActor, RunnerActor
+from xsam.workers.assignment import RunnerConfig
+from xsam.workers.pool import WarmPool
+from xsam.workers.tuning.fleet import StudyFleet
 
 REST_S = 60.0
 """After a node has become full, until ranks are started there for those at work. A start takes seconds of a

@@ -12,19 +12,19 @@ import ray
 from ray.actor import ActorHandle
 from sqlalchemy.exc import DBAPIError
 
-from services.artifacts import retention
-from services.cluster import leader
-from services.cluster import service as cluster_service
-from services.cluster.service import NodeSeen
-from services.db.session import Database
-from services.jobs import stalled
-from services.jobs.stalled import Patience
-from services.settings import Settings
-from workers import cluster
-from workers.assignment import RunnerConfig
-from workers.crew import Crew
-from workers.flights import Flights
-from workers.placer import Placer
+from xsam.services.artifacts import retention
+from xsam.services.cluster import leader
+from xsam.services.cluster import service as cluster_service
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.db.session import Database
+from xsam.services.jobs import stalled
+from xsam.services.jobs.stalled import Patience
+from xsam.services.settings import Settings
+from xsam.workers import cluster
+from xsam.workers.assignment import RunnerConfig
+from xsam.workers.crew import Crew
+from xsam.workers.flights import Flights
+from xsam.workers.placer import Placer
 
 log = logging.getLogger(__name__)
 

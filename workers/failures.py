@@ -3,8 +3,8 @@
 import torch
 from pydantic import ValidationError
 
-from services.jobs.states import FailureKind
-from workers.training import errors
+from xsam.services.jobs.states import FailureKind
+from xsam.workers.training import errors
 
 _PEER_LOST = ("connection closed by peer", "connection reset by peer", "broken pipe", "read timeout", "socket timeout")
 

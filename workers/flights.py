@@ -9,15 +9,15 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from services.db.session import Database
-from services.errors import LeaseLostError
-from services.jobs import queue, requests, stalled
-from services.jobs.models import KIND_STUDY, KIND_TRIAL
-from services.jobs.queue import ClaimedJob, Lease
-from services.jobs.states import FailureKind
-from workers.crew import Crew
-from workers.job_run import RunnerOutcome
-from workers.ray_errors import sentence
+from xsam.services.db.session import Database
+from xsam.services.errors import LeaseLostError
+from xsam.services.jobs import queue, requests, stalled
+from xsam.services.jobs.models import KIND_STUDY, KIND_TRIAL
+from xsam.services.jobs.queue import ClaimedJob, Lease
+from xsam.services.jobs.states import FailureKind
+from xsam.workers.crew import Crew
+from xsam.workers.job_run import RunnerOutcome
+from xsam.workers.ray_errors import sentence
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from services.jobs.states import FailureKind
-from workers.assignment import Assignment, RankResult, explain
-from workers.ray_errors import sentence
+from xsam.services.jobs.states import FailureKind
+from xsam.workers.assignment import Assignment, RankResult, explain
+from xsam.workers.ray_errors import sentence
 
 POLL_S = 0.5
 ECHO_GRACE_S = 3.0

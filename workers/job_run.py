@@ -12,18 +12,18 @@ from ray.actor import ActorHandle
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from services.artifacts.layout import JobFolder
-from services.db.session import Database
-from services.errors import LeaseLostError
-from services.jobs import queue
-from services.jobs.queue import ClaimedJob
-from services.jobs.states import FailureKind, Wish
-from services.specs.job import JobSpec, Resources
-from workers.assignment import Assignment, RankResult, Report, RunnerConfig
-from workers.gang import Ending, Gang
-from workers.lease_keeper import LeaseKeeper
-from workers.recorder import RETRY_INTERVAL_S, Recorder
-from workers.reservation import NotPlacedError, Reservation
+from xsam.services.artifacts.layout import JobFolder
+from xsam.services.db.session import Database
+from xsam.services.errors import LeaseLostError
+from xsam.services.jobs import queue
+from xsam.services.jobs.queue import ClaimedJob
+from xsam.services.jobs.states import FailureKind, Wish
+from xsam.services.specs.job import JobSpec, Resources
+from xsam.workers.assignment import Assignment, RankResult, Report, RunnerConfig
+from xsam.workers.gang import Ending, Gang
+from xsam.workers.lease_keeper import LeaseKeeper
+from xsam.workers.recorder import RETRY_INTERVAL_S, Recorder
+from xsam.workers.reservation import NotPlacedError, Reservation
 
 log = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import DBAPIError
 
-from services.db.session import Database
-from services.errors import LeaseLostError
-from services.jobs import queue
-from services.jobs.queue import Lease
-from services.jobs.states import Wish
+from xsam.services.db.session import Database
+from xsam.services.errors import LeaseLostError
+from xsam.services.jobs import queue
+from xsam.services.jobs.queue import Lease
+from xsam.services.jobs.states import Wish
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
-from workers.assignment import Report
+from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
+from xsam.workers.assignment import Report
 
 log = logging.getLogger("training")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from services.artifacts.logs import LogWriter
+from xsam.services.artifacts.logs import LogWriter
 
 _FORMAT = "%(levelname)s %(name)s: %(message)s"
 

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 
 from ray.actor import ActorHandle
 
-from services.cluster.service import NodeSeen
-from services.db.session import Database
-from services.jobs import events, queue, requests
-from services.jobs.queue import ClaimedJob
-from services.jobs.states import FailureKind
-from services.scheduling import service as scheduling
-from services.scheduling import view
-from services.scheduling.policy import plan
-from services.scheduling.types import Explanations, Placement, Plan, Snapshot
-from services.settings import Settings
-from services.specs.job import JobSpec
-from workers.assignment import RunnerConfig
-from workers.crew import Crew
-from workers.flights import Flights, NodeProcess
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.db.session import Database
+from xsam.services.jobs import events, queue, requests
+from xsam.services.jobs.queue import ClaimedJob
+from xsam.services.jobs.states import FailureKind
+from xsam.services.scheduling import service as scheduling
+from xsam.services.scheduling import view
+from xsam.services.scheduling.policy import plan
+from xsam.services.scheduling.types import Explanations, Placement, Plan, Snapshot
+from xsam.services.settings import Settings
+from xsam.services.specs.job import JobSpec
+from xsam.workers.assignment import RunnerConfig
+from xsam.workers.crew import Crew
+from xsam.workers.flights import Flights, NodeProcess
 
 PUBLISH_INTERVAL_S = 1.0
 REPLAN_INTERVAL_S = 1.0

@@ -10,7 +10,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from workers.ray_errors import sentence
+from xsam.workers.ray_errors import sentence
 
 log = logging.getLogger(__name__)
 

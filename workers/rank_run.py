@@ -17,18 +17,18 @@ import torch
 from ray.actor import ActorHandle
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
-from services.jobs.states import FailureKind
-from services.memory import freeze_imports
-from services.specs.job import JobSpec, Resources
-from workers import failures
-from workers.assignment import Assignment, RankResult, explain
-from workers.environment import describe_environment
-from workers.link import RunnerLink
-from workers.output import captured_output
-from workers.ray_errors import sentence
-from workers.training.loop import run_training
-from workers.training.place import Place
-from workers.training.telemetry import Control, SilentTelemetry, Telemetry
+from xsam.services.jobs.states import FailureKind
+from xsam.services.memory import freeze_imports
+from xsam.services.specs.job import JobSpec, Resources
+from xsam.workers import failures
+from xsam.workers.assignment import Assignment, RankResult, explain
+from xsam.workers.environment import describe_environment
+from xsam.workers.link import RunnerLink
+from xsam.workers.output import captured_output
+from xsam.workers.ray_errors import sentence
+from xsam.workers.training.loop import run_training
+from xsam.workers.training.place import Place
+from xsam.workers.training.telemetry import Control, SilentTelemetry, Telemetry
 
 _RENDEZVOUS_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _GROUP_VARIABLES = {

@@ -14,15 +14,15 @@ from sqlalchemy import update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from services.artifacts import service as artifacts
-from services.clock import db_now
-from services.db.session import Database
-from services.errors import LeaseLostError
-from services.jobs import events, queue
-from services.jobs.models import JobAttempt
-from services.jobs.queue import Lease
-from services.metrics import service as metrics
-from workers.assignment import Report
+from xsam.services.artifacts import service as artifacts
+from xsam.services.clock import db_now
+from xsam.services.db.session import Database
+from xsam.services.errors import LeaseLostError
+from xsam.services.jobs import events, queue
+from xsam.services.jobs.models import JobAttempt
+from xsam.services.jobs.queue import Lease
+from xsam.services.metrics import service as metrics
+from xsam.workers.assignment import Report
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from ray.actor import ActorHandle
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from services.specs.job import Resources
-from workers.actors import RankActor
+from xsam.services.specs.job import Resources
+from xsam.workers.actors import RankActor
 
 WAIT_S = 30.0
 

@@ -5,11 +5,11 @@ import os
 import ray
 from ray.actor import ActorHandle
 
-from services.db.session import Database
-from services.jobs.queue import ClaimedJob
-from services.memory import freeze_imports
-from workers.assignment import Report, RunnerConfig
-from workers.job_run import JobRun, RunnerOutcome
+from xsam.services.db.session import Database
+from xsam.services.jobs.queue import ClaimedJob
+from xsam.services.memory import freeze_imports
+from xsam.workers.assignment import Report, RunnerConfig
+from xsam.workers.job_run import JobRun, RunnerOutcome
 
 
 class Runner:
@@ -31,7 +31,7 @@ class Runner:
         Args:
             config: the settings; they come with each call, because calls to a threaded actor keep no order.
             claimed: the job and its lease.
-            ranks: see `workers.job_run.placed`.
+            ranks: see `xsam.workers.job_run.placed`.
             nodes: Ray node of each worker.
 
         The process ends instead if the job has become somebody else's.

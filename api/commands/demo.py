@@ -14,15 +14,15 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from api.client import Client
-from api.client_errors import ApiError, UnreachableError
-from api.commands.options import CommandError, err, out, reported, settings_with
-from api.commands.watching import Watched, watch
-from api.demo.report import draw, result_table
-from api.demo.specs import EPOCHS, LABEL_NOISE, demo_specs
-from api.serving.server import bind
-from services.jobs.states import JobState
-from services.settings import ApiSettings, DatabaseSettings, RayCluster, environment_for
+from xsam.api.client import Client
+from xsam.api.client_errors import ApiError, UnreachableError
+from xsam.api.commands.options import CommandError, err, out, reported, settings_with
+from xsam.api.commands.watching import Watched, watch
+from xsam.api.demo.report import draw, result_table
+from xsam.api.demo.specs import EPOCHS, LABEL_NOISE, demo_specs
+from xsam.api.serving.server import bind
+from xsam.services.jobs.states import JobState
+from xsam.services.settings import ApiSettings, DatabaseSettings, RayCluster, environment_for
 
 _HOST = "127.0.0.1"
 _READY_WITHIN_S = 120.0
@@ -100,7 +100,7 @@ def running_service(output_dir: Path) -> Iterator[str]:
     log_path = output_dir / "serve.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "api", "serve"],
+            [sys.executable, "-m", "xsam.api", "serve"],
             env=environment_for(settings),
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from services.jobs.schemas import JobRead
-from services.jobs.states import JobState
+from xsam.services.jobs.schemas import JobRead
+from xsam.services.jobs.states import JobState
 
 _COLORS = {
     JobState.QUEUED: "yellow",

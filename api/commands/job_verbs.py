@@ -5,11 +5,11 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from api.client import Client
-from api.commands import formats, spec_files
-from api.commands.options import DEFAULT_URL, JobIdArgument, UrlOption, connected, err, key_values, out
-from services.jobs.schemas import BulkRead
-from services.jobs.states import JobState
+from xsam.api.client import Client
+from xsam.api.commands import formats, spec_files
+from xsam.api.commands.options import DEFAULT_URL, JobIdArgument, UrlOption, connected, err, key_values, out
+from xsam.services.jobs.schemas import BulkRead
+from xsam.services.jobs.states import JobState
 
 JobIds = Annotated[
     list[str] | None, typer.Argument(metavar="JOB...", help="Ids of jobs; none with --state, --name or --label.")

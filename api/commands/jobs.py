@@ -8,9 +8,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from api.client import Client
-from api.commands import formats, spec_files
-from api.commands.options import (
+from xsam.api.client import Client
+from xsam.api.commands import formats, spec_files
+from xsam.api.commands.options import (
     DEFAULT_URL,
     JobIdArgument,
     Output,
@@ -21,9 +21,9 @@ from api.commands.options import (
     key_values,
     out,
 )
-from api.commands.watching import Watched, numbers, watch
-from services.jobs.schemas import JobRead
-from services.jobs.states import JobState
+from xsam.api.commands.watching import Watched, numbers, watch
+from xsam.services.jobs.schemas import JobRead
+from xsam.services.jobs.states import JobState
 
 _PAGE_LIMIT = 200
 _COLUMNS = {"id": 12, "name": None, "state": 9, "epochs": 6, "accuracy": 8, "optimizer": None, "by": 4, "age": 8}

@@ -5,10 +5,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from api.client import Client
-from api.commands import credentials
-from api.commands.credentials import Credentials
-from api.commands.options import DEFAULT_URL, UrlOption, connected, given_token, out, reported, resolved_url
+from xsam.api.client import Client
+from xsam.api.commands import credentials
+from xsam.api.commands.credentials import Credentials
+from xsam.api.commands.options import DEFAULT_URL, UrlOption, connected, given_token, out, reported, resolved_url
 
 
 def login(url: UrlOption = DEFAULT_URL) -> None:

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from api.commands.options import out, reported
-from services.db import migrate as migrations
-from services.db.session import Database
-from services.settings import get_settings
+from xsam.api.commands.options import out, reported
+from xsam.services.db import migrate as migrations
+from xsam.services.db.session import Database
+from xsam.services.settings import get_settings
 
 
 def migrate(

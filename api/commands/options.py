@@ -12,11 +12,11 @@ from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.markup import escape
 
-from api.client import Client
-from api.client_errors import ApiError, ClientError, UnreachableError
-from api.commands import credentials
-from api.commands.credentials import CredentialsError
-from services.settings import Settings
+from xsam.api.client import Client
+from xsam.api.client_errors import ApiError, ClientError, UnreachableError
+from xsam.api.commands import credentials
+from xsam.api.commands.credentials import CredentialsError
+from xsam.services.settings import Settings
 
 LOCAL_URL = "http://127.0.0.1:8042"
 DEFAULT_URL = ""

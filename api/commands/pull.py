@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from api.commands.options import DEFAULT_URL, CommandError, JobIdArgument, UrlOption, connected, out
-from services.artifacts.files import ArtifactKind
+from xsam.api.commands.options import DEFAULT_URL, CommandError, JobIdArgument, UrlOption, connected, out
+from xsam.services.artifacts.files import ArtifactKind
 
 MODEL_CARD = "model-card.json"
 

@@ -8,8 +8,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from api.commands import formats
-from api.commands.options import (
+from xsam.api.commands import formats
+from xsam.api.commands.options import (
     DEFAULT_URL,
     JobIdArgument,
     Output,
@@ -20,9 +20,9 @@ from api.commands.options import (
     out,
     print_documents,
 )
-from services.cluster.schemas import ClusterRead, NodeRead
-from services.scheduling.schemas import QueueRead, WhyRead
-from services.usage.schemas import UsageRead
+from xsam.services.cluster.schemas import ClusterRead, NodeRead
+from xsam.services.scheduling.schemas import QueueRead, WhyRead
+from xsam.services.usage.schemas import UsageRead
 
 _PAGE_LIMIT = 200
 _DAY = "%Y-%m-%d"

@@ -9,19 +9,19 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from api.app import create_app
-from api.commands.options import CommandError, err, out, reported, settings_with
-from api.dependencies import Service
-from api.serving.logs import log_to_file
-from api.serving.server import AddressError, Server, bind, url_of
-from api.serving.supervisor import DISPATCHER, Supervisor
-from services import parent_watch
-from services.cluster import service as cluster
-from services.db import migrate
-from services.db.session import Database
-from services.settings import Settings, environment_for
-from services.teams import bootstrap
-from services.teams import service as teams
+from xsam.api.app import create_app
+from xsam.api.commands.options import CommandError, err, out, reported, settings_with
+from xsam.api.dependencies import Service
+from xsam.api.serving.logs import log_to_file
+from xsam.api.serving.server import AddressError, Server, bind, url_of
+from xsam.api.serving.supervisor import DISPATCHER, Supervisor
+from xsam.services import parent_watch
+from xsam.services.cluster import service as cluster
+from xsam.services.db import migrate
+from xsam.services.db.session import Database
+from xsam.services.settings import Settings, environment_for
+from xsam.services.teams import bootstrap
+from xsam.services.teams import service as teams
 
 _LOOK_EVERY_S = 0.2
 
@@ -51,7 +51,8 @@ def serve(  # noqa: PLR0913, PLR0917 - options of a command line
     num_cpus: Annotated[int | None, typer.Option(help="CPUs of the local Ray.", show_default="all")] = None,
     num_gpus: Annotated[int | None, typer.Option(help="GPUs of the local Ray.", show_default="all")] = None,
     no_dispatcher: Annotated[
-        bool, typer.Option("--no-dispatcher", help="Only the API; dispatchers run elsewhere (`python -m workers`).")
+        bool,
+        typer.Option("--no-dispatcher", help="Only the API; dispatchers run elsewhere (`python -m xsam.workers`)."),
     ] = False,
 ) -> None:
     """Run the service: REST API, database and dispatcher. Ctrl-C stops it in order.

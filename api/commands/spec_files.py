@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from api.commands.options import CommandError
+from xsam.api.commands.options import CommandError
 
 
 def load(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:

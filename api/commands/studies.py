@@ -12,20 +12,11 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from api.client import Client
-from api.commands import formats, spec_files, study_views
-from api.commands.options import (
-    DEFAULT_URL,
-    Output,
-    OutputOption,
-    UrlOption,
-    connected,
-    err,
-    out,
-    print_documents,
-)
-from services.jobs.states import FailureKind, JobState, is_terminal
-from services.studies.schemas import StudyPreview, StudyRead
+from xsam.api.client import Client
+from xsam.api.commands import formats, spec_files, study_views
+from xsam.api.commands.options import DEFAULT_URL, Output, OutputOption, UrlOption, connected, err, out, print_documents
+from xsam.services.jobs.states import FailureKind, JobState, is_terminal
+from xsam.services.studies.schemas import StudyPreview, StudyRead
 
 app = typer.Typer(help="Hyperparameter searches: submit, steer, read, plot, promote.", no_args_is_help=True)
 
@@ -235,7 +226,7 @@ def plot(
     """Write history, parallel coordinates, importances, slices and the map of two fields as PNG or HTML."""
     with connected(url) as client:
         target = path or Path(f"{study_id}.png")
-        plots = importlib.import_module("api.commands.study_plots")  # slow to load, and no other command needs it
+        plots = importlib.import_module("xsam.api.commands.study_plots")  # slow to load, and no other command needs it
         plots.draw(client.studies.get(study_id), list(client.studies.trials(study_id, phase="search")), target)
     out.print(f"Wrote {target}")
 

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from optuna import visualization
 from optuna.visualization import matplotlib as on_matplotlib
 
-from api.commands.options import CommandError
-from services.studies import space as spaces
-from services.studies.schemas import StudyRead, TrialRead
-from services.studies.spec import read_space
-from services.studies.views import Measured, optuna_study
+from xsam.api.commands.options import CommandError
+from xsam.services.studies import space as spaces
+from xsam.services.studies.schemas import StudyRead, TrialRead
+from xsam.services.studies.spec import read_space
+from xsam.services.studies.views import Measured, optuna_study
 
 _DPI = 110
 MAX_MAP_AXES = 2

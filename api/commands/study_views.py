@@ -8,9 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from api.commands import formats
-from services.jobs.states import JobState, is_terminal
-from services.studies.schemas import ArmRead, StudyPreview, StudyRead, TrialRead
+from xsam.api.commands import formats
+from xsam.services.jobs.states import JobState, is_terminal
+from xsam.services.studies.schemas import ArmRead, StudyPreview, StudyRead, TrialRead
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SHADES = ("grey19", "grey27", "dark_green", "green4", "green3", "chartreuse3", "bright_green")

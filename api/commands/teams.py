@@ -6,8 +6,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from api.commands import formats
-from api.commands.options import (
+from xsam.api.commands import formats
+from xsam.api.commands.options import (
     DEFAULT_URL,
     CommandError,
     Output,
@@ -18,8 +18,8 @@ from api.commands.options import (
     out,
     print_documents,
 )
-from services.teams.roles import Role
-from services.teams.schemas import TeamRead
+from xsam.services.teams.roles import Role
+from xsam.services.teams.schemas import TeamRead
 
 _UNLIMITED = "none"
 _LIMITS = ("gpus", "cpus", "running_jobs")

@@ -8,8 +8,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from api.commands import formats
-from api.commands.options import (
+from xsam.api.commands import formats
+from xsam.api.commands.options import (
     DEFAULT_URL,
     CommandError,
     Output,
@@ -22,10 +22,10 @@ from api.commands.options import (
     reported,
     settings_with,
 )
-from services.db import migrate
-from services.db.session import Database
-from services.teams import bootstrap
-from services.teams.schemas import DEFAULT_LIFETIME_S, TokenRead
+from xsam.services.db import migrate
+from xsam.services.db.session import Database
+from xsam.services.teams import bootstrap
+from xsam.services.teams.schemas import DEFAULT_LIFETIME_S, TokenRead
 
 _DAY_S = 86_400.0
 

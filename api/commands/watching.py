@@ -12,11 +12,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from api.client import Client
-from api.commands import formats
-from services.jobs.schemas import JobRead
-from services.jobs.states import is_terminal
-from services.metrics.schemas import AlphaRead, EpochRead
+from xsam.api.client import Client
+from xsam.api.commands import formats
+from xsam.services.jobs.schemas import JobRead
+from xsam.services.jobs.states import is_terminal
+from xsam.services.metrics.schemas import AlphaRead, EpochRead
 
 POLL_S = 0.3
 _RECENT_EPOCHS = 5

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from api.commands import formats
-from api.commands.watching import Watched
+from xsam.api.commands import formats
+from xsam.api.commands.watching import Watched
 
 _COLORS = ("#777777", "#2b6cb0", "#c05621")
 _SIZE_INCHES = (13.0, 4.0)

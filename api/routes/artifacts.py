@@ -5,12 +5,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path
 from fastapi.responses import FileResponse
 
-from api.dependencies import JobId, ReadSession, ServiceDep, no_query
-from api.problems import documented
-from services.artifacts import files, model_card
-from services.artifacts.layout import JobFolder
-from services.artifacts.schemas import ArtifactRead, ArtifactsRead, ModelCard
-from services.jobs import service as jobs
+from xsam.api.dependencies import JobId, ReadSession, ServiceDep, no_query
+from xsam.api.problems import documented
+from xsam.services.artifacts import files, model_card
+from xsam.services.artifacts.layout import JobFolder
+from xsam.services.artifacts.schemas import ArtifactRead, ArtifactsRead, ModelCard
+from xsam.services.jobs import service as jobs
 
 router = APIRouter(
     prefix="/v1/jobs/{job_id}",

@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from api.dependencies import PrincipalDep, ReadSession
-from api.problems import documented
-from api.team_parameters import AuditQuery
-from services.teams import audit
-from services.teams.schemas import AuditEventRead, AuditPage
+from xsam.api.dependencies import PrincipalDep, ReadSession
+from xsam.api.problems import documented
+from xsam.api.team_parameters import AuditQuery
+from xsam.services.teams import audit
+from xsam.services.teams.schemas import AuditEventRead, AuditPage
 
 router = APIRouter(
     prefix="/v1/audit",

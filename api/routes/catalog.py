@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter, Depends
 
-from api.dependencies import no_query
-from api.problems import documented
-from services.specs import catalog
-from services.specs.catalog import Catalog
+from xsam.api.dependencies import no_query
+from xsam.api.problems import documented
+from xsam.services.specs import catalog
+from xsam.services.specs.catalog import Catalog
 
 router = APIRouter(
     prefix="/v1",

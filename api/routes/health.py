@@ -2,13 +2,13 @@
 
 from fastapi import APIRouter, Depends
 
-from api.dependencies import ServiceDep, no_query
-from api.errors import NotReadyError
-from api.problems import documented
-from api.schemas import Health, Readiness
-from api.version import VERSION
-from services.cluster import service as cluster
-from services.db import migrate
+from xsam.api.dependencies import ServiceDep, no_query
+from xsam.api.errors import NotReadyError
+from xsam.api.problems import documented
+from xsam.api.schemas import Health, Readiness
+from xsam.api.version import VERSION
+from xsam.services.cluster import service as cluster
+from xsam.services.db import migrate
 
 router = APIRouter(
     tags=["health"], dependencies=[Depends(no_query)], responses=documented("invalid_request", "internal_error")
@@ -34,5 +34,5 @@ def get_readiness(service: ServiceDep) -> Readiness:
     with service.database.read() as session:
         dispatchers = [row.id for row in cluster.live_dispatchers(session)]
     if not dispatchers:
-        raise NotReadyError("No dispatcher is alive; jobs would stay queued. Start one with `python -m workers`.")
+        raise NotReadyError("No dispatcher is alive; jobs would stay queued. Start one with `python -m xsam.workers`.")
     return Readiness(dispatchers=dispatchers)

@@ -5,19 +5,19 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Response, status
 
-from api.access import visible_team
-from api.dependencies import JobId, PrincipalDep, ReadSession, ServiceDep, WriteSession, no_query
-from api.examples import SUBMIT_EXAMPLES
-from api.parameters import IdempotencyKey
-from api.problems import documented
-from services.jobs import bulk, verbs
-from services.jobs.bodies import CloneJob, JobSelection, JobsUpdate
-from services.jobs.models import Job
-from services.jobs.schemas import BulkRead, JobRead, JobUpdate
-from services.jobs.states import JobState
-from services.scheduling import preview
-from services.scheduling.preview import JobPreview
-from services.specs.job import JobSpec
+from xsam.api.access import visible_team
+from xsam.api.dependencies import JobId, PrincipalDep, ReadSession, ServiceDep, WriteSession, no_query
+from xsam.api.examples import SUBMIT_EXAMPLES
+from xsam.api.parameters import IdempotencyKey
+from xsam.api.problems import documented
+from xsam.services.jobs import bulk, verbs
+from xsam.services.jobs.bodies import CloneJob, JobSelection, JobsUpdate
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.schemas import BulkRead, JobRead, JobUpdate
+from xsam.services.jobs.states import JobState
+from xsam.services.scheduling import preview
+from xsam.services.scheduling.preview import JobPreview
+from xsam.services.specs.job import JobSpec
 
 _BODY_CODES = ("malformed_body", "body_too_large", "unsupported_media_type", "validation_failed", "invalid_request")
 _REFUSED = documented("not_found", "invalid_transition")

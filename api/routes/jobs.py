@@ -6,21 +6,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Query, Request, Response, status
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
-from api import streams
-from api.access import Admission, visible_team
-from api.dependencies import JobId, PrincipalDep, ReadSession, ServiceDep, WriteSession, no_query
-from api.examples import SUBMIT_EXAMPLES
-from api.parameters import AlphaQuery, EventsQuery, IdempotencyKey, JobsQuery, LastEventId, LogsQuery, MetricsQuery
-from api.problems import documented
-from services.artifacts.layout import JobFolder
-from services.errors import NotFoundError
-from services.jobs import events
-from services.jobs import service as jobs
-from services.jobs.schemas import EventPage, EventRead, JobPage, JobRead
-from services.jobs.states import JobState, is_terminal
-from services.metrics import service as metrics
-from services.metrics.schemas import AlphaRead, AlphasRead, EpochRead, MetricsRead
-from services.specs.job import JobSpec
+from xsam.api import streams
+from xsam.api.access import Admission, visible_team
+from xsam.api.dependencies import JobId, PrincipalDep, ReadSession, ServiceDep, WriteSession, no_query
+from xsam.api.examples import SUBMIT_EXAMPLES
+from xsam.api.parameters import AlphaQuery, EventsQuery, IdempotencyKey, JobsQuery, LastEventId, LogsQuery, MetricsQuery
+from xsam.api.problems import documented
+from xsam.services.artifacts.layout import JobFolder
+from xsam.services.errors import NotFoundError
+from xsam.services.jobs import events
+from xsam.services.jobs import service as jobs
+from xsam.services.jobs.schemas import EventPage, EventRead, JobPage, JobRead
+from xsam.services.jobs.states import JobState, is_terminal
+from xsam.services.metrics import service as metrics
+from xsam.services.metrics.schemas import AlphaRead, AlphasRead, EpochRead, MetricsRead
+from xsam.services.specs.job import JobSpec
 
 router = APIRouter(
     prefix="/v1/jobs",

@@ -4,18 +4,18 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
-from api.access import visible_team
-from api.dependencies import JobId, PrincipalDep, ReadSession, no_query
-from api.problems import documented
-from api.scheduling_parameters import QueueQuery, UsageQuery
-from services.cluster import overview
-from services.cluster.schemas import ClusterRead
-from services.jobs import service as jobs
-from services.jobs.schemas import AttemptRead, AttemptsRead
-from services.scheduling import why
-from services.scheduling.schemas import QueueRead, WhyRead
-from services.usage import service as usage
-from services.usage.schemas import UsageRead
+from xsam.api.access import visible_team
+from xsam.api.dependencies import JobId, PrincipalDep, ReadSession, no_query
+from xsam.api.problems import documented
+from xsam.api.scheduling_parameters import QueueQuery, UsageQuery
+from xsam.services.cluster import overview
+from xsam.services.cluster.schemas import ClusterRead
+from xsam.services.jobs import service as jobs
+from xsam.services.jobs.schemas import AttemptRead, AttemptsRead
+from xsam.services.scheduling import why
+from xsam.services.scheduling.schemas import QueueRead, WhyRead
+from xsam.services.usage import service as usage
+from xsam.services.usage.schemas import UsageRead
 
 router = APIRouter(
     prefix="/v1",

@@ -5,19 +5,19 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Response, status
 
-from api.access import visible_team
-from api.dependencies import PrincipalDep, ReadSession, ServiceDep, WriteSession, no_query
-from api.examples import STUDY_EXAMPLES
-from api.parameters import IdempotencyKey
-from api.problems import documented
-from api.study_parameters import ExportFormat, ExportQuery, StudiesQuery, StudyId, TrialsQuery
-from services.jobs import service as jobs
-from services.jobs.schemas import JobRead
-from services.studies import cost, export, promotion, reading, service, verbs
-from services.studies.requests import ExtendStudy, PromoteStudy, RetryFailed, UpdateStudy
-from services.studies.schemas import StudyPage, StudyPreview, StudyRead, TrialPage
-from services.studies.spec import StudySpec
-from services.studies.views import PlotsRead
+from xsam.api.access import visible_team
+from xsam.api.dependencies import PrincipalDep, ReadSession, ServiceDep, WriteSession, no_query
+from xsam.api.examples import STUDY_EXAMPLES
+from xsam.api.parameters import IdempotencyKey
+from xsam.api.problems import documented
+from xsam.api.study_parameters import ExportFormat, ExportQuery, StudiesQuery, StudyId, TrialsQuery
+from xsam.services.jobs import service as jobs
+from xsam.services.jobs.schemas import JobRead
+from xsam.services.studies import cost, export, promotion, reading, service, verbs
+from xsam.services.studies.requests import ExtendStudy, PromoteStudy, RetryFailed, UpdateStudy
+from xsam.services.studies.schemas import StudyPage, StudyPreview, StudyRead, TrialPage
+from xsam.services.studies.spec import StudySpec
+from xsam.services.studies.views import PlotsRead
 
 _BODY_CODES = ("malformed_body", "body_too_large", "unsupported_media_type", "validation_failed", "invalid_request")
 _EXPORT: dict[int | str, dict[str, Any]] = {

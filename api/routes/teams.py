@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response, status
 
-from api.dependencies import PrincipalDep, ReadSession, WriteSession, no_query
-from api.problems import documented
-from api.team_parameters import TeamPath, TeamsQuery, UserPath, UsersQuery
-from services.teams import service as teams
-from services.teams.schemas import MemberPage, MemberRead, MemberWrite, TeamPage, TeamPatch, TeamRead, TeamWrite
+from xsam.api.dependencies import PrincipalDep, ReadSession, WriteSession, no_query
+from xsam.api.problems import documented
+from xsam.api.team_parameters import TeamPath, TeamsQuery, UserPath, UsersQuery
+from xsam.services.teams import service as teams
+from xsam.services.teams.schemas import MemberPage, MemberRead, MemberWrite, TeamPage, TeamPatch, TeamRead, TeamWrite
 
 BODY_CODES = (
     "malformed_body",

@@ -4,12 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response, status
 
-from api.dependencies import PrincipalDep, ReadSession, WriteSession, no_query
-from api.problems import documented
-from api.routes.teams import BODY_CODES
-from api.team_parameters import TokenId, TokensQuery
-from services.teams import tokens
-from services.teams.schemas import TokenCreate, TokenCreated, TokenPage, TokenRead
+from xsam.api.dependencies import PrincipalDep, ReadSession, WriteSession, no_query
+from xsam.api.problems import documented
+from xsam.api.routes.teams import BODY_CODES
+from xsam.api.team_parameters import TokenId, TokensQuery
+from xsam.services.teams import tokens
+from xsam.services.teams.schemas import TokenCreate, TokenCreated, TokenPage, TokenRead
 
 router = APIRouter(
     prefix="/v1/tokens",

@@ -4,12 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response, status
 
-from api.dependencies import PrincipalDep, ReadSession, WriteSession, no_query
-from api.problems import documented
-from api.routes.teams import BODY_CODES
-from api.team_parameters import UserPath, UsersQuery
-from services.teams import service as teams
-from services.teams.schemas import UserPage, UserRead, UserWrite, WhoAmI
+from xsam.api.dependencies import PrincipalDep, ReadSession, WriteSession, no_query
+from xsam.api.problems import documented
+from xsam.api.routes.teams import BODY_CODES
+from xsam.api.team_parameters import UserPath, UsersQuery
+from xsam.services.teams import service as teams
+from xsam.services.teams.schemas import UserPage, UserRead, UserWrite, WhoAmI
 
 router = APIRouter(
     prefix="/v1",

@@ -7,8 +7,8 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from api.dependencies import Service
-from services.memory import freeze_imports
+from xsam.api.dependencies import Service
+from xsam.services.memory import freeze_imports
 
 _BACKLOG = 2048
 _CLOSE_WITHIN_S = 5

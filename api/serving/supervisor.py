@@ -13,7 +13,7 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-DISPATCHER = (sys.executable, "-m", "workers")
+DISPATCHER = (sys.executable, "-m", "xsam.workers")
 STOP_GRACE_S = 20.0
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0

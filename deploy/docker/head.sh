@@ -3,4 +3,4 @@
 # inherit, ranks can read.
 set -eu
 env -u XSAM_DATABASE__URL ray start --head --port=6379 --num-gpus=0 --dashboard-host=0.0.0.0 --disable-usage-stats
-exec python -m workers
+exec python -m xsam.workers

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from services.artifacts.layout import JobFolder
-from services.errors import NotFoundError
+from xsam.services.artifacts.layout import JobFolder
+from xsam.services.errors import NotFoundError
 
 
 class ArtifactKind(StrEnum):

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.errors import StorageError
+from xsam.services.errors import StorageError
 
 _JOB_ID = re.compile(r"[a-z0-9]{1,32}")
 

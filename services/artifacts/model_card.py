@@ -3,11 +3,11 @@
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from services.artifacts.files import ArtifactKind, list_files
-from services.artifacts.layout import JobFolder
-from services.artifacts.schemas import ArtifactRead, ModelCard
-from services.jobs.models import Job, JobAttempt
-from services.jobs.schemas import JobRead
+from xsam.services.artifacts.files import ArtifactKind, list_files
+from xsam.services.artifacts.layout import JobFolder
+from xsam.services.artifacts.schemas import ArtifactRead, ModelCard
+from xsam.services.jobs.models import Job, JobAttempt
+from xsam.services.jobs.schemas import JobRead
 
 
 def describe(session: Session, job: Job, folder: JobFolder) -> ModelCard:

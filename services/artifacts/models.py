@@ -5,9 +5,9 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.clock import db_now
-from services.db.base import Base
-from services.db.types import BigId
+from xsam.services.clock import db_now
+from xsam.services.db.base import Base
+from xsam.services.db.types import BigId
 
 
 class Checkpoint(Base):

@@ -6,11 +6,11 @@ from pathlib import Path
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from services.artifacts.layout import JobFolder
-from services.artifacts.models import Checkpoint
-from services.clock import db_now
-from services.jobs.models import Job
-from services.jobs.states import TERMINAL_STATES
+from xsam.services.artifacts.layout import JobFolder
+from xsam.services.artifacts.models import Checkpoint
+from xsam.services.clock import db_now
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.states import TERMINAL_STATES
 
 _SECONDS_PER_DAY = 86_400.0
 

@@ -2,10 +2,10 @@
 
 from datetime import datetime
 
-from services.artifacts.files import ArtifactKind
-from services.jobs.schemas import Read, SummaryRead
-from services.jobs.states import JobState
-from services.specs.job import JobSpec
+from xsam.services.artifacts.files import ArtifactKind
+from xsam.services.jobs.schemas import Read, SummaryRead
+from xsam.services.jobs.states import JobState
+from xsam.services.specs.job import JobSpec
 
 
 class ArtifactRead(Read):

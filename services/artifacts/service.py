@@ -6,11 +6,11 @@ from dataclasses import asdict
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from services.artifacts.models import Checkpoint
-from services.db.upsert import upsert
-from services.jobs import queue
-from services.jobs.queue import Lease
-from services.metrics.records import CheckpointRecord
+from xsam.services.artifacts.models import Checkpoint
+from xsam.services.db.upsert import upsert
+from xsam.services.jobs import queue
+from xsam.services.jobs.queue import Lease
+from xsam.services.metrics.records import CheckpointRecord
 
 
 def write_checkpoints(

@@ -7,12 +7,12 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from services.cluster import leader
-from services.cluster.models import ClusterNode, Dispatcher
-from services.cluster.schemas import ClusterRead, DispatcherRead, NodeRead, Occupant
-from services.cluster.service import live_dispatchers
-from services.jobs.models import Job
-from services.jobs.states import JobState
+from xsam.services.cluster import leader
+from xsam.services.cluster.models import ClusterNode, Dispatcher
+from xsam.services.cluster.schemas import ClusterRead, DispatcherRead, NodeRead, Occupant
+from xsam.services.cluster.service import live_dispatchers
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.states import JobState
 
 MAX_LOST_NODES = 20
 """Machines that are gone are shown too, the last ones seen."""

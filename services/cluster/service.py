@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from services.clock import db_now
-from services.cluster.models import ClusterNode, Dispatcher
-from services.db.upsert import upsert
-from services.errors import InfeasibleError
-from services.specs.job import Resources
+from xsam.services.clock import db_now
+from xsam.services.cluster.models import ClusterNode, Dispatcher
+from xsam.services.db.upsert import upsert
+from xsam.services.errors import InfeasibleError
+from xsam.services.specs.job import Resources
 
 SEEN_RECENTLY_S = 30.0
 """A dispatcher or node that was silent longer counts as gone."""

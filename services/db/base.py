@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase
 
-from services.db.types import JsonColumn, UtcDateTime
+from xsam.services.db.types import JsonColumn, UtcDateTime
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",

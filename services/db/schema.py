@@ -2,15 +2,15 @@
 
 from sqlalchemy import MetaData
 
-from services.artifacts import models as artifact_models
-from services.cluster import models as cluster_models
-from services.db.base import Base
-from services.jobs import models as job_models
-from services.metrics import models as metric_models
-from services.scheduling import models as scheduling_models
-from services.studies import models as study_models
-from services.teams import models as team_models
-from services.usage import models as usage_models
+from xsam.services.artifacts import models as artifact_models
+from xsam.services.cluster import models as cluster_models
+from xsam.services.db.base import Base
+from xsam.services.jobs import models as job_models
+from xsam.services.metrics import models as metric_models
+from xsam.services.scheduling import models as scheduling_models
+from xsam.services.studies import models as study_models
+from xsam.services.teams import models as team_models
+from xsam.services.usage import models as usage_models
 
 MODEL_MODULES = (
     job_models,

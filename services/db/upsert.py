@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from services.db.base import Base
+from xsam.services.db.base import Base
 
 _REPLACE, _ADD, _KEEP = "replace", "add", "keep"
 

@@ -9,14 +9,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
-from services.clock import db_now
-from services.jobs import events, retry
-from services.jobs.models import Job, JobAttempt
-from services.jobs.retry import RetryDecision
-from services.jobs.states import TERMINAL_STATES, FailureKind, JobState, Wish
-from services.specs.job import RetryPolicy
-from services.usage import ledger
-from services.usage.ledger import Allocation
+from xsam.services.clock import db_now
+from xsam.services.jobs import events, retry
+from xsam.services.jobs.models import Job, JobAttempt
+from xsam.services.jobs.retry import RetryDecision
+from xsam.services.jobs.states import TERMINAL_STATES, FailureKind, JobState, Wish
+from xsam.services.specs.job import RetryPolicy
+from xsam.services.usage import ledger
+from xsam.services.usage.ledger import Allocation
 
 NOT_PLACED = "not_placed"
 """Outcome of an attempt that never got its resources."""

@@ -4,12 +4,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from services.jobs.bulk import MAX_JOBS, Selection
-from services.jobs.schemas import JobUpdate
-from services.jobs.service import JobFilter
-from services.jobs.states import JobState
-from services.specs.base import Spec, field_error
-from services.specs.job import MAX_LABELS, JobName, LabelKey, LabelValue
+from xsam.services.jobs.bulk import MAX_JOBS, Selection
+from xsam.services.jobs.schemas import JobUpdate
+from xsam.services.jobs.service import JobFilter
+from xsam.services.jobs.states import JobState
+from xsam.services.specs.base import Spec, field_error
+from xsam.services.specs.job import MAX_LABELS, JobName, LabelKey, LabelValue
 
 JobIdText = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{1,32}$")]
 TeamName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=63)]

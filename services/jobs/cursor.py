@@ -6,7 +6,7 @@ import json
 import re
 from datetime import UTC, datetime
 
-from services.errors import InvalidRequestError
+from xsam.services.errors import InvalidRequestError
 
 _ROW_ID = re.compile(r"[a-z0-9]{1,32}")
 

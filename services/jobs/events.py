@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
-from services.jobs.models import JobEvent
+from xsam.services.jobs.models import JobEvent
 
 _INSERT: Any = insert(JobEvent.__table__)  # type: ignore[arg-type]
 

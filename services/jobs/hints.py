@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from services.jobs.states import FailureKind
-from services.specs.job import JobSpec
+from xsam.services.jobs.states import FailureKind
+from xsam.services.specs.job import JobSpec
 
 
 def hint(kind: FailureKind, spec: JobSpec) -> str:

@@ -20,13 +20,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Executable, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
-from services.clock import db_now
-from services.errors import LeaseLostError
-from services.jobs import attempts, events
-from services.jobs.attempts import NOT_PLACED, Ending, changed_one
-from services.jobs.models import Job, JobAttempt
-from services.jobs.retry import RetryDecision
-from services.jobs.states import FailureKind, JobState, Wish
+from xsam.services.clock import db_now
+from xsam.services.errors import LeaseLostError
+from xsam.services.jobs import attempts, events
+from xsam.services.jobs.attempts import NOT_PLACED, Ending, changed_one
+from xsam.services.jobs.models import Job, JobAttempt
+from xsam.services.jobs.retry import RetryDecision
+from xsam.services.jobs.states import FailureKind, JobState, Wish
 
 
 @dataclass(frozen=True, slots=True)

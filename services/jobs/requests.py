@@ -11,11 +11,11 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from services.clock import db_now
-from services.errors import InvalidTransitionError, NotFoundError
-from services.jobs import attempts, events
-from services.jobs.models import Job
-from services.jobs.states import JobState, Wish, is_terminal
+from xsam.services.clock import db_now
+from xsam.services.errors import InvalidTransitionError, NotFoundError
+from xsam.services.jobs import attempts, events
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.states import JobState, Wish, is_terminal
 
 
 def request_cancel(session: Session, job_id: str, *, actor: str) -> JobState:

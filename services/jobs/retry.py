@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.jobs.states import FailureKind
-from services.specs.job import RetryPolicy
+from xsam.services.jobs.states import FailureKind
+from xsam.services.specs.job import RetryPolicy
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,14 @@
-"""What the doors show of jobs; what they take is `services.specs.job.JobSpec`."""
+"""What the doors show of jobs; what they take is `xsam.services.specs.job.JobSpec`."""
 
 from datetime import datetime
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.jobs.hints import hint
-from services.jobs.models import Job, JobEvent
-from services.jobs.states import FailureKind, JobState, Wish
-from services.specs.job import MAX_LABELS, JobSpec, LabelKey, LabelValue, Priority
+from xsam.services.jobs.hints import hint
+from xsam.services.jobs.models import Job, JobEvent
+from xsam.services.jobs.states import FailureKind, JobState, Wish
+from xsam.services.specs.job import MAX_LABELS, JobSpec, LabelKey, LabelValue, Priority
 
 
 class Read(BaseModel):

@@ -9,18 +9,18 @@ from sqlalchemy import Select, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from services.clock import db_now
-from services.cluster import service as cluster
-from services.errors import ConflictError, InvalidRequestError, NotFoundError
-from services.jobs import cursor as cursors
-from services.jobs import events
-from services.jobs.actor import Actor
-from services.jobs.models import KIND_STUDY, KIND_TRAINING, Job, JobAttempt
-from services.jobs.states import JobState
-from services.specs.dataset import CustomDataset
-from services.specs.job import JobSpec
-from services.specs.model import CustomModel, package_of
-from services.teams import limits
+from xsam.services.clock import db_now
+from xsam.services.cluster import service as cluster
+from xsam.services.errors import ConflictError, InvalidRequestError, NotFoundError
+from xsam.services.jobs import cursor as cursors
+from xsam.services.jobs import events
+from xsam.services.jobs.actor import Actor
+from xsam.services.jobs.models import KIND_STUDY, KIND_TRAINING, Job, JobAttempt
+from xsam.services.jobs.states import JobState
+from xsam.services.specs.dataset import CustomDataset
+from xsam.services.specs.job import JobSpec
+from xsam.services.specs.model import CustomModel, package_of
+from xsam.services.teams import limits
 
 
 @dataclass(frozen=True, slots=True)

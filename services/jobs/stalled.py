@@ -16,11 +16,11 @@ from typing import Any, Self
 from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from services.clock import db_now
-from services.jobs import attempts, queue, requests
-from services.jobs.models import KIND_STUDY, Job
-from services.jobs.queue import Lease
-from services.jobs.states import FailureKind, JobState
+from xsam.services.clock import db_now
+from xsam.services.jobs import attempts, queue, requests
+from xsam.services.jobs.models import KIND_STUDY, Job
+from xsam.services.jobs.queue import Lease
+from xsam.services.jobs.states import FailureKind, JobState
 
 
 @dataclass(frozen=True, slots=True)

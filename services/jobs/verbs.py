@@ -6,15 +6,15 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from services.cluster import service as cluster
-from services.errors import InvalidRequestError, InvalidTransitionError
-from services.jobs import requests
-from services.jobs.actor import Actor
-from services.jobs.models import KIND_TRIAL, Job
-from services.jobs.schemas import JobUpdate
-from services.jobs.service import get, submit
-from services.specs.job import MAX_LABELS, JobSpec
-from services.teams import limits
+from xsam.services.cluster import service as cluster
+from xsam.services.errors import InvalidRequestError, InvalidTransitionError
+from xsam.services.jobs import requests
+from xsam.services.jobs.actor import Actor
+from xsam.services.jobs.models import KIND_TRIAL, Job
+from xsam.services.jobs.schemas import JobUpdate
+from xsam.services.jobs.service import get, submit
+from xsam.services.specs.job import MAX_LABELS, JobSpec
+from xsam.services.teams import limits
 
 
 def cancel(session: Session, job_id: str, *, actor: Actor) -> Job:

@@ -3,7 +3,7 @@
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.db.base import Base
+from xsam.services.db.base import Base
 
 
 class EpochMetric(Base):

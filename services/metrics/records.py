@@ -1,4 +1,4 @@
-"""What a training run reports, as plain values: made in the training loop, stored by `services.metrics.service`."""
+"""What a training run reports, as plain values: made in the loop, stored by `xsam.services.metrics.service`."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,6 @@
 """What the doors show of measurements."""
 
-from services.jobs.schemas import Read
+from xsam.services.jobs.schemas import Read
 
 
 class EpochRead(Read):

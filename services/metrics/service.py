@@ -6,11 +6,11 @@ from dataclasses import asdict
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from services.db.upsert import upsert
-from services.jobs import queue
-from services.jobs.queue import Lease
-from services.metrics.models import AlphaEstimate, EpochMetric
-from services.metrics.records import AlphaRecord, EpochRecord
+from xsam.services.db.upsert import upsert
+from xsam.services.jobs import queue
+from xsam.services.jobs.queue import Lease
+from xsam.services.metrics.models import AlphaEstimate, EpochMetric
+from xsam.services.metrics.records import AlphaRecord, EpochRecord
 
 
 def write_epochs(session: Session, lease: Lease, records: Sequence[EpochRecord]) -> None:

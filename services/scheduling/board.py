@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, KeysView, Mapping, Sequence
 
-from services.scheduling.capacity import Book, Cluster, Free, Shape, overlap
+from xsam.services.scheduling.capacity import Book, Cluster, Free, Shape, overlap
 
 _NOTHING = Free(0, 0)
 

@@ -11,7 +11,7 @@ from bisect import bisect_left, insort
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from services.scheduling.types import Node, RunningJob
+from xsam.services.scheduling.types import Node, RunningJob
 
 UNITS = 10_000
 _WITHOUT_GPUS = -1

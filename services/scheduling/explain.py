@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from services.scheduling.board import Board
-from services.scheduling.capacity import UNITS, Book, Cluster, Shape, to_units
-from services.scheduling.fair_share import ShareLedger, line_up
-from services.scheduling.quotas import QuotaBook, amount_of
-from services.scheduling.reasons import Holding, Reason, ReasonCode, Request, Shortage, Standing
-from services.scheduling.reservation import End, earliest_start, known_end, sort_ends
-from services.scheduling.types import Explanations, PendingJob, PolicyConfig, Snapshot
+from xsam.services.scheduling.board import Board
+from xsam.services.scheduling.capacity import UNITS, Book, Cluster, Shape, to_units
+from xsam.services.scheduling.fair_share import ShareLedger, line_up
+from xsam.services.scheduling.quotas import QuotaBook, amount_of
+from xsam.services.scheduling.reasons import Holding, Reason, ReasonCode, Request, Shortage, Standing
+from xsam.services.scheduling.reservation import End, earliest_start, known_end, sort_ends
+from xsam.services.scheduling.types import Explanations, PendingJob, PolicyConfig, Snapshot
 
 MAX_BLOCKING_JOBS = 5
 OUT_OF_LINE = frozenset(

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
 
-from services.scheduling.types import DecayedUsage, PendingJob, PolicyConfig, RunningJob, TeamShare
+from xsam.services.scheduling.types import DecayedUsage, PendingJob, PolicyConfig, RunningJob, TeamShare
 
 _NO_SHARE = TeamShare()
 

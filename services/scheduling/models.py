@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.db.base import Base
+from xsam.services.db.base import Base
 
 THE_ROW = 1
 

@@ -18,15 +18,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from services.scheduling.board import Board
-from services.scheduling.capacity import Cluster, Shape, to_units
-from services.scheduling.explain import OUT_OF_LINE, Blocked, Outcome, Reasons
-from services.scheduling.fair_share import ShareLedger, line_up
-from services.scheduling.preemption import VictimFinder
-from services.scheduling.quotas import QuotaBook, amount_of, amount_of_running
-from services.scheduling.reasons import ReasonCode
-from services.scheduling.reservation import End, known_end, make_reservation, sort_ends, time_bound_s
-from services.scheduling.types import PendingJob, Placement, Plan, PolicyConfig, Preemption, Snapshot
+from xsam.services.scheduling.board import Board
+from xsam.services.scheduling.capacity import Cluster, Shape, to_units
+from xsam.services.scheduling.explain import OUT_OF_LINE, Blocked, Outcome, Reasons
+from xsam.services.scheduling.fair_share import ShareLedger, line_up
+from xsam.services.scheduling.preemption import VictimFinder
+from xsam.services.scheduling.quotas import QuotaBook, amount_of, amount_of_running
+from xsam.services.scheduling.reasons import ReasonCode
+from xsam.services.scheduling.reservation import End, known_end, make_reservation, sort_ends, time_bound_s
+from xsam.services.scheduling.types import PendingJob, Placement, Plan, PolicyConfig, Preemption, Snapshot
 
 DEFAULT_CONFIG = PolicyConfig()
 _HELD = Blocked(ReasonCode.HELD)

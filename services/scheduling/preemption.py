@@ -8,10 +8,10 @@ from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
 
-from services.scheduling.board import Board
-from services.scheduling.capacity import Shape, to_units
-from services.scheduling.quotas import Amount, QuotaBook, amount_of, amount_of_running
-from services.scheduling.types import PendingJob, PolicyConfig, RunningJob
+from xsam.services.scheduling.board import Board
+from xsam.services.scheduling.capacity import Shape, to_units
+from xsam.services.scheduling.quotas import Amount, QuotaBook, amount_of, amount_of_running
+from xsam.services.scheduling.types import PendingJob, PolicyConfig, RunningJob
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,16 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from services.cluster import service as cluster
-from services.jobs.models import KIND_STUDY, Job
-from services.jobs.schemas import Read
-from services.jobs.service import check_targets
-from services.jobs.states import JobState
-from services.scheduling import view
-from services.specs.job import JobSpec
-from services.studies.arms import cost_of
-from services.studies.cost import measured_pace
-from services.teams import limits
+from xsam.services.cluster import service as cluster
+from xsam.services.jobs.models import KIND_STUDY, Job
+from xsam.services.jobs.schemas import Read
+from xsam.services.jobs.service import check_targets
+from xsam.services.jobs.states import JobState
+from xsam.services.scheduling import view
+from xsam.services.specs.job import JobSpec
+from xsam.services.studies.arms import cost_of
+from xsam.services.studies.cost import measured_pace
+from xsam.services.teams import limits
 
 MAX_COUNTED = 10_000
 

@@ -9,8 +9,8 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from services.scheduling.capacity import UNITS, Shape, to_units
-from services.scheduling.types import RunningJob, TeamQuota
+from xsam.services.scheduling.capacity import UNITS, Shape, to_units
+from xsam.services.scheduling.types import RunningJob, TeamQuota
 
 
 class Amount(NamedTuple):

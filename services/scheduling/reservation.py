@@ -17,8 +17,8 @@ from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.scheduling.capacity import UNITS, Book, Cluster, Free, Shape
-from services.scheduling.types import PendingJob, PolicyConfig, RunningJob
+from xsam.services.scheduling.capacity import UNITS, Book, Cluster, Free, Shape
+from xsam.services.scheduling.types import PendingJob, PolicyConfig, RunningJob
 
 _CPUS_PER_GPU = 16
 """How many missing CPUs weigh as much as one missing GPU where the place with the least to release is chosen."""

@@ -4,8 +4,8 @@ from datetime import datetime
 
 from pydantic import Field
 
-from services.jobs.schemas import Read
-from services.jobs.states import JobState
+from xsam.services.jobs.schemas import Read
+from xsam.services.jobs.states import JobState
 
 
 class RequestRead(Read):

@@ -6,14 +6,14 @@ from typing import Any
 from sqlalchemy import Select, select, tuple_
 from sqlalchemy.orm import Session
 
-from services.clock import db_now
-from services.cluster.service import NodeSeen
-from services.jobs.models import KIND_STUDY, Job, JobAttempt
-from services.jobs.states import JobState
-from services.scheduling.types import Node, PendingJob, RunningJob, Snapshot
-from services.studies import trials
-from services.teams import limits
-from services.usage import ledger
+from xsam.services.clock import db_now
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.jobs.models import KIND_STUDY, Job, JobAttempt
+from xsam.services.jobs.states import JobState
+from xsam.services.scheduling.types import Node, PendingJob, RunningJob, Snapshot
+from xsam.services.studies import trials
+from xsam.services.teams import limits
+from xsam.services.usage import ledger
 
 MAX_PENDING = 5_000
 """A decision looks at this many queued jobs at most; later ones come up as the queue moves."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from services.scheduling.reasons import Reason, ReasonCode
+from xsam.services.scheduling.reasons import Reason, ReasonCode
 
 
 def _require(is_valid: bool, field_name: str, value: object, allowed: str) -> None:

@@ -14,13 +14,13 @@ from pydantic import TypeAdapter
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from services.db.upsert import upsert
-from services.jobs.models import KIND_STUDY, Job
-from services.jobs.states import JobState
-from services.scheduling.explain import OUT_OF_LINE
-from services.scheduling.models import THE_ROW, QueueView
-from services.scheduling.reasons import Reason, ReasonCode
-from services.scheduling.types import Plan, Snapshot
+from xsam.services.db.upsert import upsert
+from xsam.services.jobs.models import KIND_STUDY, Job
+from xsam.services.jobs.states import JobState
+from xsam.services.scheduling.explain import OUT_OF_LINE
+from xsam.services.scheduling.models import THE_ROW, QueueView
+from xsam.services.scheduling.reasons import Reason, ReasonCode
+from xsam.services.scheduling.types import Plan, Snapshot
 
 LINE_LENGTH = 1000
 """So many jobs are shown in order."""

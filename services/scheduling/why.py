@@ -7,15 +7,15 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from services.clock import db_now
-from services.cluster import service as cluster
-from services.jobs.hints import hint
-from services.jobs.models import Job
-from services.jobs.service import get
-from services.jobs.states import FailureKind, JobState, Wish
-from services.scheduling import view
-from services.scheduling.reasons import Reason, ReasonCode
-from services.scheduling.schemas import (
+from xsam.services.clock import db_now
+from xsam.services.cluster import service as cluster
+from xsam.services.jobs.hints import hint
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.service import get
+from xsam.services.jobs.states import FailureKind, JobState, Wish
+from xsam.services.scheduling import view
+from xsam.services.scheduling.reasons import Reason, ReasonCode
+from xsam.services.scheduling.schemas import (
     HoldingRead,
     QueueEntry,
     QueueRead,
@@ -24,7 +24,7 @@ from services.scheduling.schemas import (
     StandingRead,
     WhyRead,
 )
-from services.specs.job import JobSpec
+from xsam.services.specs.job import JobSpec
 
 NO_DISPATCHER = "no_dispatcher"
 NOT_LOOKED_AT = "not_looked_at"

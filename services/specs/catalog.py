@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from services.specs.base import Spec
-from services.specs.dataset import DATASETS
-from services.specs.model import MODELS
-from services.specs.optimizer import OPTIMIZERS
+from xsam.services.specs.base import Spec
+from xsam.services.specs.dataset import DATASETS
+from xsam.services.specs.model import MODELS
+from xsam.services.specs.optimizer import OPTIMIZERS
 
 
 class CatalogEntry(BaseModel):

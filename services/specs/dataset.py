@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from services.specs.base import Options, Spec
-from services.specs.model import Target
+from xsam.services.specs.base import Options, Spec
+from xsam.services.specs.model import Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from services.specs.base import Spec, field_error
-from services.specs.dataset import Dataset, Digits
-from services.specs.model import Model, SmallCnn
-from services.specs.optimizer import Optimizer, XsamVariant
-from services.specs.schedule import ConstantSchedule, Schedule
+from xsam.services.specs.base import Spec, field_error
+from xsam.services.specs.dataset import Dataset, Digits
+from xsam.services.specs.model import Model, SmallCnn
+from xsam.services.specs.optimizer import Optimizer, XsamVariant
+from xsam.services.specs.schedule import ConstantSchedule, Schedule
 
 MAX_LABELS = 64
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=63)]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from services.specs.base import Options, Spec
+from xsam.services.specs.base import Options, Spec
 
 TARGET_PATTERN = r"^[A-Za-z_][\w]*(\.[A-Za-z_][\w]*)*:[A-Za-z_][\w]*$"
 Target = Annotated[str, StringConstraints(pattern=TARGET_PATTERN, max_length=200)]

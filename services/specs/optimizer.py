@@ -1,13 +1,13 @@
 """What a job may say about its optimizer: the base optimizers of torch.optim and the variants above them.
 
-Nothing is built here; `workers.training.optimizers` turns a specification into an optimizer.
+Nothing is built here; `xsam.workers.training.optimizers` turns a specification into an optimizer.
 """
 
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from services.specs.base import Spec, field_error
+from xsam.services.specs.base import Spec, field_error
 
 DEFAULT_RHO_MAX_RATIO = 2.0
 """The paper probes at twice the ascent radius (arXiv 2603.10048, appendix on hyperparameters)."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from services.specs.base import Spec
+from xsam.services.specs.base import Spec
 
 
 class _Schedule(Spec):

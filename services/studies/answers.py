@@ -8,17 +8,17 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from services.clock import utc_now
-from services.jobs.models import Job
-from services.jobs.states import TERMINAL_STATES, JobState
-from services.studies import compare, trials
-from services.studies.arms import Arm, arms_of
-from services.studies.compare import PairedTest
-from services.studies.models import Study
-from services.studies.results import ConfigResult, best_config, best_trial, configs_of
-from services.studies.service import spec_of
-from services.studies.spec import StudySpec, read_space
-from services.studies.trials import CONFIRM, SEARCH, TrialState
+from xsam.services.clock import utc_now
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.states import TERMINAL_STATES, JobState
+from xsam.services.studies import compare, trials
+from xsam.services.studies.arms import Arm, arms_of
+from xsam.services.studies.compare import PairedTest
+from xsam.services.studies.models import Study
+from xsam.services.studies.results import ConfigResult, best_config, best_trial, configs_of
+from xsam.services.studies.service import spec_of
+from xsam.services.studies.spec import StudySpec, read_space
+from xsam.services.studies.trials import CONFIRM, SEARCH, TrialState
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.specs.job import JobSpec
-from services.specs.optimizer import OPTIMIZERS, XsamVariant
-from services.studies import space as spaces
-from services.studies.space import Dimension, Point, Ratio
-from services.studies.spec import GridSampler, StudySpec
+from xsam.services.specs.job import JobSpec
+from xsam.services.specs.optimizer import OPTIMIZERS, XsamVariant
+from xsam.services.studies import space as spaces
+from xsam.services.studies.space import Dimension, Point, Ratio
+from xsam.services.studies.spec import GridSampler, StudySpec
 
 CONTROL_VARIANTS = ("sgd", "sam")
 CONFIRM_SEED_OFFSET = 1_000_003

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from services.studies.results import ConfigResult, Mode
+from xsam.services.studies.results import ConfigResult, Mode
 
 MIN_PAIRS = 2
 _CONFIDENCE = 0.95

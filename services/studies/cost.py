@@ -10,15 +10,15 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from services.cluster import service as cluster
-from services.jobs.models import KIND_STUDY, Job
-from services.jobs.states import JobState
-from services.specs.job import JobSpec
-from services.studies import space as spaces
-from services.studies.arms import Arm, arms_of, cost_of, job_spec
-from services.studies.service import check_runnable
-from services.studies.space import Point
-from services.studies.spec import GridSampler, StudySpec
+from xsam.services.cluster import service as cluster
+from xsam.services.jobs.models import KIND_STUDY, Job
+from xsam.services.jobs.states import JobState
+from xsam.services.specs.job import JobSpec
+from xsam.services.studies import space as spaces
+from xsam.services.studies.arms import Arm, arms_of, cost_of, job_spec
+from xsam.services.studies.service import check_runnable
+from xsam.services.studies.space import Point
+from xsam.services.studies.spec import GridSampler, StudySpec
 
 MAX_SAMPLED_POINTS = 64
 """The mean over so many points stands for the mean over the space; trials of one study cost about the same."""

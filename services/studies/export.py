@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.studies.schemas import TrialRead
+from xsam.services.studies.schemas import TrialRead
 
 _FIXED = (
     "id",

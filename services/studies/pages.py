@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from services.errors import InvalidRequestError
-from services.jobs.models import Job
-from services.jobs.states import JobState
-from services.metrics.models import EpochMetric
-from services.studies.models import Trial
-from services.studies.spec import Objective
+from xsam.services.errors import InvalidRequestError
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.states import JobState
+from xsam.services.metrics.models import EpochMetric
+from xsam.services.studies.models import Trial
+from xsam.services.studies.spec import Objective
 
 _FAR = 1e300
 """Stands for a missing value when sorting, so that trials without one come last."""

@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from services.errors import InvalidRequestError
-from services.specs.job import JobSpec
-from services.studies import reading
+from xsam.services.errors import InvalidRequestError
+from xsam.services.specs.job import JobSpec
+from xsam.services.studies import reading
 
 STUDY_LABEL = "study"
 

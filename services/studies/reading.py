@@ -5,18 +5,18 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from services.errors import ConflictError, NotFoundError
-from services.jobs.models import Job
-from services.jobs.states import JobState
-from services.specs.job import JobSpec
-from services.studies import answers, pages, service, views
-from services.studies.arms import arms_of, job_spec
-from services.studies.models import Study, Trial
-from services.studies.pages import TrialFilter, TrialSort
-from services.studies.schemas import StudyBrief, StudyPage, StudyRead, TrialPage, TrialRead
-from services.studies.service import StudyFilter, spec_of
-from services.studies.spec import read_space
-from services.studies.trials import SEARCH
+from xsam.services.errors import ConflictError, NotFoundError
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.states import JobState
+from xsam.services.specs.job import JobSpec
+from xsam.services.studies import answers, pages, service, views
+from xsam.services.studies.arms import arms_of, job_spec
+from xsam.services.studies.models import Study, Trial
+from xsam.services.studies.pages import TrialFilter, TrialSort
+from xsam.services.studies.schemas import StudyBrief, StudyPage, StudyRead, TrialPage, TrialRead
+from xsam.services.studies.service import StudyFilter, spec_of
+from xsam.services.studies.spec import read_space
+from xsam.services.studies.trials import SEARCH
 
 _EXPORT_PAGE = 1_000
 

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from services.jobs.states import FailureKind
-from services.specs.base import Spec
-from services.studies.limits import MAX_CONCURRENCY, MAX_TRIALS
+from xsam.services.jobs.states import FailureKind
+from xsam.services.specs.base import Spec
+from xsam.services.studies.limits import MAX_CONCURRENCY, MAX_TRIALS
 
 
 class ExtendStudy(Spec):

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from services.studies.space import Point
-from services.studies.trials import SEARCH, TrialState
+from xsam.services.studies.space import Point
+from xsam.services.studies.trials import SEARCH, TrialState
 
 Mode = Literal["max", "min"]
 

@@ -1,19 +1,19 @@
-"""What the doors show of studies; what they take is `services.studies.spec.StudySpec`."""
+"""What the doors show of studies; what they take is `xsam.services.studies.spec.StudySpec`."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from services.jobs.models import Job
-from services.jobs.schemas import Read
-from services.jobs.states import FailureKind, JobState, Wish
-from services.studies.spec import StudySpec
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.schemas import Read
+from xsam.services.jobs.states import FailureKind, JobState, Wish
+from xsam.services.studies.spec import StudySpec
 
 if TYPE_CHECKING:  # clients read these documents and need not load a statistics library
-    from services.studies.answers import Answer, ArmAnswer, Comparison
-    from services.studies.cost import StudyCost
-    from services.studies.models import Study
-    from services.studies.pages import TrialRow
-    from services.studies.results import ConfigResult
+    from xsam.services.studies.answers import Answer, ArmAnswer, Comparison
+    from xsam.services.studies.cost import StudyCost
+    from xsam.services.studies.models import Study
+    from xsam.services.studies.pages import TrialRow
+    from xsam.services.studies.results import ConfigResult
 
 
 class CauseRead(Read):

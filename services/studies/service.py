@@ -7,17 +7,17 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from services.cluster import service as cluster
-from services.errors import ConflictError, InfeasibleError, InvalidRequestError, NotFoundError
-from services.jobs import cursor as cursors
-from services.jobs import events
-from services.jobs.actor import Actor
-from services.jobs.models import KIND_STUDY, Job
-from services.jobs.service import check_targets
-from services.jobs.states import JobState
-from services.studies.models import Study
-from services.studies.spec import StudySpec
-from services.teams import limits
+from xsam.services.cluster import service as cluster
+from xsam.services.errors import ConflictError, InfeasibleError, InvalidRequestError, NotFoundError
+from xsam.services.jobs import cursor as cursors
+from xsam.services.jobs import events
+from xsam.services.jobs.actor import Actor
+from xsam.services.jobs.models import KIND_STUDY, Job
+from xsam.services.jobs.service import check_targets
+from xsam.services.jobs.states import JobState
+from xsam.services.studies.models import Study
+from xsam.services.studies.spec import StudySpec
+from xsam.services.teams import limits
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, JsonValue, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from services.specs.base import Spec
+from xsam.services.specs.base import Spec
 
 FieldPath = Annotated[str, StringConstraints(pattern=r"^[a-z_]+(\.[a-z_0-9]+)*$", max_length=100)]
 """A field of a JobSpec by its dotted path, for example `optimizer.base.lr`."""

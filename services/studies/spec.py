@@ -5,12 +5,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from services.specs.base import Spec, field_error
-from services.specs.job import JobName, JobSpec, RetryPolicy
-from services.studies import space as spaces
-from services.studies.limits import MAX_CONCURRENCY, MAX_TRIALS
-from services.studies.presets import PRESETS, with_preset
-from services.studies.space import Dimension, FieldPath, Ratio
+from xsam.services.specs.base import Spec, field_error
+from xsam.services.specs.job import JobName, JobSpec, RetryPolicy
+from xsam.services.studies import space as spaces
+from xsam.services.studies.limits import MAX_CONCURRENCY, MAX_TRIALS
+from xsam.services.studies.presets import PRESETS, with_preset
+from xsam.services.studies.space import Dimension, FieldPath, Ratio
 
 DEFAULT_CONFIGS = 20
 DEFAULT_CONFIRM_SEEDS = 5

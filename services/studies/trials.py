@@ -12,17 +12,17 @@ from typing import Any
 from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from services.clock import db_now
-from services.db.base import new_id
-from services.jobs import events, queue
-from services.jobs.models import KIND_STUDY, KIND_TRIAL, Job, JobAttempt
-from services.jobs.queue import ClaimedJob, Lease
-from services.jobs.states import TERMINAL_STATES, FailureKind, JobState
-from services.metrics.models import EpochMetric
-from services.specs.job import JobSpec
-from services.studies.models import Study, Trial
-from services.studies.space import Point
-from services.studies.spec import Objective
+from xsam.services.clock import db_now
+from xsam.services.db.base import new_id
+from xsam.services.jobs import events, queue
+from xsam.services.jobs.models import KIND_STUDY, KIND_TRIAL, Job, JobAttempt
+from xsam.services.jobs.queue import ClaimedJob, Lease
+from xsam.services.jobs.states import TERMINAL_STATES, FailureKind, JobState
+from xsam.services.metrics.models import EpochMetric
+from xsam.services.specs.job import JobSpec
+from xsam.services.studies.models import Study, Trial
+from xsam.services.studies.space import Point
+from xsam.services.studies.spec import Objective
 
 SEARCH = "search"
 CONFIRM = "confirm"

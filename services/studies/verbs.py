@@ -8,18 +8,18 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from services.errors import InvalidRequestError, InvalidTransitionError
-from services.jobs import attempts, events, requests
-from services.jobs.actor import Actor
-from services.jobs.models import KIND_STUDY, Job
-from services.jobs.states import TERMINAL_STATES, FailureKind, JobState
-from services.studies import space as spaces
-from services.studies import trials
-from services.studies.limits import MAX_CONCURRENCY, MAX_TRIALS
-from services.studies.models import Study, Trial
-from services.studies.service import get, spec_of
-from services.studies.spec import GridSampler, StudySpec, check_space, read_space
-from services.studies.trials import PAUSE, STOP
+from xsam.services.errors import InvalidRequestError, InvalidTransitionError
+from xsam.services.jobs import attempts, events, requests
+from xsam.services.jobs.actor import Actor
+from xsam.services.jobs.models import KIND_STUDY, Job
+from xsam.services.jobs.states import TERMINAL_STATES, FailureKind, JobState
+from xsam.services.studies import space as spaces
+from xsam.services.studies import trials
+from xsam.services.studies.limits import MAX_CONCURRENCY, MAX_TRIALS
+from xsam.services.studies.models import Study, Trial
+from xsam.services.studies.service import get, spec_of
+from xsam.services.studies.spec import GridSampler, StudySpec, check_space, read_space
+from xsam.services.studies.trials import PAUSE, STOP
 
 
 def pause(session: Session, study_id: str, *, actor: Actor) -> Job:

@@ -9,10 +9,10 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import JsonValue
 
-from services.jobs.schemas import Read
-from services.studies import space as spaces
-from services.studies.results import Mode
-from services.studies.space import Axis, Choice, Dimension, IntRange, LogUniform
+from xsam.services.jobs.schemas import Read
+from xsam.services.studies import space as spaces
+from xsam.services.studies.results import Mode
+from xsam.services.studies.space import Axis, Choice, Dimension, IntRange, LogUniform
 
 MAP_BINS = 8
 MIN_TRIALS = 4

@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from services.teams.models import AuditEvent
-from services.teams.roles import Principal, Role, require_role
+from xsam.services.teams.models import AuditEvent
+from xsam.services.teams.roles import Principal, Role, require_role
 
 
 def record(session: Session, principal: Principal, action: str, subject: str, *, team: str | None, **data: Any) -> None:

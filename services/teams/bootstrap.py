@@ -3,12 +3,12 @@
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from services.db.upsert import upsert
-from services.jobs.events import SYSTEM
-from services.teams import service, tokens
-from services.teams.models import Team, User
-from services.teams.roles import Principal, Role
-from services.teams.schemas import TokenCreate
+from xsam.services.db.upsert import upsert
+from xsam.services.jobs.events import SYSTEM
+from xsam.services.teams import service, tokens
+from xsam.services.teams.models import Team, User
+from xsam.services.teams.roles import Principal, Role
+from xsam.services.teams.schemas import TokenCreate
 
 FIRST_ADMIN = "admin"
 _SERVICE = Principal(user=SYSTEM, team=service.DEFAULT_TEAM, role=Role.ADMIN, is_admin=True)

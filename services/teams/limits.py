@@ -3,10 +3,10 @@
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from services.errors import InfeasibleError
-from services.scheduling.types import TeamQuota
-from services.specs.job import Resources
-from services.teams.models import Team
+from xsam.services.errors import InfeasibleError
+from xsam.services.scheduling.types import TeamQuota
+from xsam.services.specs.job import Resources
+from xsam.services.teams.models import Team
 
 
 def quotas(session: Session) -> dict[str, TeamQuota]:

@@ -6,10 +6,10 @@ from typing import Any
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.clock import db_now
-from services.db.base import Base, new_id
-from services.db.types import BigId
-from services.teams.roles import Role
+from xsam.services.clock import db_now
+from xsam.services.db.base import Base, new_id
+from xsam.services.db.types import BigId
+from xsam.services.teams.roles import Role
 
 _ROLES = ", ".join(f"'{role}'" for role in Role)
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.errors import ForbiddenError, NotFoundError
-from services.jobs.actor import Actor
+from xsam.services.errors import ForbiddenError, NotFoundError
+from xsam.services.jobs.actor import Actor
 
 
 class Role(StrEnum):

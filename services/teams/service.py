@@ -6,12 +6,12 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from services.clock import db_now
-from services.db.upsert import insert_missing, upsert
-from services.errors import ConflictError, NotFoundError
-from services.teams import audit
-from services.teams.models import Membership, Team, Token, User
-from services.teams.roles import (
+from xsam.services.clock import db_now
+from xsam.services.db.upsert import insert_missing, upsert
+from xsam.services.errors import ConflictError, NotFoundError
+from xsam.services.teams import audit
+from xsam.services.teams.models import Membership, Team, Token, User
+from xsam.services.teams.roles import (
     Principal,
     Role,
     no_such_team,
@@ -19,7 +19,7 @@ from services.teams.roles import (
     require_team_admin,
     require_visible,
 )
-from services.teams.schemas import Quota, TeamPatch, TeamWrite
+from xsam.services.teams.schemas import Quota, TeamPatch, TeamWrite
 
 DEFAULT_TEAM = "default"
 """The team of whoever calls a service without tokens, and of the first admin."""

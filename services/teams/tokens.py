@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Select, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from services.clock import db_now
-from services.errors import ForbiddenError, InvalidRequestError, NotFoundError, UnauthenticatedError
-from services.jobs import cursor as cursors
-from services.teams import audit, token_text
-from services.teams.models import Membership, Team, Token, User
-from services.teams.roles import Principal, Role, require_role
-from services.teams.schemas import TokenCreate
+from xsam.services.clock import db_now
+from xsam.services.errors import ForbiddenError, InvalidRequestError, NotFoundError, UnauthenticatedError
+from xsam.services.jobs import cursor as cursors
+from xsam.services.teams import audit, token_text
+from xsam.services.teams.models import Membership, Team, Token, User
+from xsam.services.teams.roles import Principal, Role, require_role
+from xsam.services.teams.schemas import TokenCreate
 
 TOUCH_EVERY_S = 60.0
 """`last_used_at` is written at most so often per token: reading must not cost a write each time."""

@@ -7,11 +7,11 @@ from datetime import UTC, date, datetime, time, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from services.db.upsert import add_up, insert_missing
-from services.scheduling import fair_share
-from services.scheduling.policy import DEFAULT_CONFIG
-from services.scheduling.types import DecayedUsage, TeamShare
-from services.usage.models import UsageDay, UsageShare
+from xsam.services.db.upsert import add_up, insert_missing
+from xsam.services.scheduling import fair_share
+from xsam.services.scheduling.policy import DEFAULT_CONFIG
+from xsam.services.scheduling.types import DecayedUsage, TeamShare
+from xsam.services.usage.models import UsageDay, UsageShare
 
 
 @dataclass(frozen=True, slots=True)

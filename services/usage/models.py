@@ -5,7 +5,7 @@ from datetime import date, datetime
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.db.base import Base
+from xsam.services.db.base import Base
 
 
 class UsageDay(Base):
@@ -23,7 +23,7 @@ class UsageDay(Base):
 
 
 class UsageShare(Base):
-    """A user's decayed resource-seconds of ended attempts, true at `as_of`; see `services.scheduling.fair_share`."""
+    """A user's decayed resource-seconds of ended attempts at `as_of`; see `xsam.services.scheduling.fair_share`."""
 
     __tablename__ = "usage_shares"
 

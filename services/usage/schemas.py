@@ -2,7 +2,7 @@
 
 from datetime import date, datetime
 
-from services.jobs.schemas import Read
+from xsam.services.jobs.schemas import Read
 
 
 class UsageItem(Read):

@@ -7,16 +7,16 @@ from datetime import date, datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from services.clock import db_now
-from services.errors import InvalidRequestError
-from services.jobs.models import Job, JobAttempt
-from services.jobs.states import JobState
-from services.scheduling import fair_share
-from services.scheduling.policy import DEFAULT_CONFIG
-from services.teams import limits
-from services.usage import ledger
-from services.usage.models import UsageDay
-from services.usage.schemas import ShareRead, UsageItem, UsageRead
+from xsam.services.clock import db_now
+from xsam.services.errors import InvalidRequestError
+from xsam.services.jobs.models import Job, JobAttempt
+from xsam.services.jobs.states import JobState
+from xsam.services.scheduling import fair_share
+from xsam.services.scheduling.policy import DEFAULT_CONFIG
+from xsam.services.teams import limits
+from xsam.services.usage import ledger
+from xsam.services.usage.models import UsageDay
+from xsam.services.usage.schemas import ShareRead, UsageItem, UsageRead
 
 DEFAULT_DAYS = 30
 MAX_DAYS = 366

@@ -10,15 +10,15 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from api.app import create_app
-from api.client import Client
-from api.serving.server import Server, bind, url_of
-from services.cluster import service as cluster
-from services.cluster.service import NodeSeen
-from services.db import migrate
-from services.db.session import Database
-from services.settings import Settings, TrainingSettings
 from tests.support.row_runner import RowRunner
+from xsam.api.app import create_app
+from xsam.api.client import Client
+from xsam.api.serving.server import Server, bind, url_of
+from xsam.services.cluster import service as cluster
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.db import migrate
+from xsam.services.db.session import Database
+from xsam.services.settings import Settings, TrainingSettings
 
 
 @pytest.fixture(scope="session")

@@ -8,19 +8,19 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from sqlalchemy import text
 
-from api import access
-from api.client import Client
-from api.problems import PROBLEM_JSON, STATUSES, Problem
-from services.artifacts.layout import JobFolder
-from services.db.session import Database
-from services.jobs.actor import Actor
-from services.settings import ApiSettings, Settings
-from services.teams.roles import Role
 from tests.api.access_table import CALLERS, OPEN, TABLE, Access
 from tests.api.token_service import Callers, bearer, make_callers, submit
 from tests.support import studies
 from tests.support.callers import make_member, make_token, read_token
 from tests.support.studies import HandRunner
+from xsam.api import access
+from xsam.api.client import Client
+from xsam.api.problems import PROBLEM_JSON, STATUSES, Problem
+from xsam.services.artifacts.layout import JobFolder
+from xsam.services.db.session import Database
+from xsam.services.jobs.actor import Actor
+from xsam.services.settings import ApiSettings, Settings
+from xsam.services.teams.roles import Role
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from api.problems import PROBLEM_JSON
-from services.specs.job import JobSpec
+from xsam.api.problems import PROBLEM_JSON
+from xsam.services.specs.job import JobSpec
 
 
 @pytest.fixture

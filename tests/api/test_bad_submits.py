@@ -3,8 +3,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.problems import PROBLEM_JSON, Problem
 from tests.api.bad_submits import BAD_SUBMITS, BadSubmit, as_markdown
+from xsam.api.problems import PROBLEM_JSON, Problem
 
 pytestmark = pytest.mark.usefixtures("small_cluster")
 

@@ -1,11 +1,11 @@
 import pytest
 
-from api.client import Client
-from api.client_errors import ApiError, WaitTimeoutError
-from services.jobs.states import JobState
-from services.specs.job import JobSpec
-from services.specs.optimizer import SamVariant
 from tests.support.row_runner import RowRunner
+from xsam.api.client import Client
+from xsam.api.client_errors import ApiError, WaitTimeoutError
+from xsam.services.jobs.states import JobState
+from xsam.services.specs.job import JobSpec
+from xsam.services.specs.optimizer import SamVariant
 
 
 def test_submit__takes_a_specification_or_a_mapping(client: Client) -> None:

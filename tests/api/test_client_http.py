@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from api.client import Client
-from api.client_errors import ApiError, UnexpectedAnswerError, UnreachableError
-from api.client_http import parse_events
+from xsam.api.client import Client
+from xsam.api.client_errors import ApiError, UnexpectedAnswerError, UnreachableError
+from xsam.api.client_http import parse_events
 
 _HEALTH = b'{"status":"alive","version":"9.9.9"}'
 _OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(_HEALTH), _HEALTH)

@@ -13,11 +13,11 @@ from schemathesis.checks import (
     status_code_conformance,
 )
 
-from api.client import Client
-from services.clock import db_now
-from services.cluster.models import Dispatcher
-from services.db.session import Database
 from tests.support.row_runner import RowRunner
+from xsam.api.client import Client
+from xsam.services.clock import db_now
+from xsam.services.cluster.models import Dispatcher
+from xsam.services.db.session import Database
 
 _CHECKS = [
     not_a_server_error,

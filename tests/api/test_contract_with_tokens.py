@@ -9,15 +9,15 @@ from hypothesis import settings as hypothesis_settings
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, positive_data_acceptance
 
-from services.clock import db_now
-from services.cluster.models import Dispatcher
-from services.db.session import Database
-from services.jobs.actor import Actor
-from services.settings import ApiSettings, Settings
 from tests.api.token_service import Callers, make_callers
 from tests.support.callers import make_token
 from tests.support.jobs import submit
 from tests.support.row_runner import RowRunner
+from xsam.services.clock import db_now
+from xsam.services.cluster.models import Dispatcher
+from xsam.services.db.session import Database
+from xsam.services.jobs.actor import Actor
+from xsam.services.settings import ApiSettings, Settings
 
 # That a body fits the schema does not make it acceptable: batch size and workers must fit each other, for example.
 _CHECKS = [check for check in CHECKS.get_all() if check is not positive_data_acceptance]

@@ -7,12 +7,12 @@ import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict
 
-from api.client import Client
-from api.problems import PROBLEM_JSON, STATUSES, Problem
-from services.db.session import Database
-from services.errors import ConflictError, LeaseLostError, ServiceError, StorageError
-from services.settings import Settings
 from tests.support.row_runner import RowRunner
+from xsam.api.client import Client
+from xsam.api.problems import PROBLEM_JSON, STATUSES, Problem
+from xsam.services.db.session import Database
+from xsam.services.errors import ConflictError, LeaseLostError, ServiceError, StorageError
+from xsam.services.settings import Settings
 
 _FROM_BAD_SUBMITS = {
     "validation_failed",

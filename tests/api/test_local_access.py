@@ -4,7 +4,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from services.settings import ApiSettings, Settings
+from xsam.services.settings import ApiSettings, Settings
 
 
 def _settings(**api: object) -> Settings:

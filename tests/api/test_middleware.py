@@ -6,8 +6,8 @@ import time
 import httpx
 import pytest
 
-from api.client import Client
-from api.problems import Problem
+from xsam.api.client import Client
+from xsam.api.problems import Problem
 
 PATIENCE_S = 30.0
 
@@ -16,7 +16,7 @@ def _access_lines(caplog: pytest.LogCaptureFixture, num: int) -> list[dict[str, 
     """Return the lines so far, at least `num`: a line is written when its answer has been sent."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
-        lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "api.access"]
+        lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "xsam.api.access"]
         if len(lines) >= num:
             return lines
         assert time.monotonic() < deadline, f"only {len(lines)} of {num} lines came"
@@ -35,7 +35,7 @@ def test_request_id__that_could_forge_a_log_line_is_replaced(http: httpx.Client)
 
 
 def test_access_log__has_one_json_line_per_request(http: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="api.access"):
+    with caplog.at_level(logging.INFO, logger="xsam.api.access"):
         http.get("/v1/jobs/none%0Ainjected", headers={"X-Request-ID": "r1"})
         http.get("/healthz", headers={"X-Request-ID": "r2"})
         first, second = _access_lines(caplog, 2)

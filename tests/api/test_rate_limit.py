@@ -3,12 +3,12 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from api import rate_limit
-from api.client import Client
-from api.rate_limit import RateLimiter
-from services.db.session import Database
-from services.settings import ApiSettings, Settings
 from tests.api.token_service import bearer, make_callers
+from xsam.api import rate_limit
+from xsam.api.client import Client
+from xsam.api.rate_limit import RateLimiter
+from xsam.services.db.session import Database
+from xsam.services.settings import ApiSettings, Settings
 
 
 class _Clock:

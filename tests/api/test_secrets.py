@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.client import Client
-from services.teams import token_text
 from tests.api.token_service import bearer
+from xsam.api.client import Client
+from xsam.services.teams import token_text
 
 
 class Service:
@@ -19,7 +19,7 @@ class Service:
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
-        command = [sys.executable, "-m", "api", "serve", "--no-dispatcher", "--auth", "token", "--port", "0"]
+        command = [sys.executable, "-m", "xsam.api", "serve", "--no-dispatcher", "--auth", "token", "--port", "0"]
         self.process = subprocess.Popen(
             [*command, "--data-dir", str(data_dir)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -111,7 +111,7 @@ def test_database__keeps_digests_only(service: Service) -> None:
 
 def test_recover__lets_a_locked_out_operator_back_in(service: Service) -> None:
     service.read_first_token()
-    command = [sys.executable, "-m", "api", "token", "recover", "--user", "root", "--data-dir"]
+    command = [sys.executable, "-m", "xsam.api", "token", "recover", "--user", "root", "--data-dir"]
     found = subprocess.run([*command, str(service.data_dir)], capture_output=True, text=True, check=True)
     with Client(service.url, token=found.stdout.strip()) as client:
         assert client.whoami().is_admin
@@ -121,7 +121,7 @@ def test_recover__lets_a_locked_out_operator_back_in(service: Service) -> None:
 
 
 def test_auth_none__is_refused_for_other_hosts_before_anything_starts(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "api", "serve", "--auth", "none", "--host", "0.0.0.0"]
+    command = [sys.executable, "-m", "xsam.api", "serve", "--auth", "none", "--host", "0.0.0.0"]
     result = subprocess.run(
         [*command, "--data-dir", str(tmp_path / "data")], capture_output=True, text=True, check=False
     )

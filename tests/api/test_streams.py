@@ -8,9 +8,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from api.client import Client
-from api.client_http import Message, parse_events
 from tests.support.row_runner import RowRunner
+from xsam.api.client import Client
+from xsam.api.client_http import Message, parse_events
 
 _SSE = {"Accept": "text/event-stream"}
 

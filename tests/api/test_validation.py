@@ -1,10 +1,10 @@
 import pytest
 from pydantic import ValidationError
 
-from api.problems import FieldError
-from api.validation import field_errors, shown
-from services.specs.job import JobSpec
-from services.specs.optimizer import OPTIMIZERS
+from xsam.api.problems import FieldError
+from xsam.api.validation import field_errors, shown
+from xsam.services.specs.job import JobSpec
+from xsam.services.specs.optimizer import OPTIMIZERS
 
 
 def _errors(spec: object) -> list[FieldError]:

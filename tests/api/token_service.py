@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import httpx
 
-from services.db.session import Database
-from services.teams import token_text, tokens
-from services.teams.roles import Role
 from tests.support.callers import ROOT, admin_token, expire, make_member, make_team, make_token
+from xsam.services.db.session import Database
+from xsam.services.teams import token_text, tokens
+from xsam.services.teams.roles import Role
 
 USERS = {
     "viewer": ("vic", "red", Role.VIEWER),

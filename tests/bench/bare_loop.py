@@ -14,10 +14,10 @@ STARTED_AT = time.perf_counter()
 
 import torch  # noqa: E402 - the clock starts before the imports
 
-from services.specs.job import JobSpec  # noqa: E402
-from workers.training.loop import run_training  # noqa: E402
-from workers.training.place import Place  # noqa: E402
-from workers.training.telemetry import SilentTelemetry  # noqa: E402
+from xsam.services.specs.job import JobSpec  # noqa: E402
+from xsam.workers.training.loop import run_training  # noqa: E402
+from xsam.workers.training.place import Place  # noqa: E402
+from xsam.workers.training.telemetry import SilentTelemetry  # noqa: E402
 
 
 class NoWish:

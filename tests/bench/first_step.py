@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 from sqlalchemy import select
 
-from services.jobs.models import JobAttempt
 from tests.bench.figures import median, table
 from tests.support.served import Served, served
+from xsam.services.jobs.models import JobAttempt
 
 _SPEC = {"epochs": 1, "optimizer": {"variant": "xsam", "rho": 0.05}}
 

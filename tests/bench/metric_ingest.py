@@ -12,16 +12,16 @@ from typing import Any
 import httpx
 from sqlalchemy import func, select
 
-from services.db.session import Database
-from services.jobs import queue
-from services.jobs.queue import Lease
-from services.metrics.models import EpochMetric
-from services.metrics.records import EpochRecord
 from tests.bench.figures import percentile, table
 from tests.bench.submit_latency import scratch_postgres
 from tests.support.served import served
-from workers.assignment import Report
-from workers.recorder import Recorder
+from xsam.services.db.session import Database
+from xsam.services.jobs import queue
+from xsam.services.jobs.queue import Lease
+from xsam.services.metrics.models import EpochMetric
+from xsam.services.metrics.records import EpochRecord
+from xsam.workers.assignment import Report
+from xsam.workers.recorder import Recorder
 
 RAY_NICE = 15
 """Ray's default for workers."""

@@ -16,11 +16,11 @@ from ray import tune
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from services.specs.job import JobSpec
 from tests.bench.bare_loop import NoWish
-from workers.training.loop import run_training
-from workers.training.place import Place
-from workers.training.telemetry import SilentTelemetry
+from xsam.services.specs.job import JobSpec
+from xsam.workers.training.loop import run_training
+from xsam.workers.training.place import Place
+from xsam.workers.training.telemetry import SilentTelemetry
 
 
 def train_loop_per_worker(config: dict[str, Any]) -> None:

@@ -11,21 +11,21 @@ from typing import Any
 import httpx
 from sqlalchemy import insert, select
 
-from services.cluster import service as cluster
-from services.cluster.service import NodeSeen
-from services.db.base import new_id
-from services.db.session import Database
-from services.jobs import queue
-from services.jobs.models import Job
-from services.jobs.states import JobState
-from services.memory import freeze_imports
-from services.scheduling import service as scheduling
-from services.scheduling import view
-from services.scheduling.policy import plan
-from services.specs.job import JobSpec
 from tests.bench.figures import percentile, table
 from tests.bench.submit_latency import scratch_postgres
 from tests.support.served import served
+from xsam.services.cluster import service as cluster
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.db.base import new_id
+from xsam.services.db.session import Database
+from xsam.services.jobs import queue
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.states import JobState
+from xsam.services.memory import freeze_imports
+from xsam.services.scheduling import service as scheduling
+from xsam.services.scheduling import view
+from xsam.services.scheduling.policy import plan
+from xsam.services.specs.job import JobSpec
 
 _CHUNK = 5_000
 _NUM_TEAMS = 5

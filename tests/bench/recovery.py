@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 from sqlalchemy import select
 
-from services.jobs.models import JobAttempt
 from tests.bench.figures import median, table
 from tests.support.served import Served, served
+from xsam.services.jobs.models import JobAttempt
 
 _SPEC = {"epochs": 300, "optimizer": {"variant": "sam"}}
 

@@ -16,18 +16,18 @@ import httpx
 from matplotlib.figure import Figure
 from sqlalchemy import text
 
-from services.clock import db_now
-from services.db import migrate
-from services.db.session import Database
-from services.jobs.actor import Actor
-from services.jobs.models import Job
-from services.jobs.states import JobState
-from services.metrics.models import EpochMetric
-from services.studies import service as study_service
-from services.studies.models import Trial
-from services.studies.spec import StudySpec
 from tests.bench.figures import percentile, table
 from tests.support.served import Served, served
+from xsam.services.clock import db_now
+from xsam.services.db import migrate
+from xsam.services.db.session import Database
+from xsam.services.jobs.actor import Actor
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.states import JobState
+from xsam.services.metrics.models import EpochMetric
+from xsam.services.studies import service as study_service
+from xsam.services.studies.models import Trial
+from xsam.services.studies.spec import StudySpec
 
 ROOT = Path(__file__).parents[2]
 TINY: dict[str, Any] = {"epochs": 6, "checkpoint": {"every_epochs": 6}, "batch_size": 64}

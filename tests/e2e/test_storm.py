@@ -55,7 +55,7 @@ def test_storm__every_job_succeeds_with_each_epoch_once_and_the_cluster_is_free(
             time.sleep(rng.uniform(1.0, 6.0))
             _strike(victim, service, own_postgres, rng)
         time.sleep(rng.uniform(5.0, 10.0))
-        _strike("-m workers", service, own_postgres, rng)
+        _strike("-m xsam.workers", service, own_postgres, rng)
         time.sleep(rng.uniform(5.0, 10.0))
         service.process.kill()  # the API; the dispatcher follows its parent
     with served(tmp_path / "data", "--num-cpus", "2", is_warmed=False, **options) as service:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from api.client import Client
-from services.jobs.states import JobState
 from tests.e2e import two_teams
 from tests.e2e.two_teams import Story
 from tests.support.served import served
+from xsam.api.client import Client
+from xsam.services.jobs.states import JobState
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 

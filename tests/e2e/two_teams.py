@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from api.client import Client
-from services.jobs.states import JobState
-from services.scheduling.why import NOT_LOOKED_AT
 from tests.support.served import Served, served
+from xsam.api.client import Client
+from xsam.services.jobs.states import JobState
+from xsam.services.scheduling.why import NOT_LOOKED_AT
 
 NUM_GPUS = 8
 OPTIONS = ("--auth", "token", "--num-gpus", str(NUM_GPUS), "--num-cpus", str(NUM_GPUS))
@@ -45,7 +45,7 @@ class Story:
         """Run a command as a user and return what it printed, its errors included."""
         token = self.admin_token if user == "root" else self.tokens[user]
         environment = {**os.environ, "XSAM_URL": self.service.url, "XSAM_TOKEN": token, "COLUMNS": "120"}
-        command = [sys.executable, "-m", "api", *words]
+        command = [sys.executable, "-m", "xsam.api", *words]
         pipes = {"input": stdin, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         found = subprocess.run(command, env=environment, text=True, check=False, **pipes)
         if is_shown:
@@ -161,7 +161,17 @@ def finish(story: Story) -> None:
 
 def first_admin_token(service: Served) -> str:
     """Return a token of an admin, made beside the service."""
-    command = [sys.executable, "-m", "api", "token", "recover", "--user", "root", "--data-dir", str(service.data_dir)]
+    command = [
+        sys.executable,
+        "-m",
+        "xsam.api",
+        "token",
+        "recover",
+        "--user",
+        "root",
+        "--data-dir",
+        str(service.data_dir),
+    ]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 

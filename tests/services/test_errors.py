@@ -2,8 +2,8 @@ import pickle
 
 import pytest
 
-from services import errors
-from services.errors import ServiceError
+from xsam.services import errors
+from xsam.services.errors import ServiceError
 
 ALL = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, ServiceError)]
 

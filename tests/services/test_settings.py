@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from services.settings import DatabaseSettings, Settings, environment_for, get_settings
+from xsam.services.settings import DatabaseSettings, Settings, environment_for, get_settings
 
 
 @pytest.fixture(autouse=True)

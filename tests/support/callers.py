@@ -2,12 +2,12 @@
 
 from sqlalchemy import update
 
-from services.clock import db_now
-from services.db.session import Database
-from services.teams import bootstrap, service, tokens
-from services.teams.models import Token
-from services.teams.roles import Principal, Role
-from services.teams.schemas import Quota, TeamWrite, TokenCreate
+from xsam.services.clock import db_now
+from xsam.services.db.session import Database
+from xsam.services.teams import bootstrap, service, tokens
+from xsam.services.teams.models import Token
+from xsam.services.teams.roles import Principal, Role
+from xsam.services.teams.schemas import Quota, TeamWrite, TokenCreate
 
 ROOT = Principal(user="root", team="default", role=Role.ADMIN, is_admin=True)
 

@@ -5,15 +5,15 @@ from typing import Any
 
 from sqlalchemy import text, update
 
-from services.clock import db_now
-from services.db.session import Database
-from services.jobs import events, queue, service, stalled
-from services.jobs.actor import Actor
-from services.jobs.models import Job, JobAttempt
-from services.jobs.queue import ClaimedJob, Lease
-from services.jobs.stalled import Patience
-from services.jobs.states import JobState
-from services.specs.job import JobSpec
+from xsam.services.clock import db_now
+from xsam.services.db.session import Database
+from xsam.services.jobs import events, queue, service, stalled
+from xsam.services.jobs.actor import Actor
+from xsam.services.jobs.models import Job, JobAttempt
+from xsam.services.jobs.queue import ClaimedJob, Lease
+from xsam.services.jobs.stalled import Patience
+from xsam.services.jobs.states import JobState
+from xsam.services.specs.job import JobSpec
 
 ALICE = Actor(user="alice", team="red")
 BOB = Actor(user="bob", team="blue")

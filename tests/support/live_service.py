@@ -10,19 +10,19 @@ import ray
 from ray.cluster_utils import Cluster
 from sqlalchemy import select
 
-from services.artifacts.layout import JobFolder
-from services.artifacts.logs import read_lines
-from services.db import migrate
-from services.db.session import Database
-from services.jobs import service, verbs
-from services.jobs.actor import Actor
-from services.jobs.models import Job, JobAttempt, JobEvent
-from services.jobs.states import JobState, is_terminal
-from services.metrics.models import AlphaEstimate, EpochMetric
-from services.settings import DatabaseSettings, DispatcherSettings, RayCluster, Settings
-from services.specs.job import JobSpec
-from workers import cluster
-from workers.dispatcher import Dispatcher
+from xsam.services.artifacts.layout import JobFolder
+from xsam.services.artifacts.logs import read_lines
+from xsam.services.db import migrate
+from xsam.services.db.session import Database
+from xsam.services.jobs import service, verbs
+from xsam.services.jobs.actor import Actor
+from xsam.services.jobs.models import Job, JobAttempt, JobEvent
+from xsam.services.jobs.states import JobState, is_terminal
+from xsam.services.metrics.models import AlphaEstimate, EpochMetric
+from xsam.services.settings import DatabaseSettings, DispatcherSettings, RayCluster, Settings
+from xsam.services.specs.job import JobSpec
+from xsam.workers import cluster
+from xsam.workers.dispatcher import Dispatcher
 
 TURN_S = 0.05
 PATIENCE_S = 120.0

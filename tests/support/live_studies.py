@@ -7,15 +7,15 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
-from services.jobs.actor import Actor
-from services.jobs.models import Job
-from services.jobs.states import JobState, is_terminal
-from services.studies import service, trials
-from services.studies.models import Study
-from services.studies.spec import StudySpec
-from services.studies.trials import TrialState
 from tests.support.live_service import LiveService
 from tests.support.processes import descendants
+from xsam.services.jobs.actor import Actor
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.states import JobState, is_terminal
+from xsam.services.studies import service, trials
+from xsam.services.studies.models import Study
+from xsam.services.studies.spec import StudySpec
+from xsam.services.studies.trials import TrialState
 
 TESTER = Actor("tester", "default")
 TINY: dict[str, Any] = {

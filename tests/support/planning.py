@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from services.cluster import service as cluster
-from services.cluster.service import NodeSeen
-from services.db.session import Database
-from services.jobs import queue
-from services.scheduling import service as scheduling
-from services.scheduling import view
-from services.scheduling.policy import plan
-from services.scheduling.types import Plan
+from xsam.services.cluster import service as cluster
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.db.session import Database
+from xsam.services.jobs import queue
+from xsam.services.scheduling import service as scheduling
+from xsam.services.scheduling import view
+from xsam.services.scheduling.policy import plan
+from xsam.services.scheduling.types import Plan
 
 DISPATCHER = "dispatcher-1"
 

@@ -1,15 +1,15 @@
 """Moves a job through its states as a runner does, by the queue's own functions, without training anything."""
 
-from services.artifacts.layout import JobFolder
-from services.artifacts.logs import LogWriter
-from services.db.session import Database
-from services.jobs import queue
-from services.jobs.queue import Lease
-from services.jobs.retry import RetryDecision
-from services.jobs.states import FailureKind
-from services.metrics import service as metrics
-from services.metrics.records import AlphaRecord, EpochRecord
-from services.settings import Settings
+from xsam.services.artifacts.layout import JobFolder
+from xsam.services.artifacts.logs import LogWriter
+from xsam.services.db.session import Database
+from xsam.services.jobs import queue
+from xsam.services.jobs.queue import Lease
+from xsam.services.jobs.retry import RetryDecision
+from xsam.services.jobs.states import FailureKind
+from xsam.services.metrics import service as metrics
+from xsam.services.metrics.records import AlphaRecord, EpochRecord
+from xsam.services.settings import Settings
 
 STEPS_PER_EPOCH = 10
 SUMMARY = {

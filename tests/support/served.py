@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from services.db.session import Database
+from xsam.services.db.session import Database
 
 PATIENCE_S = 180.0
 STOP_S = 40.0
@@ -33,7 +33,7 @@ class Served:
 def served(data_dir: Path, *options: str, database_url: str | None = None, is_warmed: bool = True) -> Iterator[Served]:
     """Start the service on a free port, wait until its processes are warm, and stop it in order afterwards."""
     port = _free_port()
-    command = [sys.executable, "-m", "api", "serve", "--data-dir", str(data_dir), "--port", str(port), *options]
+    command = [sys.executable, "-m", "xsam.api", "serve", "--data-dir", str(data_dir), "--port", str(port), *options]
     environment = dict(os.environ)
     if database_url is not None:
         environment["XSAM_DATABASE__URL"] = database_url

@@ -4,22 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.db.session import Database
-from services.jobs import queue
-from services.jobs.actor import Actor
-from services.jobs.models import Job
-from services.jobs.queue import Lease
-from services.jobs.retry import RetryDecision
-from services.jobs.states import FailureKind
-from services.metrics import service as metrics
-from services.metrics.records import EpochRecord
-from services.studies import service, trials
-from services.studies.arms import arms_of, cost_of, job_spec
-from services.studies.models import Study
-from services.studies.service import spec_of
-from services.studies.space import Point
-from services.studies.spec import StudySpec, read_space
-from services.studies.trials import NewTrial, Result, TrialState
+from xsam.services.db.session import Database
+from xsam.services.jobs import queue
+from xsam.services.jobs.actor import Actor
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.queue import Lease
+from xsam.services.jobs.retry import RetryDecision
+from xsam.services.jobs.states import FailureKind
+from xsam.services.metrics import service as metrics
+from xsam.services.metrics.records import EpochRecord
+from xsam.services.studies import service, trials
+from xsam.services.studies.arms import arms_of, cost_of, job_spec
+from xsam.services.studies.models import Study
+from xsam.services.studies.service import spec_of
+from xsam.services.studies.space import Point
+from xsam.services.studies.spec import StudySpec, read_space
+from xsam.services.studies.trials import NewTrial, Result, TrialState
 
 ALICE = Actor(user="alice", team="red")
 BOB = Actor(user="bob", team="blue")

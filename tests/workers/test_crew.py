@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.live_service import LiveService
-from workers import crew as crew_module
-from workers.crew import Crew
+from xsam.workers import crew as crew_module
+from xsam.workers.crew import Crew
 
 pytestmark = pytest.mark.ray
 

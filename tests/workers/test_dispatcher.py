@@ -7,12 +7,12 @@ import pytest
 import ray
 from sqlalchemy import update
 
-from services.artifacts.layout import JobFolder
-from services.clock import db_now
-from services.jobs.models import Job
-from services.jobs.states import FailureKind, JobState
 from tests.support.live_service import LiveService
 from tests.support.processes import descendants, stopped
+from xsam.services.artifacts.layout import JobFolder
+from xsam.services.clock import db_now
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.states import FailureKind, JobState
 
 pytestmark = pytest.mark.ray
 

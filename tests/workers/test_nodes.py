@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.jobs.states import JobState
 from tests.support.live_service import LiveService, Nodes, live_service
+from xsam.services.jobs.states import JobState
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

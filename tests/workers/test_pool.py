@@ -12,7 +12,7 @@ from ray.exceptions import RayActorError
 
 from tests.support.live_service import LiveService
 from tests.support.processes import stopped
-from workers.pool import WarmPool
+from xsam.workers.pool import WarmPool
 
 pytestmark = pytest.mark.ray
 

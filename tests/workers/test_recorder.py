@@ -3,12 +3,12 @@
 import threading
 from pathlib import Path
 
-from services.db.session import Database
-from services.metrics import service as metrics
-from services.metrics.records import EpochRecord
 from tests.support import jobs
-from workers.assignment import Report
-from workers.recorder import Recorder
+from xsam.services.db.session import Database
+from xsam.services.metrics import service as metrics
+from xsam.services.metrics.records import EpochRecord
+from xsam.workers.assignment import Report
+from xsam.workers.recorder import Recorder
 
 
 def _epoch(number: int) -> Report:

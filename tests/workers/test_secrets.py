@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from services.jobs.states import JobState
 from tests.support.live_service import LiveService, live_service
 from tests.support.processes import descendants
+from xsam.services.jobs.states import JobState
 
 pytestmark = pytest.mark.ray
 

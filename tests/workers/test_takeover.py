@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import update
 
-from services.clock import db_now
-from services.jobs.models import Job
-from services.jobs.states import JobState
 from tests.support.live_service import LiveService
 from tests.support.processes import is_alive
-from workers.dispatcher import Dispatcher
+from xsam.services.clock import db_now
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.states import JobState
+from xsam.workers.dispatcher import Dispatcher
 
 pytestmark = pytest.mark.ray
 

@@ -10,15 +10,15 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from services.specs.job import JobSpec
-from workers.training.data import Data, EvalFeed, TrainFeed
-from workers.training.datasets import prepare_data
-from workers.training.errors import TooFewExamplesError
-from workers.training.models import build_model
-from workers.training.optimizers import build_optimizer
-from workers.training.place import Place
-from workers.training.ranks import Ranks
-from workers.training.seeds import derive_seed
+from xsam.services.specs.job import JobSpec
+from xsam.workers.training.data import Data, EvalFeed, TrainFeed
+from xsam.workers.training.datasets import prepare_data
+from xsam.workers.training.errors import TooFewExamplesError
+from xsam.workers.training.models import build_model
+from xsam.workers.training.optimizers import build_optimizer
+from xsam.workers.training.place import Place
+from xsam.workers.training.ranks import Ranks
+from xsam.workers.training.seeds import derive_seed
 
 _IS_RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
 _NO_BUFFER_SYNC: dict[str, Any] = {"forward_sync_buffers" if _IS_RENAMED else "broadcast_buffers": False}

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from workers.training.errors import CheckpointError
+from xsam.workers.training.errors import CheckpointError
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1

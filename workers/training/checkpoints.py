@@ -26,10 +26,10 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from services.metrics.records import CheckpointRecord
-from services.specs.job import JobSpec
-from workers.training.build import Parts
-from workers.training.checkpoint_files import (
+from xsam.services.metrics.records import CheckpointRecord
+from xsam.services.specs.job import JobSpec
+from xsam.workers.training.build import Parts
+from xsam.workers.training.checkpoint_files import (
     read_manifest,
     read_state,
     replace_by_link,
@@ -40,11 +40,11 @@ from workers.training.checkpoint_files import (
     write_state,
     write_tensors,
 )
-from workers.training.errors import CheckpointError, CheckpointMismatchError, SupersededError
-from workers.training.place import Place
-from workers.training.progress import EpochLosses, Progress
-from workers.training.rank_state import random_states, restore_random_states
-from workers.training.ranks import Ranks
+from xsam.workers.training.errors import CheckpointError, CheckpointMismatchError, SupersededError
+from xsam.workers.training.place import Place
+from xsam.workers.training.progress import EpochLosses, Progress
+from xsam.workers.training.rank_state import random_states, restore_random_states
+from xsam.workers.training.ranks import Ranks
 
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.pt"

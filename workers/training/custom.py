@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from services.specs.dataset import CustomDataset
-from workers.training.data import Data, LoadedImages, Normalisation, Split, as_image
-from workers.training.errors import DatasetFormatError, TargetError
-from workers.training.place import Place
-from workers.training.targets import load_target
+from xsam.services.specs.dataset import CustomDataset
+from xsam.workers.training.data import Data, LoadedImages, Normalisation, Split, as_image
+from xsam.workers.training.errors import DatasetFormatError, TargetError
+from xsam.workers.training.place import Place
+from xsam.workers.training.targets import load_target
 
 
 def read_custom(spec: CustomDataset, place: Place) -> Data:

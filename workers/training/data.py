@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms.functional import pil_to_tensor
 
-from workers.training.augment import Augmentation
-from workers.training.errors import DatasetFormatError
-from workers.training.place import Place
-from workers.training.seeds import epoch_order
+from xsam.workers.training.augment import Augmentation
+from xsam.workers.training.errors import DatasetFormatError
+from xsam.workers.training.place import Place
+from xsam.workers.training.seeds import epoch_order
 
 EVAL_PIXELS = 2**20
 """Evaluation keeps no activations, so small images go in batches of up to so many values..."""

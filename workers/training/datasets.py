@@ -9,16 +9,16 @@ import torchvision.datasets
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from services.specs.dataset import CustomDataset, Dataset, Digits, ImageFolder, Synthetic
-from workers.training.custom import read_custom
-from workers.training.data import Data, Normalisation, Split, TensorImages
-from workers.training.errors import DatasetFormatError, DatasetMissingError, TooFewExamplesError
-from workers.training.image_folder import read_image_folder
-from workers.training.labels import balanced_subset, with_label_noise
-from workers.training.place import Place
-from workers.training.ranks import Ranks
-from workers.training.roots import require_files, root_of
-from workers.training.seeds import generator_for
+from xsam.services.specs.dataset import CustomDataset, Dataset, Digits, ImageFolder, Synthetic
+from xsam.workers.training.custom import read_custom
+from xsam.workers.training.data import Data, Normalisation, Split, TensorImages
+from xsam.workers.training.errors import DatasetFormatError, DatasetMissingError, TooFewExamplesError
+from xsam.workers.training.image_folder import read_image_folder
+from xsam.workers.training.labels import balanced_subset, with_label_noise
+from xsam.workers.training.place import Place
+from xsam.workers.training.ranks import Ranks
+from xsam.workers.training.roots import require_files, root_of
+from xsam.workers.training.seeds import generator_for
 
 DIGITS_EVAL_SHARE = 0.2
 SYNTHETIC_NOISE = 1.0

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own convention)
 from torch import nn
 
-from workers.training.data import EvalFeed
-from workers.training.pulse import Pulse
-from workers.training.ranks import Ranks
+from xsam.workers.training.data import EvalFeed
+from xsam.workers.training.pulse import Pulse
+from xsam.workers.training.ranks import Ranks
 
 
 @torch.inference_mode()

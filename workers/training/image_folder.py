@@ -8,11 +8,11 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
-from services.specs.dataset import ImageFolder
-from workers.training.data import Data, LoadedImages, Normalisation, Split
-from workers.training.errors import DatasetFormatError, DatasetMissingError
-from workers.training.place import Place
-from workers.training.roots import require_files, root_of
+from xsam.services.specs.dataset import ImageFolder
+from xsam.workers.training.data import Data, LoadedImages, Normalisation, Split
+from xsam.workers.training.errors import DatasetFormatError, DatasetMissingError
+from xsam.workers.training.place import Place
+from xsam.workers.training.roots import require_files, root_of
 
 _IMAGENET = Normalisation(255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _ANNOTATIONS = "val_annotations.txt"

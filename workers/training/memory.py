@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from workers.training.errors import OutOfMemoryError
+from xsam.workers.training.errors import OutOfMemoryError
 
 _CPU_ALLOCATOR = "can't allocate memory"
 """The CPU allocator raises a plain RuntimeError with these words in it."""

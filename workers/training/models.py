@@ -8,10 +8,10 @@ import torchvision.models
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from services.specs.model import CustomModel, DenseNet121, Mlp, Model, SmallCnn, Vgg11Bn, VitB16
-from workers.training.errors import TargetError, UserSpecError
-from workers.training.place import Place
-from workers.training.targets import load_target
+from xsam.services.specs.model import CustomModel, DenseNet121, Mlp, Model, SmallCnn, Vgg11Bn, VitB16
+from xsam.workers.training.errors import TargetError, UserSpecError
+from xsam.workers.training.place import Place
+from xsam.workers.training.targets import load_target
 
 SMALL_IMAGE_MAX = 64
 """Largest side in pixels for the CIFAR stem: a stride-1 3 x 3 convolution and no pooling (arXiv 1512.03385, 4.2)."""

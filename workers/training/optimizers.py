@@ -6,8 +6,8 @@ from typing import Any, assert_never
 import torch
 from torch import Tensor, nn
 
-from services.metrics.records import AlphaRecord
-from services.specs.optimizer import (
+from xsam.services.metrics.records import AlphaRecord
+from xsam.services.specs.optimizer import (
     AsamVariant,
     GsamVariant,
     Optimizer,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from services.metrics.records import AlphaRecord, EpochRecord, TrainingSummary
+from xsam.services.metrics.records import AlphaRecord, EpochRecord, TrainingSummary
 
 EXPLOSION_FACTOR = 1000.0
 """A loss so many times that of guessing (the logarithm of the class count) has exploded."""

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
-from workers.training.ranks import Ranks, mirrored
-from workers.training.telemetry import Control
+from xsam.workers.training.ranks import Ranks, mirrored
+from xsam.workers.training.telemetry import Control
 
 TARGET_INTERVAL_S = 0.3
 """Time between two meetings of the ranks: short enough to stop fast, long enough to cost nothing."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from workers.training.place import Place
+from xsam.workers.training.place import Place
 
 
 def random_states(place: Place) -> dict[str, Any]:

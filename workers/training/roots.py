@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from workers.training.errors import DatasetMissingError
-from workers.training.place import Place
+from xsam.workers.training.errors import DatasetMissingError
+from xsam.workers.training.place import Place
 
 
 def root_of(place: Place, dataset: str) -> Path:

@@ -4,9 +4,9 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from services.specs.model import package_of
-from workers.training.errors import TargetError
-from workers.training.place import Place
+from xsam.services.specs.model import package_of
+from xsam.workers.training.errors import TargetError
+from xsam.workers.training.place import Place
 
 
 def load_target(target: str, place: Place) -> Callable[..., Any]:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
+from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
 
 PROGRESS_INTERVAL_S = 0.5
 """Shortest time between two progress reports; each makes the host wait for the device once."""

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
-from services.errors import ServiceError
-from services.studies.arms import Arm, arms_of, confirm_seed, cost_of, job_spec, search_seed
-from services.studies.models import Study
-from services.studies.results import ConfigResult, best_config, configs_of
-from services.studies.space import Point
-from services.studies.spec import StudySpec, blame, read_space
-from services.studies.trials import CONFIRM, SEARCH, NewTrial, TrialState
-from workers.tuning.proposers import Proposer, make_proposer
+from xsam.services.errors import ServiceError
+from xsam.services.studies.arms import Arm, arms_of, confirm_seed, cost_of, job_spec, search_seed
+from xsam.services.studies.models import Study
+from xsam.services.studies.results import ConfigResult, best_config, configs_of
+from xsam.services.studies.space import Point
+from xsam.services.studies.spec import StudySpec, blame, read_space
+from xsam.services.studies.trials import CONFIRM, SEARCH, NewTrial, TrialState
+from xsam.workers.tuning.proposers import Proposer, make_proposer
 
 MAX_INVALID = 50
 """Points in a row that make no valid job, after which the space is at fault."""

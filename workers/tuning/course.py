@@ -5,18 +5,18 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
 
-from services.jobs.models import Job
-from services.jobs.states import JobState
-from services.metrics import service as metrics
-from services.metrics.models import EpochMetric
-from services.metrics.records import EpochRecord
-from services.studies import trials
-from services.studies.models import Study
-from services.studies.service import spec_of
-from services.studies.trials import SEARCH, NewTrial, TrialState
-from workers.tuning.agenda import Agenda
-from workers.tuning.desk import Desk
-from workers.tuning.judges import Measured, make_judges, values_of
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.states import JobState
+from xsam.services.metrics import service as metrics
+from xsam.services.metrics.models import EpochMetric
+from xsam.services.metrics.records import EpochRecord
+from xsam.services.studies import trials
+from xsam.services.studies.models import Study
+from xsam.services.studies.service import spec_of
+from xsam.services.studies.trials import SEARCH, NewTrial, TrialState
+from xsam.workers.tuning.agenda import Agenda
+from xsam.workers.tuning.desk import Desk
+from xsam.workers.tuning.judges import Measured, make_judges, values_of
 
 _EPOCH_FIELDS = tuple(EpochRecord.__dataclass_fields__)
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from services.metrics.records import EpochRecord
+from xsam.services.metrics.records import EpochRecord
 
 WAIT_S = 0.5
 """Longest wait before a waiter looks whether its own reason to wait has gone."""

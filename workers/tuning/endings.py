@@ -8,17 +8,17 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from services.errors import ServiceError
-from services.jobs import queue, requests
-from services.jobs.models import Job
-from services.jobs.queue import Lease
-from services.jobs.retry import RetryDecision
-from services.jobs.states import FailureKind, JobState, Wish
-from services.studies import trials
-from services.studies.models import Trial
-from services.studies.results import best_trial
-from services.studies.service import get
-from workers.tuning.course import Course
+from xsam.services.errors import ServiceError
+from xsam.services.jobs import queue, requests
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.queue import Lease
+from xsam.services.jobs.retry import RetryDecision
+from xsam.services.jobs.states import FailureKind, JobState, Wish
+from xsam.services.studies import trials
+from xsam.services.studies.models import Trial
+from xsam.services.studies.results import best_trial
+from xsam.services.studies.service import get
+from xsam.workers.tuning.course import Course
 
 _MAX_NUMBERS = 5
 

@@ -9,16 +9,16 @@ from ray.actor import ActorHandle
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from services.clock import db_now
-from services.db.session import Database
-from services.jobs import queue, stalled
-from services.jobs.models import KIND_STUDY, Job
-from services.jobs.queue import ClaimedJob
-from services.jobs.states import JobState
-from services.studies import trials
-from workers.actors import StudyRunnerActor
-from workers.assignment import RunnerConfig
-from workers.pool import WarmPool
+from xsam.services.clock import db_now
+from xsam.services.db.session import Database
+from xsam.services.jobs import queue, stalled
+from xsam.services.jobs.models import KIND_STUDY, Job
+from xsam.services.jobs.queue import ClaimedJob
+from xsam.services.jobs.states import JobState
+from xsam.services.studies import trials
+from xsam.workers.actors import StudyRunnerActor
+from xsam.workers.assignment import RunnerConfig
+from xsam.workers.pool import WarmPool
 
 log = logging.getLogger(__name__)
 

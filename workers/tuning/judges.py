@@ -11,10 +11,10 @@ from typing import Any
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
 
-from services.metrics.records import EpochRecord
-from services.studies.results import Mode
-from services.studies.spec import AshaStopping, EarlyStopping, MedianStopping, NoStopping, Objective, StudySpec
-from services.studies.trials import objective_of
+from xsam.services.metrics.records import EpochRecord
+from xsam.services.studies.results import Mode
+from xsam.services.studies.spec import AshaStopping, EarlyStopping, MedianStopping, NoStopping, Objective, StudySpec
+from xsam.services.studies.trials import objective_of
 
 _TIME, _VALUE = "share", "value"
 _ROUNDING = 1e-9

@@ -14,17 +14,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from ray.tune.search.optuna import OptunaSearch
 from scipy.stats import qmc
 
-from services.studies import space as spaces
-from services.studies.results import ConfigResult, Mode
-from services.studies.space import Axis, Choice, Dimension, IntRange, LogUniform, Point
-from services.studies.spec import (
-    GpSampler,
-    GridSampler,
-    QuasiRandomSampler,
-    RandomSampler,
-    Sampler,
-    TpeSampler,
-)
+from xsam.services.studies import space as spaces
+from xsam.services.studies.results import ConfigResult, Mode
+from xsam.services.studies.space import Axis, Choice, Dimension, IntRange, LogUniform, Point
+from xsam.services.studies.spec import GpSampler, GridSampler, QuasiRandomSampler, RandomSampler, Sampler, TpeSampler
 
 _VALUE = "value"
 

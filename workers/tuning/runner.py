@@ -13,26 +13,26 @@ from ray.actor import ActorHandle
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from services.clock import utc_now
-from services.db.session import Database
-from services.errors import LeaseLostError, ServiceError
-from services.jobs import queue
-from services.jobs.models import Job
-from services.jobs.queue import ClaimedJob
-from services.jobs.states import Wish
-from services.memory import freeze_imports
-from services.specs.job import JobSpec
-from services.studies import trials
-from services.studies.service import get
-from workers.assignment import Report, RunnerConfig
-from workers.job_run import NOT_PLACED_DELAY_S, RunnerOutcome, placed
-from workers.lease_keeper import LeaseKeeper
-from workers.reservation import NotPlacedError
-from workers.tuning import endings
-from workers.tuning.agenda import SpaceError
-from workers.tuning.course import Course
-from workers.tuning.trial_run import TrialRun
-from workers.tuning.tuner import run_tuner
+from xsam.services.clock import utc_now
+from xsam.services.db.session import Database
+from xsam.services.errors import LeaseLostError, ServiceError
+from xsam.services.jobs import queue
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.queue import ClaimedJob
+from xsam.services.jobs.states import Wish
+from xsam.services.memory import freeze_imports
+from xsam.services.specs.job import JobSpec
+from xsam.services.studies import trials
+from xsam.services.studies.service import get
+from xsam.workers.assignment import Report, RunnerConfig
+from xsam.workers.job_run import NOT_PLACED_DELAY_S, RunnerOutcome, placed
+from xsam.workers.lease_keeper import LeaseKeeper
+from xsam.workers.reservation import NotPlacedError
+from xsam.workers.tuning import endings
+from xsam.workers.tuning.agenda import SpaceError
+from xsam.workers.tuning.course import Course
+from xsam.workers.tuning.trial_run import TrialRun
+from xsam.workers.tuning.tuner import run_tuner
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Runner:
 
         Args:
             claimed: the first trial and its lease.
-            ranks: see `workers.job_run.placed`.
+            ranks: see `xsam.workers.job_run.placed`.
             nodes: Ray node of each worker.
         """
         course = self._course

@@ -6,17 +6,17 @@ from ray.actor import ActorHandle
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from services.db.session import Database
-from services.errors import LeaseLostError
-from services.jobs import queue
-from services.jobs.models import Job
-from services.jobs.queue import ClaimedJob, Lease
-from services.studies import trials
-from services.studies.trials import NewTrial, Result
-from workers.assignment import Report, RunnerConfig
-from workers.gang import Ending
-from workers.job_run import JobRun
-from workers.tuning.course import Course
+from xsam.services.db.session import Database
+from xsam.services.errors import LeaseLostError
+from xsam.services.jobs import queue
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.queue import ClaimedJob, Lease
+from xsam.services.studies import trials
+from xsam.services.studies.trials import NewTrial, Result
+from xsam.workers.assignment import Report, RunnerConfig
+from xsam.workers.gang import Ending
+from xsam.workers.job_run import JobRun
+from xsam.workers.tuning.course import Course
 
 
 class TrialRun(JobRun):

@@ -15,9 +15,9 @@ from ray.actor import ActorHandle
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from services.studies.limits import MAX_CONCURRENCY
-from workers.tuning.course import Course
-from workers.tuning.relay import TRIAL, Relay
+from xsam.services.studies.limits import MAX_CONCURRENCY
+from xsam.workers.tuning.course import Course
+from xsam.workers.tuning.relay import TRIAL, Relay
 
 _ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results are rows

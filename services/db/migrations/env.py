@@ -1,12 +1,12 @@
-"""Alembic's entry: runs the migrations on the connection that `services.db.migrate` hands over."""
+"""Alembic's entry: runs the migrations on the connection that `xsam.services.db.migrate` hands over."""
 
 import warnings
 from typing import Any, Literal
 
 from alembic import context
 
-from services.db import types
-from services.db.schema import metadata
+from xsam.services.db import types
+from xsam.services.db.schema import metadata
 
 
 def _render_item(kind: str, item: Any, _: Any) -> str | Literal[False]:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from api.client import Client
-from api.commands import demo
-from api.commands.options import CommandError
-from api.commands.watching import Watched
 from tests.support.row_runner import RowRunner
+from xsam.api.client import Client
+from xsam.api.commands import demo
+from xsam.api.commands.options import CommandError
+from xsam.api.commands.watching import Watched
 
 
 def test_report__a_failed_job_is_an_error_with_its_reason(client: Client, runner: RowRunner, tmp_path: Path) -> None:

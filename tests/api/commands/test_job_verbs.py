@@ -6,14 +6,14 @@ from collections.abc import Callable
 import pytest
 from typer.testing import CliRunner
 
-from api.cli import app
-from api.client import Client
-from api.commands.options import out
-from services.cluster.service import NodeSeen
-from services.db.session import Database
-from services.jobs.states import JobState
 from tests.support import planning
 from tests.support.row_runner import RowRunner
+from xsam.api.cli import app
+from xsam.api.client import Client
+from xsam.api.commands.options import out
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.db.session import Database
+from xsam.services.jobs.states import JobState
 
 Run = Callable[..., str]
 NODE = NodeSeen("n1", "node-1", num_cpus=4, num_gpus=0)

@@ -12,20 +12,20 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from api.cli import app
-from api.client import Client
-from api.commands.options import out
-from api.version import VERSION
-from services.jobs.states import JobState
 from tests.support.row_runner import RowRunner
+from xsam.api.cli import app
+from xsam.api.client import Client
+from xsam.api.commands.options import out
+from xsam.api.version import VERSION
+from xsam.services.jobs.states import JobState
 
 Command = Callable[..., Result]
 HEARS_CTRL_C = """
 import runpy, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-runpy.run_module("api", run_name="__main__", alter_sys=True)
+runpy.run_module("xsam.api", run_name="__main__", alter_sys=True)
 """
-"""`python -m api` that hears Ctrl-C even if the tests run in the background of a shell, where it is ignored."""
+"""`python -m xsam.api` that hears Ctrl-C even if the tests run in the background of a shell, where it is ignored."""
 
 
 @pytest.fixture

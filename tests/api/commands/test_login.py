@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from api.cli import app
-from api.commands import credentials
-from api.commands.credentials import Credentials
-from services.db.session import Database
-from services.settings import ApiSettings, Settings
-from services.teams import token_text
 from tests.api.token_service import Callers, make_callers
+from xsam.api.cli import app
+from xsam.api.commands import credentials
+from xsam.api.commands.credentials import Credentials
+from xsam.services.db.session import Database
+from xsam.services.settings import ApiSettings, Settings
+from xsam.services.teams import token_text
 
 Command = Callable[..., Result]
 

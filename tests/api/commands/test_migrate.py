@@ -2,9 +2,9 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from api.cli import app
-from services.db import migrate
-from services.db.session import Database
+from xsam.api.cli import app
+from xsam.services.db import migrate
+from xsam.services.db.session import Database
 
 
 def test_migrate__brings_an_empty_database_to_this_release(tmp_path: Path) -> None:

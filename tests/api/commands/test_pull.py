@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from api.cli import app
-from api.client import Client
-from api.commands.options import CommandError
-from api.commands.pull import _inside
-from services.artifacts.layout import JobFolder
-from services.artifacts.schemas import ModelCard
-from services.settings import Settings
+from xsam.api.cli import app
+from xsam.api.client import Client
+from xsam.api.commands.options import CommandError
+from xsam.api.commands.pull import _inside
+from xsam.services.artifacts.layout import JobFolder
+from xsam.services.artifacts.schemas import ModelCard
+from xsam.services.settings import Settings
 
 
 def test_pull__writes_weights_logs_and_the_card(client: Client, url: str, settings: Settings, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from api.client import Client
+from xsam.api.client import Client
 
 Serve = Callable[..., "subprocess.Popen[str]"]
 
@@ -24,7 +24,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         command = [
             sys.executable,
             "-m",
-            "api",
+            "xsam.api",
             "serve",
             "--no-dispatcher",
             "--data-dir",
@@ -94,9 +94,9 @@ def test_serve__settings_that_are_not_valid_are_one_sentence(serve: Serve) -> No
 def test_serve__ends_when_its_parent_is_killed(serve: Serve, tmp_path: Path) -> None:
     # A shell-like parent that starts the server and does nothing else.
     program = (
-        "import subprocess, sys, time; from services.settings import *; "
+        "import subprocess, sys, time; from xsam.services.settings import *; "
         "settings = Settings(data_dir=sys.argv[1], api={'port': 0}); "
-        "child = subprocess.Popen([sys.executable, '-m', 'api', 'serve', '--no-dispatcher'], "
+        "child = subprocess.Popen([sys.executable, '-m', 'xsam.api', 'serve', '--no-dispatcher'], "
         "env=environment_for(settings)); print(child.pid, flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "data")]

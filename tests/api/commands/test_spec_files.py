@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from api.commands.options import CommandError
-from api.commands.spec_files import load
+from xsam.api.commands.options import CommandError
+from xsam.api.commands.spec_files import load
 
 
 @pytest.fixture

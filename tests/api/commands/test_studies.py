@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from api.cli import app
-from api.commands import study_views
-from api.commands.options import out
-from services.db.session import Database
 from tests.support.studies import HandRunner, submit
+from xsam.api.cli import app
+from xsam.api.commands import study_views
+from xsam.api.commands.options import out
+from xsam.services.db.session import Database
 
 SPACE = {
     "optimizer.rho": {"type": "log_uniform", "low": 0.01, "high": 0.5},

@@ -6,13 +6,13 @@ from collections.abc import Callable
 import pytest
 from typer.testing import CliRunner, Result
 
-from api.cli import app
-from api.client import Client
-from api.commands.options import out
-from services.db.session import Database
-from services.settings import ApiSettings, Settings
-from services.teams.roles import Role
 from tests.api.token_service import Callers, make_callers
+from xsam.api.cli import app
+from xsam.api.client import Client
+from xsam.api.commands.options import out
+from xsam.services.db.session import Database
+from xsam.services.settings import ApiSettings, Settings
+from xsam.services.teams.roles import Role
 
 Command = Callable[..., Result]
 

@@ -2,9 +2,9 @@ import io
 
 from rich.console import Console
 
-from api.client import Client
-from api.commands.watching import Watched, render, watch
 from tests.support.row_runner import RowRunner
+from xsam.api.client import Client
+from xsam.api.commands.watching import Watched, render, watch
 
 
 def _text(watched: Watched, width: int = 120) -> str:

@@ -2,12 +2,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from api.client import Client
-from api.commands.watching import Watched
-from api.demo.report import draw, result_table
-from api.demo.specs import demo_specs
-from services.specs.job import JobSpec
 from tests.support.row_runner import RowRunner
+from xsam.api.client import Client
+from xsam.api.commands.watching import Watched
+from xsam.api.demo.report import draw, result_table
+from xsam.api.demo.specs import demo_specs
+from xsam.services.specs.job import JobSpec
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.client import Client
-from api.client_errors import ApiError
-from services.artifacts.layout import JobFolder
-from services.settings import Settings
+from xsam.api.client import Client
+from xsam.api.client_errors import ApiError
+from xsam.services.artifacts.layout import JobFolder
+from xsam.services.settings import Settings
 
 WEIGHTS = bytes(range(256)) * 40
 

@@ -1,10 +1,10 @@
 import jsonschema
 import pytest
 
-from api.client import Client
-from services.specs.dataset import DATASETS
-from services.specs.model import MODELS
-from services.specs.optimizer import OPTIMIZERS
+from xsam.api.client import Client
+from xsam.services.specs.dataset import DATASETS
+from xsam.services.specs.model import MODELS
+from xsam.services.specs.optimizer import OPTIMIZERS
 
 
 @pytest.mark.parametrize(("kind", "names"), [("optimizers", OPTIMIZERS), ("models", MODELS), ("datasets", DATASETS)])

@@ -1,12 +1,12 @@
 import httpx
 import pytest
 
-from api.client import Client
-from api.version import VERSION
-from services.clock import db_now
-from services.cluster.models import Dispatcher
-from services.db import migrate
-from services.db.session import Database
+from xsam.api.client import Client
+from xsam.api.version import VERSION
+from xsam.services.clock import db_now
+from xsam.services.cluster.models import Dispatcher
+from xsam.services.db import migrate
+from xsam.services.db.session import Database
 
 
 def test_health__needs_no_database(http: httpx.Client, database: Database) -> None:

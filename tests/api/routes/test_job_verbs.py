@@ -5,12 +5,12 @@ from typing import Any
 import httpx
 import pytest
 
-from api.client import Client
-from api.client_errors import ApiError
-from services.db.session import Database
-from services.jobs.states import JobState, Wish
 from tests.support import studies
 from tests.support.row_runner import RowRunner
+from xsam.api.client import Client
+from xsam.api.client_errors import ApiError
+from xsam.services.db.session import Database
+from xsam.services.jobs.states import JobState, Wish
 
 
 def test_pause__and_resume_hold_a_job_and_let_it_go(client: Client) -> None:

@@ -3,12 +3,12 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from api.client import Client
-from api.client_errors import ApiError
-from services.db.session import Database
-from services.jobs.models import Job
-from services.jobs.states import JobState
 from tests.support.row_runner import RowRunner
+from xsam.api.client import Client
+from xsam.api.client_errors import ApiError
+from xsam.services.db.session import Database
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.states import JobState
 
 
 def test_submit__answers_with_the_job_and_its_place(http: httpx.Client) -> None:

@@ -5,12 +5,12 @@ from datetime import date
 import httpx
 import pytest
 
-from api.client import Client
-from api.client_errors import ApiError
-from services.cluster.service import NodeSeen
-from services.db.session import Database
 from tests.support import planning
 from tests.support.row_runner import RowRunner
+from xsam.api.client import Client
+from xsam.api.client_errors import ApiError
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.db.session import Database
 
 NODE = NodeSeen("n1", "node-1", num_cpus=4, num_gpus=0)
 WHOLE_NODE = {"resources": {"cpus_per_worker": 4}}

@@ -6,12 +6,12 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-from api.client import Client
-from api.client_errors import ApiError
-from services.db.session import Database
-from services.jobs.states import FailureKind, JobState
-from services.studies.schemas import StudyRead
 from tests.support.studies import SMALL, HandRunner
+from xsam.api.client import Client
+from xsam.api.client_errors import ApiError
+from xsam.services.db.session import Database
+from xsam.services.jobs.states import FailureKind, JobState
+from xsam.services.studies.schemas import StudyRead
 
 POINT = {"optimizer.rho": 0.1}
 

@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from api.serving.server import AddressError, bind, url_of
+from xsam.api.serving.server import AddressError, bind, url_of
 
 
 def test_bind__takes_a_free_port_and_says_its_url() -> None:

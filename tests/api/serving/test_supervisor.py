@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from api.serving.supervisor import Supervisor
+from xsam.api.serving.supervisor import Supervisor
 
 _WAIT_FOR_TERM = """
 import signal, sys, time

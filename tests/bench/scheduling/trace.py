@@ -13,8 +13,8 @@ import math
 import random
 from dataclasses import dataclass, replace
 
-from services.scheduling.types import Node
 from tests.bench.scheduling.simulator import TraceJob
+from xsam.services.scheduling.types import Node
 
 MIN_RUN_S = 30.0
 MAX_RUN_S = 48 * 3_600.0

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.artifacts.layout import JobFolder
-from services.db.base import new_id
-from services.errors import StorageError
+from xsam.services.artifacts.layout import JobFolder
+from xsam.services.db.base import new_id
+from xsam.services.errors import StorageError
 
 ROOT = Path("/data/artifacts")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.artifacts.logs import MAX_LINE_CHARS, LogFollower, LogWriter, read_lines
+from xsam.services.artifacts.logs import MAX_LINE_CHARS, LogFollower, LogWriter, read_lines
 
 OpenWriter = Callable[..., LogWriter]
 

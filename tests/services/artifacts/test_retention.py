@@ -2,15 +2,15 @@ from pathlib import Path
 
 from sqlalchemy import update
 
-from services.artifacts import retention
-from services.artifacts import service as artifacts
-from services.artifacts.layout import JobFolder
-from services.clock import db_now
-from services.db.session import Database
-from services.jobs import queue
-from services.jobs.models import Job
-from services.metrics.records import CheckpointRecord
 from tests.support import jobs
+from xsam.services.artifacts import retention
+from xsam.services.artifacts import service as artifacts
+from xsam.services.artifacts.layout import JobFolder
+from xsam.services.clock import db_now
+from xsam.services.db.session import Database
+from xsam.services.jobs import queue
+from xsam.services.jobs.models import Job
+from xsam.services.metrics.records import CheckpointRecord
 
 RECORD = CheckpointRecord(epoch=1, step=10, name="step-10", size_bytes=1, sha256="ab" * 32, is_best=True)
 DAY_S = 86_400

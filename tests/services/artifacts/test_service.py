@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 
-from services.artifacts import service as artifacts
-from services.db.session import Database
-from services.errors import LeaseLostError
-from services.metrics.records import CheckpointRecord
 from tests.support import jobs
+from xsam.services.artifacts import service as artifacts
+from xsam.services.db.session import Database
+from xsam.services.errors import LeaseLostError
+from xsam.services.metrics.records import CheckpointRecord
 
 FIRST = CheckpointRecord(epoch=1, step=10, name="step-10", size_bytes=2**40, sha256="ab" * 32, is_best=True)
 

@@ -3,10 +3,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import update
 
-from services.clock import db_now
-from services.cluster import leader
-from services.cluster.models import LeaderLease
-from services.db.session import Database
+from xsam.services.clock import db_now
+from xsam.services.cluster import leader
+from xsam.services.cluster.models import LeaderLease
+from xsam.services.db.session import Database
 
 
 def _acquire(database: Database, holder: str) -> bool:

@@ -1,14 +1,14 @@
 from sqlalchemy import update
 
-from services.clock import db_now
-from services.cluster import leader, overview
-from services.cluster.models import Dispatcher
-from services.cluster.schemas import ClusterRead
-from services.cluster.service import NodeSeen
-from services.db.session import Database
-from services.jobs import queue
 from tests.support import jobs, planning
 from tests.support.jobs import ALICE, BOB
+from xsam.services.clock import db_now
+from xsam.services.cluster import leader, overview
+from xsam.services.cluster.models import Dispatcher
+from xsam.services.cluster.schemas import ClusterRead
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.db.session import Database
+from xsam.services.jobs import queue
 
 BIG = NodeSeen("big", "10.0.0.1", num_cpus=8, num_gpus=4)
 SMALL = NodeSeen("small", "10.0.0.2", num_cpus=4, num_gpus=0)

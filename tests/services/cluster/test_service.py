@@ -1,13 +1,13 @@
 import pytest
 from sqlalchemy import update
 
-from services.clock import db_now
-from services.cluster import service as cluster
-from services.cluster.models import ClusterNode, Dispatcher
-from services.cluster.service import NodeSeen
-from services.db.session import Database
-from services.errors import InfeasibleError
-from services.specs.job import Resources
+from xsam.services.clock import db_now
+from xsam.services.cluster import service as cluster
+from xsam.services.cluster.models import ClusterNode, Dispatcher
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.db.session import Database
+from xsam.services.errors import InfeasibleError
+from xsam.services.specs.job import Resources
 
 BIG = NodeSeen("big", "10.0.0.1", num_cpus=16, num_gpus=4)
 SMALL = NodeSeen("small", "10.0.0.2", num_cpus=4, num_gpus=0)

@@ -5,13 +5,13 @@ import pytest
 from alembic.util import CommandError
 from sqlalchemy import inspect, text
 
-from services.clock import utc_now
-from services.db import migrate
-from services.db.schema import metadata
-from services.db.session import Database
 from tests.support import jobs
+from xsam.services.clock import utc_now
+from xsam.services.db import migrate
+from xsam.services.db.schema import metadata
+from xsam.services.db.session import Database
 
-_UPGRADE = "import sys; from services.db import migrate; from services.db.session import Database; "
+_UPGRADE = "import sys; from xsam.services.db import migrate; from xsam.services.db.session import Database; "
 _UPGRADE += "migrate.upgrade(Database(sys.argv[1]))"
 
 

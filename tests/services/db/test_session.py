@@ -5,15 +5,15 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError, StatementError
 
-from services.clock import db_now, utc_now
-from services.db.base import new_id
-from services.db.session import Database
-from services.db.upsert import upsert
-from services.errors import NotFoundError
-from services.jobs import service
-from services.jobs.models import Job, JobEvent
-from services.metrics.models import AlphaEstimate, EpochMetric
 from tests.support import jobs
+from xsam.services.clock import db_now, utc_now
+from xsam.services.db.base import new_id
+from xsam.services.db.session import Database
+from xsam.services.db.upsert import upsert
+from xsam.services.errors import NotFoundError
+from xsam.services.jobs import service
+from xsam.services.jobs.models import Job, JobEvent
+from xsam.services.metrics.models import AlphaEstimate, EpochMetric
 
 
 class TestTransactions:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.errors import InvalidRequestError
-from services.jobs import cursor
+from xsam.services.errors import InvalidRequestError
+from xsam.services.jobs import cursor
 
 
 @given(st.datetimes(timezones=st.just(UTC)), st.from_regex(r"[a-z0-9]{1,32}", fullmatch=True))

@@ -1,12 +1,12 @@
 import pytest
 
-from services.db.session import Database
-from services.jobs import queue
-from services.jobs.hints import hint
-from services.jobs.schemas import JobRead
-from services.jobs.states import FailureKind
-from services.specs.job import JobSpec
 from tests.support import jobs
+from xsam.services.db.session import Database
+from xsam.services.jobs import queue
+from xsam.services.jobs.hints import hint
+from xsam.services.jobs.schemas import JobRead
+from xsam.services.jobs.states import FailureKind
+from xsam.services.specs.job import JobSpec
 
 
 @pytest.mark.parametrize("kind", FailureKind)

@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from services.db.session import Database
-from services.errors import InvalidTransitionError, LeaseLostError, NotFoundError
-from services.jobs import attempts, queue, requests, stalled
-from services.jobs.queue import Lease
-from services.jobs.retry import RetryDecision
-from services.jobs.states import TERMINAL_STATES, FailureKind, JobState, Wish
 from tests.support import jobs
+from xsam.services.db.session import Database
+from xsam.services.errors import InvalidTransitionError, LeaseLostError, NotFoundError
+from xsam.services.jobs import attempts, queue, requests, stalled
+from xsam.services.jobs.queue import Lease
+from xsam.services.jobs.retry import RetryDecision
+from xsam.services.jobs.states import TERMINAL_STATES, FailureKind, JobState, Wish
 
 RETRY = RetryDecision(True, 30.0, "again")
 GIVE_UP = RetryDecision(False, 0.0, "enough")

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
 from sqlalchemy import select
 
-from services.db.session import Database
-from services.errors import InvalidTransitionError, LeaseLostError
-from services.jobs import queue, requests, stalled
-from services.jobs.models import Job, JobAttempt
-from services.jobs.queue import Lease
-from services.jobs.states import TERMINAL_STATES, TRANSITIONS, FailureKind, JobState
-from services.specs.job import RetryPolicy
 from tests.support import jobs
 from tests.support.databases import delete_all_rows
+from xsam.services.db.session import Database
+from xsam.services.errors import InvalidTransitionError, LeaseLostError
+from xsam.services.jobs import queue, requests, stalled
+from xsam.services.jobs.models import Job, JobAttempt
+from xsam.services.jobs.queue import Lease
+from xsam.services.jobs.states import TERMINAL_STATES, TRANSITIONS, FailureKind, JobState
+from xsam.services.specs.job import RetryPolicy
 
 BUDGET = 2
 POLICY = RetryPolicy(infrastructure=BUDGET, user=BUDGET)

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from services.db.session import Database
-from services.errors import LeaseLostError
-from services.jobs import queue, requests
-from services.jobs.states import FailureKind, JobState
 from tests.support import jobs
+from xsam.services.db.session import Database
+from xsam.services.errors import LeaseLostError
+from xsam.services.jobs import queue, requests
+from xsam.services.jobs.states import FailureKind, JobState
 
 NUM_THREADS = 8
 _Result = TypeVar("_Result")

@@ -1,8 +1,8 @@
 import pytest
 
-from services.jobs.retry import decide
-from services.jobs.states import FailureKind
-from services.specs.job import RetryPolicy
+from xsam.services.jobs.retry import decide
+from xsam.services.jobs.states import FailureKind
+from xsam.services.specs.job import RetryPolicy
 
 POLICY = RetryPolicy(infrastructure=3, user=1, out_of_memory=2, timed_out=1)
 

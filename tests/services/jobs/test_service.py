@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 
-from services.cluster import service as cluster
-from services.cluster.service import NodeSeen
-from services.db.session import Database
-from services.errors import ConflictError, InfeasibleError, InvalidRequestError, NotFoundError
-from services.jobs import events, service
-from services.jobs.schemas import JobRead
-from services.jobs.service import JobFilter
-from services.jobs.states import JobState
-from services.specs.job import JobSpec
 from tests.support import jobs
 from tests.support.jobs import ALICE, BOB
+from xsam.services.cluster import service as cluster
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.db.session import Database
+from xsam.services.errors import ConflictError, InfeasibleError, InvalidRequestError, NotFoundError
+from xsam.services.jobs import events, service
+from xsam.services.jobs.schemas import JobRead
+from xsam.services.jobs.service import JobFilter
+from xsam.services.jobs.states import JobState
+from xsam.services.specs.job import JobSpec
 
 
 def _submit(database: Database, *, key: str | None = None, **fields: Any) -> tuple[str, bool]:

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from services.clock import db_now
-from services.db.session import Database
-from services.errors import LeaseLostError
-from services.jobs import queue, requests, stalled
-from services.jobs.queue import Lease
-from services.jobs.states import FailureKind, JobState
 from tests.support import jobs
 from tests.support.jobs import PATIENCE
+from xsam.services.clock import db_now
+from xsam.services.db.session import Database
+from xsam.services.errors import LeaseLostError
+from xsam.services.jobs import queue, requests, stalled
+from xsam.services.jobs.queue import Lease
+from xsam.services.jobs.states import FailureKind, JobState
 
 
 def _release(database: Database, lease: Lease) -> JobState:

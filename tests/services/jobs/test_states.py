@@ -1,6 +1,6 @@
 import pytest
 
-from services.jobs.states import TERMINAL_STATES, TRANSITIONS, JobState, is_terminal
+from xsam.services.jobs.states import TERMINAL_STATES, TRANSITIONS, JobState, is_terminal
 
 
 def test_transitions__name_every_state() -> None:

@@ -8,19 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.cluster import service as cluster
-from services.cluster.service import NodeSeen
-from services.db.session import Database
-from services.errors import InfeasibleError, InvalidRequestError, InvalidTransitionError, NotFoundError
-from services.jobs import bulk, events, queue, requests, verbs
-from services.jobs.bulk import Selection
-from services.jobs.models import Job
-from services.jobs.queue import Lease
-from services.jobs.schemas import JobRead, JobUpdate
-from services.jobs.service import JobFilter
-from services.jobs.states import FailureKind, JobState, Wish
 from tests.support import jobs
 from tests.support.jobs import ALICE, BOB
+from xsam.services.cluster import service as cluster
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.db.session import Database
+from xsam.services.errors import InfeasibleError, InvalidRequestError, InvalidTransitionError, NotFoundError
+from xsam.services.jobs import bulk, events, queue, requests, verbs
+from xsam.services.jobs.bulk import Selection
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.queue import Lease
+from xsam.services.jobs.schemas import JobRead, JobUpdate
+from xsam.services.jobs.service import JobFilter
+from xsam.services.jobs.states import FailureKind, JobState, Wish
 
 
 def _call(database: Database, verb: Callable[..., Job], job_id: str, *arguments: Any) -> Job:

@@ -3,12 +3,12 @@ from typing import Any
 
 import pytest
 
-from services.db.session import Database
-from services.errors import LeaseLostError
-from services.jobs.queue import Lease
-from services.metrics import service as metrics
-from services.metrics.records import AlphaRecord, EpochRecord
 from tests.support import jobs
+from xsam.services.db.session import Database
+from xsam.services.errors import LeaseLostError
+from xsam.services.jobs.queue import Lease
+from xsam.services.metrics import service as metrics
+from xsam.services.metrics.records import AlphaRecord, EpochRecord
 
 EPOCH = EpochRecord(
     epoch=1,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.scheduling.policy import plan
-from services.scheduling.types import Node, PendingJob, Plan, PolicyConfig, RunningJob, Snapshot
+from xsam.services.scheduling.policy import plan
+from xsam.services.scheduling.types import Node, PendingJob, Plan, PolicyConfig, RunningJob, Snapshot
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 

@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduling.capacity import UNITS, Book, Cluster, Free, Shape, overlap, to_units
-from services.scheduling.types import Node
 from tests.services.scheduling.builders import nodes, running
+from xsam.services.scheduling.capacity import UNITS, Book, Cluster, Free, Shape, overlap, to_units
+from xsam.services.scheduling.types import Node
 
 
 def shape(workers=1, gpus=1.0, cpus=1.0):

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduling.fair_share import (
+from tests.services.scheduling.builders import NOW, ago, pending, running
+from xsam.services.scheduling.fair_share import (
     ShareLedger,
     add_attempt,
     contribution,
@@ -14,8 +15,7 @@ from services.scheduling.fair_share import (
     resource_rate,
     usage_at,
 )
-from services.scheduling.types import DecayedUsage, PolicyConfig, TeamShare
-from tests.services.scheduling.builders import NOW, ago, pending, running
+from xsam.services.scheduling.types import DecayedUsage, PolicyConfig, TeamShare
 
 DAY_S = 86_400.0
 durations = st.floats(0, 30 * DAY_S)

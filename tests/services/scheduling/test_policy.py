@@ -2,8 +2,8 @@ from datetime import timedelta
 
 import pytest
 
-from services.scheduling.types import Node, PendingJob, PolicyConfig, TeamQuota, TeamShare
 from tests.services.scheduling.builders import NOW, decide, nodes, pending, placed, running
+from xsam.services.scheduling.types import Node, PendingJob, PolicyConfig, TeamQuota, TeamShare
 
 
 def test_plan__empty_queue_is_an_empty_plan():

@@ -9,9 +9,10 @@ from datetime import timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.scheduling.capacity import Cluster, Shape, to_units
-from services.scheduling.policy import plan
-from services.scheduling.types import (
+from tests.services.scheduling.builders import NOW, ago
+from xsam.services.scheduling.capacity import Cluster, Shape, to_units
+from xsam.services.scheduling.policy import plan
+from xsam.services.scheduling.types import (
     DecayedUsage,
     Node,
     PendingJob,
@@ -22,7 +23,6 @@ from services.scheduling.types import (
     TeamQuota,
     TeamShare,
 )
-from tests.services.scheduling.builders import NOW, ago
 
 TEAMS = ("a", "b", "c")
 GPUS = st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.0, 2.0, 4.0, 8.0])

@@ -1,7 +1,7 @@
 import pytest
 
-from services.scheduling.types import PolicyConfig, TeamQuota
 from tests.services.scheduling.builders import decide, nodes, pending, placed, running, victims
+from xsam.services.scheduling.types import PolicyConfig, TeamQuota
 
 
 def test_preempt__makes_room_for_a_higher_priority():

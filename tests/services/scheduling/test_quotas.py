@@ -1,8 +1,8 @@
 import math
 
-from services.scheduling.quotas import Amount, QuotaBook
-from services.scheduling.types import TeamQuota
 from tests.services.scheduling.builders import decide, nodes, pending, placed, running
+from xsam.services.scheduling.quotas import Amount, QuotaBook
+from xsam.services.scheduling.types import TeamQuota
 
 UNIT = 10_000
 

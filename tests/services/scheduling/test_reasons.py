@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from services.scheduling.reasons import ReasonCode
-from services.scheduling.types import DecayedUsage, Node, PolicyConfig, TeamQuota, TeamShare
 from tests.services.scheduling.builders import NOW, decide, nodes, pending, running
+from xsam.services.scheduling.reasons import ReasonCode
+from xsam.services.scheduling.types import DecayedUsage, Node, PolicyConfig, TeamQuota, TeamShare
 
 
 def reason_of(job_id, made):

@@ -2,10 +2,17 @@ from datetime import timedelta
 
 import pytest
 
-from services.scheduling.capacity import Cluster, Shape, to_units
-from services.scheduling.reservation import End, earliest_start, known_end, make_reservation, sort_ends, time_bound_s
-from services.scheduling.types import PolicyConfig
 from tests.services.scheduling.builders import NOW, decide, nodes, pending, placed, running
+from xsam.services.scheduling.capacity import Cluster, Shape, to_units
+from xsam.services.scheduling.reservation import (
+    End,
+    earliest_start,
+    known_end,
+    make_reservation,
+    sort_ends,
+    time_bound_s,
+)
+from xsam.services.scheduling.types import PolicyConfig
 
 
 def later(seconds):

@@ -2,12 +2,12 @@
 
 import pytest
 
-from services.cluster.service import NodeSeen
-from services.db.session import Database
-from services.scheduling import service as scheduling
-from services.scheduling.policy import plan
 from tests.support import jobs
 from tests.support.jobs import BOB
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.db.session import Database
+from xsam.services.scheduling import service as scheduling
+from xsam.services.scheduling.policy import plan
 
 NODE = NodeSeen("n1", "10.0.0.1", num_cpus=4, num_gpus=0)
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from services.scheduling.policy import plan
-from services.scheduling.types import Node, PolicyConfig, TeamQuota
 from tests.bench.scheduling.fifo import greedy_fifo, plain_fifo
 from tests.bench.scheduling.report import jain
 from tests.bench.scheduling.simulator import Record, Site, TraceJob, simulate
+from xsam.services.scheduling.policy import plan
+from xsam.services.scheduling.types import Node, PolicyConfig, TeamQuota
 
 HOUR_S = 3_600.0
 

@@ -3,17 +3,17 @@
 import pytest
 from sqlalchemy import update
 
-from services.clock import db_now
-from services.cluster.models import Dispatcher
-from services.cluster.service import NodeSeen
-from services.db.session import Database
-from services.errors import NotFoundError
-from services.jobs import queue, requests
-from services.jobs.states import FailureKind, JobState
-from services.scheduling import view, why
-from services.scheduling.schemas import QueueRead, WhyRead
 from tests.support import jobs, planning
 from tests.support.jobs import ALICE, BOB
+from xsam.services.clock import db_now
+from xsam.services.cluster.models import Dispatcher
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.db.session import Database
+from xsam.services.errors import NotFoundError
+from xsam.services.jobs import queue, requests
+from xsam.services.jobs.states import FailureKind, JobState
+from xsam.services.scheduling import view, why
+from xsam.services.scheduling.schemas import QueueRead, WhyRead
 
 NODE = NodeSeen("n1", "10.0.0.1", num_cpus=4, num_gpus=0)
 WHOLE_NODE = {"cpus_per_worker": 4}

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.specs.base import MAX_OPTION_DEPTH
-from services.specs.job import JobSpec
+from xsam.services.specs.base import MAX_OPTION_DEPTH
+from xsam.services.specs.job import JobSpec
 
 
 def _with_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,11 @@ from collections.abc import Callable
 import pytest
 from pydantic import TypeAdapter
 
-from services.specs import catalog
-from services.specs.catalog import Catalog
-from services.specs.dataset import DATASETS, Dataset
-from services.specs.model import MODELS, Model
-from services.specs.optimizer import OPTIMIZERS, Optimizer
+from xsam.services.specs import catalog
+from xsam.services.specs.catalog import Catalog
+from xsam.services.specs.dataset import DATASETS, Dataset
+from xsam.services.specs.model import MODELS, Model
+from xsam.services.specs.optimizer import OPTIMIZERS, Optimizer
 
 
 @pytest.mark.parametrize(

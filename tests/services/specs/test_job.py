@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.specs.job import JobSpec
+from xsam.services.specs.job import JobSpec
 
 GOOD: list[dict[str, Any]] = [
     {},

@@ -7,14 +7,14 @@ import statistics
 import pyarrow.parquet as pq
 import pytest
 
-from services.errors import ConflictError, InvalidRequestError, NotFoundError
-from services.jobs.states import FailureKind, JobState
-from services.studies import export, reading
-from services.studies.compare import paired_test
-from services.studies.pages import TrialFilter, TrialSort
-from services.studies.service import StudyFilter
 from tests.support import studies
 from tests.support.studies import HandRunner
+from xsam.services.errors import ConflictError, InvalidRequestError, NotFoundError
+from xsam.services.jobs.states import FailureKind, JobState
+from xsam.services.studies import export, reading
+from xsam.services.studies.compare import paired_test
+from xsam.services.studies.pages import TrialFilter, TrialSort
+from xsam.services.studies.service import StudyFilter
 
 RHO_K = {
     "space": {

@@ -1,7 +1,7 @@
 import pytest
 
-from services.studies.arms import arms_of, confirm_seed, cost_of, job_spec, search_seed
-from services.studies.spec import StudySpec
+from xsam.services.studies.arms import arms_of, confirm_seed, cost_of, job_spec, search_seed
+from xsam.services.studies.spec import StudySpec
 
 RHO = {"type": "log_uniform", "low": 0.01, "high": 0.5}
 SPACE = {

@@ -2,13 +2,13 @@
 
 import pytest
 
-from services.cluster import service as cluster
-from services.cluster.service import NodeSeen
-from services.errors import InfeasibleError, InvalidRequestError
-from services.studies import cost
-from services.studies.spec import StudySpec
 from tests.support import studies
 from tests.support.studies import HandRunner
+from xsam.services.cluster import service as cluster
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.errors import InfeasibleError, InvalidRequestError
+from xsam.services.studies import cost
+from xsam.services.studies.spec import StudySpec
 
 POINT = {"optimizer.rho": 0.1}
 

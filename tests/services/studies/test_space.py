@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from services.studies import space as spaces
-from services.studies.space import Dimension
+from xsam.services.studies import space as spaces
+from xsam.services.studies.space import Dimension
 
 DIMENSION: TypeAdapter[Dimension] = TypeAdapter(Dimension)
 RHO = {"type": "log_uniform", "low": 0.01, "high": 0.5}

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from services.studies.spec import StudySpec
+from xsam.services.studies.spec import StudySpec
 
 RHO = {"type": "log_uniform", "low": 0.01, "high": 0.5}
 

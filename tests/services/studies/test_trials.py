@@ -2,19 +2,19 @@
 
 import pytest
 
-from services.cluster.service import NodeSeen
-from services.db.session import Database
-from services.errors import LeaseLostError
-from services.jobs import queue
-from services.jobs.models import Job
-from services.jobs.states import FailureKind, JobState
-from services.scheduling.policy import plan
-from services.scheduling.service import take_snapshot
-from services.studies import trials, verbs
-from services.studies.spec import Objective
-from services.studies.trials import objective_of
 from tests.support import jobs, studies
 from tests.support.studies import HandRunner
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.db.session import Database
+from xsam.services.errors import LeaseLostError
+from xsam.services.jobs import queue
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.states import FailureKind, JobState
+from xsam.services.scheduling.policy import plan
+from xsam.services.scheduling.service import take_snapshot
+from xsam.services.studies import trials, verbs
+from xsam.services.studies.spec import Objective
+from xsam.services.studies.trials import objective_of
 
 NODES = [NodeSeen("node-1", "host-1", 4.0, 0.0)]
 POINT = {"optimizer.rho": 0.1}

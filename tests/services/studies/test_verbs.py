@@ -2,12 +2,12 @@
 
 import pytest
 
-from services.errors import InvalidRequestError, InvalidTransitionError, NotFoundError
-from services.jobs import queue
-from services.jobs.states import FailureKind, JobState
-from services.studies import verbs
 from tests.support import jobs, studies
 from tests.support.studies import ALICE, HandRunner
+from xsam.services.errors import InvalidRequestError, InvalidTransitionError, NotFoundError
+from xsam.services.jobs import queue
+from xsam.services.jobs.states import FailureKind, JobState
+from xsam.services.studies import verbs
 
 POINT = {"optimizer.rho": 0.1}
 WIDE = {"optimizer.rho": {"type": "log_uniform", "low": 0.01, "high": 1.0}}

@@ -1,7 +1,7 @@
 import pytest
 
-from services.errors import ForbiddenError, NotFoundError, ServiceError
-from services.teams.roles import (
+from xsam.services.errors import ForbiddenError, NotFoundError, ServiceError
+from xsam.services.teams.roles import (
     Principal,
     Role,
     require_cluster_admin,

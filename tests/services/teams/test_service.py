@@ -3,18 +3,18 @@ from typing import Any
 
 import pytest
 
-from services.db.session import Database
-from services.errors import ConflictError, ForbiddenError, InfeasibleError, NotFoundError
-from services.jobs import service as jobs
-from services.jobs.actor import Actor
-from services.scheduling.service import take_snapshot
-from services.scheduling.types import TeamQuota
-from services.specs.job import JobSpec
-from services.teams import audit, bootstrap, service, tokens
-from services.teams.models import Team
-from services.teams.roles import Principal, Role
-from services.teams.schemas import Quota, TeamPatch, TeamWrite
 from tests.support.callers import ROOT, admin_token, make_member, make_team
+from xsam.services.db.session import Database
+from xsam.services.errors import ConflictError, ForbiddenError, InfeasibleError, NotFoundError
+from xsam.services.jobs import service as jobs
+from xsam.services.jobs.actor import Actor
+from xsam.services.scheduling.service import take_snapshot
+from xsam.services.scheduling.types import TeamQuota
+from xsam.services.specs.job import JobSpec
+from xsam.services.teams import audit, bootstrap, service, tokens
+from xsam.services.teams.models import Team
+from xsam.services.teams.roles import Principal, Role
+from xsam.services.teams.schemas import Quota, TeamPatch, TeamWrite
 
 LEAD = Principal("lea", "red", role=Role.ADMIN)
 

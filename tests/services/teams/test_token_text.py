@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from services.teams import token_text
+from xsam.services.teams import token_text
 
 
 def test_new_token__holds_256_random_bits_behind_a_mark() -> None:

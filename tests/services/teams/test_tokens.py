@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from sqlalchemy import inspect, update
 
-from services.clock import db_now
-from services.db.session import Database
-from services.errors import ForbiddenError, InvalidRequestError, NotFoundError, UnauthenticatedError
-from services.teams import audit, service, token_text, tokens
-from services.teams.models import Token
-from services.teams.roles import Principal, Role
-from services.teams.schemas import TokenCreate
 from tests.support.callers import ROOT, admin_token, make_member, make_team, make_token, read_token
+from xsam.services.clock import db_now
+from xsam.services.db.session import Database
+from xsam.services.errors import ForbiddenError, InvalidRequestError, NotFoundError, UnauthenticatedError
+from xsam.services.teams import audit, service, token_text, tokens
+from xsam.services.teams.models import Token
+from xsam.services.teams.roles import Principal, Role
+from xsam.services.teams.schemas import TokenCreate
 
 
 @pytest.fixture(autouse=True)

@@ -11,19 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from services.clock import utc_now
-from services.db.session import Database
-from services.errors import InvalidRequestError, LeaseLostError
-from services.jobs import queue
-from services.jobs.queue import Lease
-from services.jobs.states import FailureKind
-from services.scheduling.policy import DEFAULT_CONFIG
-from services.usage import ledger, service
-from services.usage.ledger import Allocation, split_by_day
-from services.usage.models import UsageDay, UsageShare
-from services.usage.schemas import UsageRead
 from tests.support import jobs
 from tests.support.jobs import BOB
+from xsam.services.clock import utc_now
+from xsam.services.db.session import Database
+from xsam.services.errors import InvalidRequestError, LeaseLostError
+from xsam.services.jobs import queue
+from xsam.services.jobs.queue import Lease
+from xsam.services.jobs.states import FailureKind
+from xsam.services.scheduling.policy import DEFAULT_CONFIG
+from xsam.services.usage import ledger, service
+from xsam.services.usage.ledger import Allocation, split_by_day
+from xsam.services.usage.models import UsageDay, UsageShare
+from xsam.services.usage.schemas import UsageRead
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RESOURCES = {"num_workers": 2, "gpus_per_worker": 2, "cpus_per_worker": 3}

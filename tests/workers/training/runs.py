@@ -18,10 +18,10 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor
 
-from services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
-from services.specs.job import JobSpec
-from workers.training.loop import TrainingOutcome, run_training
-from workers.training.place import Place
+from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
+from xsam.services.specs.job import JobSpec
+from xsam.workers.training.loop import TrainingOutcome, run_training
+from xsam.workers.training.place import Place
 
 RANK_TIMEOUT_S = 240
 

@@ -1,6 +1,6 @@
 import torch
 
-from workers.training.augment import Augmentation
+from xsam.workers.training.augment import Augmentation
 
 ALL = ("crop", "flip", "cutout")
 

@@ -8,8 +8,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from services.metrics.records import CheckpointRecord
-from services.specs.job import JobSpec
 from tests.workers.training.runs import (
     RankPool,
     WishAfter,
@@ -19,12 +17,14 @@ from tests.workers.training.runs import (
     spec_of,
     without_times,
 )
-from workers.training.build import build_parts
-from workers.training.checkpoint_files import verify
-from workers.training.checkpoints import CheckpointStore
-from workers.training.errors import CheckpointError, CheckpointMismatchError, SupersededError
-from workers.training.progress import EpochLosses, Progress
-from workers.training.ranks import Ranks
+from xsam.services.metrics.records import CheckpointRecord
+from xsam.services.specs.job import JobSpec
+from xsam.workers.training.build import build_parts
+from xsam.workers.training.checkpoint_files import verify
+from xsam.workers.training.checkpoints import CheckpointStore
+from xsam.workers.training.errors import CheckpointError, CheckpointMismatchError, SupersededError
+from xsam.workers.training.progress import EpochLosses, Progress
+from xsam.workers.training.ranks import Ranks
 
 STEPS_PER_EPOCH = 5
 

@@ -8,14 +8,14 @@ import torchvision.datasets
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from services.specs.dataset import DATASETS, Dataset
 from tests.workers.training import dataset_files as files
 from tests.workers.training.runs import place_in
-from workers.training.data import Data, Split
-from workers.training.datasets import READERS, prepare_data
-from workers.training.errors import DatasetFormatError, DatasetMissingError, TargetError, TooFewExamplesError
-from workers.training.labels import with_label_noise
-from workers.training.ranks import Ranks
+from xsam.services.specs.dataset import DATASETS, Dataset
+from xsam.workers.training.data import Data, Split
+from xsam.workers.training.datasets import READERS, prepare_data
+from xsam.workers.training.errors import DatasetFormatError, DatasetMissingError, TargetError, TooFewExamplesError
+from xsam.workers.training.labels import with_label_noise
+from xsam.workers.training.ranks import Ranks
 
 PACKAGE = "tests"
 TARGET = f"{__name__}:squares"

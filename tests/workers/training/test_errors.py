@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from workers.training import errors
+from xsam.workers.training import errors
 
 ERRORS = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
 

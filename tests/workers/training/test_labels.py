@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from workers.training.labels import balanced_subset, with_label_noise
+from xsam.workers.training.labels import balanced_subset, with_label_noise
 
 LABELS = torch.arange(1000) % 10
 

@@ -9,8 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from services.specs.dataset import Digits
-from services.specs.job import JobSpec
 from tests.workers.training.dataset_files import write_image_folder
 from tests.workers.training.runs import (
     RankPool,
@@ -22,11 +20,13 @@ from tests.workers.training.runs import (
     spec_of,
     without_times,
 )
-from workers.training import telemetry as telemetry_module
-from workers.training.datasets import prepare_data
-from workers.training.errors import DivergenceError, OutOfMemoryError, TooFewExamplesError
-from workers.training.loop import run_training
-from workers.training.ranks import Ranks
+from xsam.services.specs.dataset import Digits
+from xsam.services.specs.job import JobSpec
+from xsam.workers.training import telemetry as telemetry_module
+from xsam.workers.training.datasets import prepare_data
+from xsam.workers.training.errors import DivergenceError, OutOfMemoryError, TooFewExamplesError
+from xsam.workers.training.loop import run_training
+from xsam.workers.training.ranks import Ranks
 
 VARIANTS = ("sgd", "sam", "xsam")
 PER_EPOCH = 5

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from workers.training.errors import OutOfMemoryError
-from workers.training.memory import named_memory_errors
+from xsam.workers.training.errors import OutOfMemoryError
+from xsam.workers.training.memory import named_memory_errors
 
 
 @pytest.mark.parametrize(

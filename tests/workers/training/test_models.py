@@ -7,10 +7,10 @@ import torchvision.models
 from pydantic import TypeAdapter
 from torch import nn
 
-from services.specs.model import MODELS, Model
 from tests.workers.training.runs import place_in
-from workers.training.errors import TargetError, UserSpecError
-from workers.training.models import BUILDERS, build_model
+from xsam.services.specs.model import MODELS, Model
+from xsam.workers.training.errors import TargetError, UserSpecError
+from xsam.workers.training.models import BUILDERS, build_model
 
 BUILT_IN = [name for name in MODELS if name != "custom"]
 

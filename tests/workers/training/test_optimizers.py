@@ -3,8 +3,8 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from services.specs.optimizer import BASE_OPTIMIZERS, OPTIMIZERS, Optimizer
-from workers.training.optimizers import BASE_CLASSES, build_optimizer, is_search_step, read_alpha, take_step
+from xsam.services.specs.optimizer import BASE_OPTIMIZERS, OPTIMIZERS, Optimizer
+from xsam.workers.training.optimizers import BASE_CLASSES, build_optimizer, is_search_step, read_alpha, take_step
 from xsam_core import ASAM, GSAM, SAM, WSAM, XSAM
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -4,8 +4,8 @@ import math
 import pytest
 import torch
 
-from services.metrics.records import EpochRecord
-from workers.training.progress import EXPLOSION_FACTOR, EpochLosses, Progress
+from xsam.services.metrics.records import EpochRecord
+from xsam.workers.training.progress import EXPLOSION_FACTOR, EpochLosses, Progress
 
 LIMIT = EXPLOSION_FACTOR * math.log(10)
 

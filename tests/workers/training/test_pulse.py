@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tests.workers.training.runs import WishAfter, place_in
-from workers.training import pulse as pulse_module
-from workers.training.pulse import Pulse
-from workers.training.ranks import Ranks, mirrored
+from xsam.workers.training import pulse as pulse_module
+from xsam.workers.training.pulse import Pulse
+from xsam.workers.training.ranks import Ranks, mirrored
 
 
 class TwoRanks(Ranks):

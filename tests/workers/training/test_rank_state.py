@@ -5,8 +5,8 @@ import numpy as np
 import torch
 
 from tests.workers.training.runs import place_in
-from workers.training.checkpoint_files import read_state, write_state
-from workers.training.rank_state import random_states, restore_random_states
+from xsam.workers.training.checkpoint_files import read_state, write_state
+from xsam.workers.training.rank_state import random_states, restore_random_states
 
 
 def draws() -> tuple[float, float, float, float]:

@@ -2,16 +2,16 @@
 
 import pytest
 
-from services.db.session import Database
-from services.jobs.states import FailureKind, JobState, Wish
-from services.studies import trials, verbs
-from services.studies.service import get
-from services.studies.trials import CONFIRM, NewTrial
 from tests.support import studies
 from tests.support.studies import ALICE, HandRunner
-from workers.tuning.agenda import SpaceError
-from workers.tuning.course import Course
-from workers.tuning.endings import How, decide
+from xsam.services.db.session import Database
+from xsam.services.jobs.states import FailureKind, JobState, Wish
+from xsam.services.studies import trials, verbs
+from xsam.services.studies.service import get
+from xsam.services.studies.trials import CONFIRM, NewTrial
+from xsam.workers.tuning.agenda import SpaceError
+from xsam.workers.tuning.course import Course
+from xsam.workers.tuning.endings import How, decide
 
 GRID = {"sampler": {"name": "grid", "points": 3}, "num_trials": None}
 

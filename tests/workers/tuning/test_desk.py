@@ -7,8 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from tests.workers.tuning.test_judges import epochs
-from workers.tuning import desk as desk_module
-from workers.tuning.desk import Delivery, Desk
+from xsam.workers.tuning import desk as desk_module
+from xsam.workers.tuning.desk import Delivery, Desk
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import pytest
 
-from services.metrics.records import EpochRecord
-from services.studies.spec import StudySpec
-from workers.tuning.judges import Judge, Measured, make_judges
+from xsam.services.metrics.records import EpochRecord
+from xsam.services.studies.spec import StudySpec
+from xsam.workers.tuning.judges import Judge, Measured, make_judges
 
 STEPS = 10
 

@@ -7,11 +7,11 @@ import time
 import pytest
 import ray
 
-from services.artifacts.layout import JobFolder
-from services.jobs import requests
-from services.jobs.states import FailureKind, JobState
-from services.studies import verbs
 from tests.support.live_studies import LONG, SLOW, TINY, LiveStudies, own_processes
+from xsam.services.artifacts.layout import JobFolder
+from xsam.services.jobs import requests
+from xsam.services.jobs.states import FailureKind, JobState
+from xsam.services.studies import verbs
 
 pytestmark = pytest.mark.ray
 

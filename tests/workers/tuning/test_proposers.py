@@ -4,18 +4,12 @@ import math
 
 import pytest
 
-from services.jobs.states import JobState
-from services.studies import space as spaces
-from services.studies.results import configs_of
-from services.studies.spec import (
-    GridSampler,
-    QuasiRandomSampler,
-    RandomSampler,
-    StudySpec,
-    TpeSampler,
-)
-from services.studies.trials import TrialState
-from workers.tuning.proposers import make_proposer
+from xsam.services.jobs.states import JobState
+from xsam.services.studies import space as spaces
+from xsam.services.studies.results import configs_of
+from xsam.services.studies.spec import GridSampler, QuasiRandomSampler, RandomSampler, StudySpec, TpeSampler
+from xsam.services.studies.trials import TrialState
+from xsam.workers.tuning.proposers import make_proposer
 
 SPACE = StudySpec.model_validate({"preset": "rho-k"}).space
 SAMPLERS = [RandomSampler(), QuasiRandomSampler(), GridSampler(points=4), TpeSampler(startup_trials=5)]

@@ -7,7 +7,7 @@ Follows:
 import sqlalchemy as sa
 from alembic import op
 
-from services.db import types
+from xsam.services.db import types
 
 revision = "600aa7716849"
 down_revision = None

@@ -7,7 +7,7 @@ Follows: 600aa7716849
 import sqlalchemy as sa
 from alembic import op
 
-from services.db import types
+from xsam.services.db import types
 
 revision = "1c4f0729a36a"
 down_revision = "600aa7716849"

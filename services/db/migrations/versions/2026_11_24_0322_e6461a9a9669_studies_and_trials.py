@@ -7,7 +7,7 @@ Follows: 1c4f0729a36a
 import sqlalchemy as sa
 from alembic import op
 
-from services.db import types
+from xsam.services.db import types
 
 revision = "e6461a9a9669"
 down_revision = "1c4f0729a36a"

@@ -7,7 +7,7 @@ Follows: e6461a9a9669
 import sqlalchemy as sa
 from alembic import op
 
-from services.db import types
+from xsam.services.db import types
 
 revision = "96affe14485c"
 down_revision = "e6461a9a9669"

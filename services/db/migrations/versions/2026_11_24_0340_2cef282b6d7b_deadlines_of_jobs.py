@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from services.db import types
+from xsam.services.db import types
 
 revision = "2cef282b6d7b"
 down_revision = "96affe14485c"

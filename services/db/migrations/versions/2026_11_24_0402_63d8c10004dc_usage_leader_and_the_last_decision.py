@@ -7,7 +7,7 @@ Follows: 2cef282b6d7b
 import sqlalchemy as sa
 from alembic import op
 
-from services.db import types
+from xsam.services.db import types
 
 revision = "63d8c10004dc"
 down_revision = "2cef282b6d7b"

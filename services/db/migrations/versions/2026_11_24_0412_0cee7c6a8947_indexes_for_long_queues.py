@@ -7,7 +7,7 @@ Follows: 63d8c10004dc
 import sqlalchemy as sa
 from alembic import op
 
-from services.db import types
+from xsam.services.db import types
 
 revision = "0cee7c6a8947"
 down_revision = "63d8c10004dc"

@@ -1,0 +1,15 @@
+"""Which packages are installed under which names; everything else about the distribution stands in pyproject.toml.
+
+The rooms lie at the top level of the repository and are imported below one root: `services` is `xsam.services`. `xsam`
+itself is a namespace without a file, so other distributions may add to it.
+"""
+
+from setuptools import find_packages, setup
+
+ROOMS = ("services", "workers", "api")
+
+found = find_packages(include=["xsam_core*", *(f"{room}*" for room in ROOMS)])
+setup(
+    packages=[name if name.startswith("xsam_core") else f"xsam.{name}" for name in found],
+    package_dir={"xsam_core": "xsam_core"} | {f"xsam.{room}": room for room in ROOMS},
+)
