@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from xsam.api.cli import main
+    from xsam.api.cli.main import main
 except ModuleNotFoundError as e:
     if (e.name or "xsam").split(".")[0] == "xsam":
         raise

@@ -7,11 +7,11 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 
-from xsam.api import error_handlers
-from xsam.api.dependencies import Service, admit, local_user_name
-from xsam.api.middleware import BodyLimit, RequestLog
-from xsam.api.problems import FieldError, Problem, documented
-from xsam.api.rate_limit import RateLimiter
+from xsam.api.http import error_handlers
+from xsam.api.http.dependencies import Service, admit, local_user_name
+from xsam.api.http.middleware import BodyLimit, RequestLog
+from xsam.api.http.problems import FieldError, Problem, documented
+from xsam.api.http.rate_limit import RateLimiter
 from xsam.api.routes import (
     artifacts,
     audit,

@@ -11,8 +11,8 @@ from xsam.services.db.session import Database
 from xsam.services.log import set_up_logging
 from xsam.services.memory import freeze_imports
 from xsam.services.settings import get_settings
-from xsam.workers import cluster
-from xsam.workers.dispatcher import Dispatcher
+from xsam.workers.dispatch import ray_cluster
+from xsam.workers.dispatch.dispatcher import Dispatcher
 
 log = logging.getLogger("xsam.workers")
 
@@ -23,14 +23,14 @@ def main() -> None:
     settings = get_settings()
     database = Database(settings.database_url, pool_size=settings.database.pool_size)
     migrate.upgrade(database)
-    cluster.connect(settings.ray)
+    ray_cluster.connect(settings.ray)
     dispatcher = Dispatcher(settings, database)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: dispatcher.stop())
     dispatcher.recover()
     if settings.parent_pid is not None:
         parent_watch.stop_with(settings.parent_pid)
-    log.info("dispatcher ready: %d nodes", len(cluster.nodes()))
+    log.info("dispatcher ready: %d nodes", len(ray_cluster.nodes()))
     freeze_imports()
     dispatcher.run()
     dispatcher.drain()

@@ -13,18 +13,18 @@ import ray
 from ray.actor import ActorHandle
 
 from xsam.services.studies.limits import MAX_CONCURRENCY
-from xsam.workers.assignment import Assignment, RankResult, Report, RunnerConfig
+from xsam.workers.messages import Assignment, RankResult, Report, RunnerConfig
 
 if TYPE_CHECKING:
     from xsam.services.jobs.queue import ClaimedJob
-    from xsam.workers.job_run import RunnerOutcome
+    from xsam.workers.runner.attempt import RunnerOutcome
 
 
 class RankWorker:
-    """Takes one assignment after the other; see `xsam.workers.rank_run`. Warm when the constructor has returned."""
+    """Takes one assignment after the other; see `xsam.workers.rank.run`. Warm when the constructor has returned."""
 
     def __init__(self) -> None:
-        self._code = importlib.import_module("xsam.workers.rank_run")
+        self._code = importlib.import_module("xsam.workers.rank.run")
         self._code.warm_up()
 
     def ready(self) -> str:
@@ -47,10 +47,10 @@ class RankWorker:
 
 
 class JobRunner:
-    """Runs one job at a time; see `xsam.workers.runner.Runner`. `run` blocks while ranks call the other methods."""
+    """Runs one job at a time; see `xsam.workers.runner.runner`. `run` blocks while ranks call the other methods."""
 
     def __init__(self) -> None:
-        self._runner = importlib.import_module("xsam.workers.runner").Runner()
+        self._runner = importlib.import_module("xsam.workers.runner.runner").Runner()
 
     def ready(self) -> str:
         """Return the Ray node of this process; also the sign that it is warm."""
@@ -76,10 +76,10 @@ class JobRunner:
 
 
 class StudyRunner:
-    """Runs one study in its life; see `xsam.workers.tuning.runner.Runner`. Waiting calls have threads of their own."""
+    """Runs one study in its life; see `xsam.workers.studies.study_run`. Waiting calls have threads of their own."""
 
     def __init__(self) -> None:
-        self._runner = importlib.import_module("xsam.workers.tuning.runner").Runner()
+        self._runner = importlib.import_module("xsam.workers.studies.study_run").Runner()
 
     def ready(self) -> str:
         """Return the Ray node of this process; also the sign that it is warm."""

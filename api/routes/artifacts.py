@@ -5,12 +5,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path
 from fastapi.responses import FileResponse
 
-from xsam.api.dependencies import JobId, ReadSession, ServiceDep, no_query
-from xsam.api.problems import documented
-from xsam.services.artifacts import files, model_card
+from xsam.api.http.dependencies import JobId, ReadSession, ServiceDep, no_query
+from xsam.api.http.problems import documented
+from xsam.services.artifacts import files
 from xsam.services.artifacts.layout import JobFolder
 from xsam.services.artifacts.schemas import ArtifactRead, ArtifactsRead, ModelCard
 from xsam.services.jobs import service as jobs
+from xsam.services.reports import model_card
 
 router = APIRouter(
     prefix="/v1/jobs/{job_id}",

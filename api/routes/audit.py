@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from xsam.api.dependencies import PrincipalDep, ReadSession
-from xsam.api.problems import documented
-from xsam.api.team_parameters import AuditQuery
+from xsam.api.http.dependencies import PrincipalDep, ReadSession
+from xsam.api.http.problems import documented
+from xsam.api.http.team_queries import AuditQuery
 from xsam.services.teams import audit
 from xsam.services.teams.schemas import AuditEventRead, AuditPage
 

@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter, Depends
 
-from xsam.api.dependencies import no_query
-from xsam.api.problems import documented
+from xsam.api.http.dependencies import no_query
+from xsam.api.http.problems import documented
 from xsam.services.specs import catalog
 from xsam.services.specs.catalog import Catalog
 

@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter, Depends
 
-from xsam.api.dependencies import ServiceDep, no_query
-from xsam.api.errors import NotReadyError
-from xsam.api.problems import documented
-from xsam.api.schemas import Health, Readiness
+from xsam.api.http.dependencies import ServiceDep, no_query
+from xsam.api.http.errors import NotReadyError
+from xsam.api.http.problems import documented
+from xsam.api.http.schemas import Health, Readiness
 from xsam.api.version import VERSION
 from xsam.services.cluster import service as cluster
 from xsam.services.db import migrate

@@ -5,18 +5,18 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Response, status
 
-from xsam.api.access import visible_team
-from xsam.api.dependencies import JobId, PrincipalDep, ReadSession, ServiceDep, WriteSession, no_query
 from xsam.api.examples import SUBMIT_EXAMPLES
-from xsam.api.parameters import IdempotencyKey
-from xsam.api.problems import documented
+from xsam.api.http.access import visible_team
+from xsam.api.http.dependencies import JobId, PrincipalDep, ReadSession, ServiceDep, WriteSession, no_query
+from xsam.api.http.problems import documented
+from xsam.api.http.queries import IdempotencyKey
 from xsam.services.jobs import bulk, verbs
 from xsam.services.jobs.bodies import CloneJob, JobSelection, JobsUpdate
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.schemas import BulkRead, JobRead, JobUpdate
 from xsam.services.jobs.states import JobState
-from xsam.services.scheduling import preview
-from xsam.services.scheduling.preview import JobPreview
+from xsam.services.reports import job_preview
+from xsam.services.reports.job_preview import JobPreview
 from xsam.services.specs.job import JobSpec
 
 _BODY_CODES = ("malformed_body", "body_too_large", "unsupported_media_type", "validation_failed", "invalid_request")
@@ -161,7 +161,7 @@ def preview_job(
 ) -> JobPreview:
     """Count gradient evaluations and probes, predict time from earlier runs, look at the line; nothing is queued."""
     allowed_packages = service.settings.training.allowed_packages
-    return preview.preview(session, spec, team=principal.team, allowed_packages=allowed_packages)
+    return job_preview.preview(session, spec, team=principal.team, allowed_packages=allowed_packages)
 
 
 def _answer(response: Response, job: Job) -> JobRead:

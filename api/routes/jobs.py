@@ -6,12 +6,20 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Query, Request, Response, status
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
-from xsam.api import streams
-from xsam.api.access import Admission, visible_team
-from xsam.api.dependencies import JobId, PrincipalDep, ReadSession, ServiceDep, WriteSession, no_query
 from xsam.api.examples import SUBMIT_EXAMPLES
-from xsam.api.parameters import AlphaQuery, EventsQuery, IdempotencyKey, JobsQuery, LastEventId, LogsQuery, MetricsQuery
-from xsam.api.problems import documented
+from xsam.api.http import streams
+from xsam.api.http.access import Admission, visible_team
+from xsam.api.http.dependencies import JobId, PrincipalDep, ReadSession, ServiceDep, WriteSession, no_query
+from xsam.api.http.problems import documented
+from xsam.api.http.queries import (
+    AlphaQuery,
+    EventsQuery,
+    IdempotencyKey,
+    JobsQuery,
+    LastEventId,
+    LogsQuery,
+    MetricsQuery,
+)
 from xsam.services.artifacts.layout import JobFolder
 from xsam.services.errors import NotFoundError
 from xsam.services.jobs import events

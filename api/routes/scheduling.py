@@ -4,17 +4,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
-from xsam.api.access import visible_team
-from xsam.api.dependencies import JobId, PrincipalDep, ReadSession, no_query
-from xsam.api.problems import documented
-from xsam.api.scheduling_parameters import QueueQuery, UsageQuery
-from xsam.services.cluster import overview
+from xsam.api.http.access import visible_team
+from xsam.api.http.dependencies import JobId, PrincipalDep, ReadSession, no_query
+from xsam.api.http.problems import documented
+from xsam.api.http.scheduling_queries import QueueQuery, UsageQuery
 from xsam.services.cluster.schemas import ClusterRead
 from xsam.services.jobs import service as jobs
 from xsam.services.jobs.schemas import AttemptRead, AttemptsRead
-from xsam.services.scheduling import why
-from xsam.services.scheduling.schemas import QueueRead, WhyRead
-from xsam.services.usage import service as usage
+from xsam.services.reports import cluster, usage, why
+from xsam.services.reports.schemas import QueueRead, WhyRead
 from xsam.services.usage.schemas import UsageRead
 
 router = APIRouter(
@@ -60,7 +58,7 @@ def read_queue(session: ReadSession, principal: PrincipalDep, query: Annotated[Q
 @router.get("/cluster", operation_id="readCluster", summary="Read the cluster", dependencies=[Depends(no_query)])
 def read_cluster(session: ReadSession, principal: PrincipalDep) -> ClusterRead:
     """Return the machines as last seen, what is used, and what runs where; of other teams' jobs only team and size."""
-    return overview.overview(session, visible_team=visible_team(principal, None))
+    return cluster.overview(session, visible_team=visible_team(principal, None))
 
 
 @router.get("/usage", operation_id="readUsage", summary="Read usage")

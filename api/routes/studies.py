@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Response, status
 
-from xsam.api.access import visible_team
-from xsam.api.dependencies import PrincipalDep, ReadSession, ServiceDep, WriteSession, no_query
 from xsam.api.examples import STUDY_EXAMPLES
-from xsam.api.parameters import IdempotencyKey
-from xsam.api.problems import documented
-from xsam.api.study_parameters import ExportFormat, ExportQuery, StudiesQuery, StudyId, TrialsQuery
+from xsam.api.http.access import visible_team
+from xsam.api.http.dependencies import PrincipalDep, ReadSession, ServiceDep, WriteSession, no_query
+from xsam.api.http.problems import documented
+from xsam.api.http.queries import IdempotencyKey
+from xsam.api.http.study_queries import ExportFormat, ExportQuery, StudiesQuery, StudyId, TrialsQuery
 from xsam.services.jobs import service as jobs
 from xsam.services.jobs.schemas import JobRead
 from xsam.services.studies import cost, export, promotion, reading, service, verbs

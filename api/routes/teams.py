@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response, status
 
-from xsam.api.dependencies import PrincipalDep, ReadSession, WriteSession, no_query
-from xsam.api.problems import documented
-from xsam.api.team_parameters import TeamPath, TeamsQuery, UserPath, UsersQuery
+from xsam.api.http.dependencies import PrincipalDep, ReadSession, WriteSession, no_query
+from xsam.api.http.problems import documented
+from xsam.api.http.team_queries import TeamPath, TeamsQuery, UserPath, UsersQuery
 from xsam.services.teams import service as teams
 from xsam.services.teams.schemas import MemberPage, MemberRead, MemberWrite, TeamPage, TeamPatch, TeamRead, TeamWrite
 

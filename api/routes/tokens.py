@@ -4,10 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response, status
 
-from xsam.api.dependencies import PrincipalDep, ReadSession, WriteSession, no_query
-from xsam.api.problems import documented
+from xsam.api.http.dependencies import PrincipalDep, ReadSession, WriteSession, no_query
+from xsam.api.http.problems import documented
+from xsam.api.http.team_queries import TokenId, TokensQuery
 from xsam.api.routes.teams import BODY_CODES
-from xsam.api.team_parameters import TokenId, TokensQuery
 from xsam.services.teams import tokens
 from xsam.services.teams.schemas import TokenCreate, TokenCreated, TokenPage, TokenRead
 

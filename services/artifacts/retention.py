@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from xsam.services.artifacts.layout import JobFolder
 from xsam.services.artifacts.models import Checkpoint
-from xsam.services.clock import db_now
+from xsam.services.db.clock import db_now
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import TERMINAL_STATES
 

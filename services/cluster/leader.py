@@ -8,8 +8,8 @@ from sqlalchemy import case, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from xsam.services.clock import db_now
 from xsam.services.cluster.models import LeaderLease
+from xsam.services.db.clock import db_now
 
 DISPATCH = "dispatch"
 """The lease of the dispatcher that plans and places."""

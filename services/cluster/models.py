@@ -5,8 +5,8 @@ from datetime import datetime
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from xsam.services.clock import db_now
 from xsam.services.db.base import Base
+from xsam.services.db.clock import db_now
 
 
 class Dispatcher(Base):

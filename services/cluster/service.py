@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from xsam.services.clock import db_now
 from xsam.services.cluster.models import ClusterNode, Dispatcher
+from xsam.services.db.clock import db_now
 from xsam.services.db.upsert import upsert
 from xsam.services.errors import InfeasibleError
 from xsam.services.specs.job import Resources

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
-from xsam.services.clock import db_now
+from xsam.services.db.clock import db_now
 from xsam.services.jobs import events, retry
 from xsam.services.jobs.models import Job, JobAttempt
 from xsam.services.jobs.retry import RetryDecision

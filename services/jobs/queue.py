@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Executable, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
-from xsam.services.clock import db_now
+from xsam.services.db.clock import db_now
 from xsam.services.errors import LeaseLostError
 from xsam.services.jobs import attempts, events
 from xsam.services.jobs.attempts import NOT_PLACED, Ending, changed_one

@@ -9,10 +9,10 @@ from sqlalchemy import Select, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from xsam.services.clock import db_now
+from xsam.services import paging as cursors
 from xsam.services.cluster import service as cluster
+from xsam.services.db.clock import db_now
 from xsam.services.errors import ConflictError, InvalidRequestError, NotFoundError
-from xsam.services.jobs import cursor as cursors
 from xsam.services.jobs import events
 from xsam.services.jobs.actor import Actor
 from xsam.services.jobs.models import KIND_STUDY, KIND_TRAINING, Job, JobAttempt

@@ -16,8 +16,8 @@ from typing import Any, Self
 from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from xsam.services.clock import db_now
-from xsam.services.jobs import attempts, queue, requests
+from xsam.services.db.clock import db_now
+from xsam.services.jobs import attempts, queue, wishes
 from xsam.services.jobs.models import KIND_STUDY, Job
 from xsam.services.jobs.queue import Lease
 from xsam.services.jobs.states import FailureKind, JobState
@@ -61,9 +61,9 @@ def reap(session: Session, patience: Patience, *, limit: int = 100) -> list[Leas
     for job in _locked(session, due.overlong, limit):
         if job.max_run_s is None:
             _limit_run(session, job, patience.run_s)
-        requests.request_preemption(session, job.id, reason="its running time is used up")
+        wishes.request_preemption(session, job.id, reason="its running time is used up")
     for job in _locked(session, due.silent, limit):
-        requests.request_preemption(session, job.id, reason=f"no progress for {patience.silence_s:g} s")
+        wishes.request_preemption(session, job.id, reason=f"no progress for {patience.silence_s:g} s")
     for job in _locked(session, due.waited, limit, by=Job.deadline_at):
         _time_out(session, job, f"it waited in the queue for more than limits.max_queue_s of {job.max_queue_s:g} s")
     for job in _locked(session, due.forgotten, limit, by=Job.state_since):

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from xsam.services.cluster import service as cluster
 from xsam.services.errors import InvalidRequestError, InvalidTransitionError
-from xsam.services.jobs import requests
+from xsam.services.jobs import wishes
 from xsam.services.jobs.actor import Actor
 from xsam.services.jobs.models import KIND_TRIAL, Job
 from xsam.services.jobs.schemas import JobUpdate
@@ -25,7 +25,7 @@ def cancel(session: Session, job_id: str, *, actor: Actor) -> Job:
         InvalidTransitionError: it has already ended otherwise.
     """
     get(session, job_id)
-    requests.request_cancel(session, job_id, actor=actor.user)
+    wishes.request_cancel(session, job_id, actor=actor.user)
     return _fresh(session, job_id)
 
 
@@ -37,7 +37,7 @@ def pause(session: Session, job_id: str, *, actor: Actor) -> Job:
         InvalidTransitionError: it has ended, or is being cancelled.
     """
     _check_is_its_own(get(session, job_id))
-    requests.request_pause(session, job_id, actor=actor.user)
+    wishes.request_pause(session, job_id, actor=actor.user)
     return _fresh(session, job_id)
 
 
@@ -49,7 +49,7 @@ def resume(session: Session, job_id: str, *, actor: Actor) -> Job:
         InvalidTransitionError: it has ended.
     """
     _check_is_its_own(get(session, job_id))
-    requests.resume(session, job_id, actor=actor.user)
+    wishes.resume(session, job_id, actor=actor.user)
     return _fresh(session, job_id)
 
 
@@ -66,7 +66,7 @@ def retry(session: Session, job_id: str, *, actor: Actor) -> Job:
     resources = JobSpec.model_validate(job.spec).resources
     cluster.check_feasible(session, resources)
     limits.check_quota(session, job.team, resources)
-    requests.retry(session, job_id, actor=actor.user)
+    wishes.retry(session, job_id, actor=actor.user)
     return _fresh(session, job_id)
 
 
@@ -84,9 +84,9 @@ def update(session: Session, job_id: str, change: JobUpdate, *, actor: Actor) ->
         if len(kept) > MAX_LABELS:
             message = f"the job would have {len(kept)} labels; allowed are at most {MAX_LABELS}"
             raise InvalidRequestError(message, field="labels")
-        requests.merge_labels(session, job_id, change.labels, actor=actor.user)
+        wishes.merge_labels(session, job_id, change.labels, actor=actor.user)
     if change.priority is not None:
-        requests.set_priority(session, job_id, change.priority, actor=actor.user)
+        wishes.set_priority(session, job_id, change.priority, actor=actor.user)
     return _fresh(session, job_id)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from xsam.services.clock import utc_now
+from xsam.services.db.clock import utc_now
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import TERMINAL_STATES, JobState
 from xsam.services.studies import compare, trials

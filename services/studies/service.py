@@ -7,9 +7,9 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from xsam.services import paging as cursors
 from xsam.services.cluster import service as cluster
 from xsam.services.errors import ConflictError, InfeasibleError, InvalidRequestError, NotFoundError
-from xsam.services.jobs import cursor as cursors
 from xsam.services.jobs import events
 from xsam.services.jobs.actor import Actor
 from xsam.services.jobs.models import KIND_STUDY, Job

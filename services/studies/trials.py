@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from xsam.services.clock import db_now
 from xsam.services.db.base import new_id
+from xsam.services.db.clock import db_now
 from xsam.services.jobs import events, queue
 from xsam.services.jobs.models import KIND_STUDY, KIND_TRIAL, Job, JobAttempt
 from xsam.services.jobs.queue import ClaimedJob, Lease

@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from xsam.services.errors import InvalidRequestError, InvalidTransitionError
-from xsam.services.jobs import attempts, events, requests
+from xsam.services.jobs import attempts, events, wishes
 from xsam.services.jobs.actor import Actor
 from xsam.services.jobs.models import KIND_STUDY, Job
 from xsam.services.jobs.states import TERMINAL_STATES, FailureKind, JobState
@@ -77,11 +77,11 @@ def cancel(session: Session, study_id: str, *, actor: Actor) -> Job:
         InvalidTransitionError: it has already ended otherwise.
     """
     get(session, study_id, lock=True)
-    requests.request_cancel(session, study_id, actor=actor.user)
+    wishes.request_cancel(session, study_id, actor=actor.user)
     live = select(Job.id).join(Trial, Trial.job_id == Job.id)
     live = live.where(Trial.study_id == study_id, Job.state.not_in(TERMINAL_STATES))
     for job_id in session.scalars(live).all():
-        requests.request_cancel(session, job_id, actor=actor.user)
+        wishes.request_cancel(session, job_id, actor=actor.user)
     return session.get_one(Job, study_id, populate_existing=True)
 
 
@@ -109,7 +109,7 @@ def retry_failed(session: Session, study_id: str, *, actor: Actor, kind: Failure
         return job, 0
     _take_up(session, job, study)
     for job_id in chosen:
-        requests.retry(session, job_id, actor=actor.user)
+        wishes.retry(session, job_id, actor=actor.user)
     return _told(session, job, actor, "retried", f"{len(chosen)} failed trials are tried again"), len(chosen)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from xsam.services.clock import db_now
+from xsam.services.db.clock import db_now
 from xsam.services.db.upsert import insert_missing, upsert
 from xsam.services.errors import ConflictError, NotFoundError
 from xsam.services.teams import audit

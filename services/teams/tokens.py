@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Select, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from xsam.services.clock import db_now
+from xsam.services import paging as cursors
+from xsam.services.db.clock import db_now
 from xsam.services.errors import ForbiddenError, InvalidRequestError, NotFoundError, UnauthenticatedError
-from xsam.services.jobs import cursor as cursors
 from xsam.services.teams import audit, token_text
 from xsam.services.teams.models import Membership, Team, Token, User
 from xsam.services.teams.roles import Principal, Role, require_role

@@ -8,9 +8,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from xsam.services.db.upsert import add_up, insert_missing
-from xsam.services.scheduling import fair_share
-from xsam.services.scheduling.policy import DEFAULT_CONFIG
-from xsam.services.scheduling.types import DecayedUsage, TeamShare
+from xsam.services.scheduling.policy import order
+from xsam.services.scheduling.policy.plan import DEFAULT_CONFIG
+from xsam.services.scheduling.policy.types import DecayedUsage, TeamShare
 from xsam.services.usage.models import UsageDay, UsageShare
 
 
@@ -77,7 +77,7 @@ def _sum(by_user: Mapping[str, DecayedUsage]) -> DecayedUsage | None:
         return None
     as_of = max(usage.as_of for usage in by_user.values())
     half_life_s = DEFAULT_CONFIG.half_life_s
-    return DecayedUsage(sum(fair_share.usage_at(usage, as_of, half_life_s) for usage in by_user.values()), as_of)
+    return DecayedUsage(sum(order.usage_at(usage, as_of, half_life_s) for usage in by_user.values()), as_of)
 
 
 def _add_to_share(session: Session, held: Allocation, started_at: datetime, ended_at: datetime) -> None:
@@ -86,9 +86,9 @@ def _add_to_share(session: Session, held: Allocation, started_at: datetime, ende
     insert_missing(session, UsageShare, [new], keys=("team", "user_name"))
     query = select(UsageShare).filter_by(**key).with_for_update().execution_options(populate_existing=True)
     row = session.scalars(query).one()
-    usage = fair_share.add_attempt(
+    usage = order.add_attempt(
         DecayedUsage(row.value_resource_s, row.as_of),
-        rate=fair_share.resource_rate(held.gpus, held.cpus, DEFAULT_CONFIG),
+        rate=order.resource_rate(held.gpus, held.cpus, DEFAULT_CONFIG),
         started_at=started_at,
         ended_at=ended_at,
         half_life_s=DEFAULT_CONFIG.half_life_s,

@@ -23,7 +23,7 @@ class UsageDay(Base):
 
 
 class UsageShare(Base):
-    """A user's decayed resource-seconds of ended attempts at `as_of`; see `xsam.services.scheduling.fair_share`."""
+    """A user's decayed resource-seconds of ended attempts at `as_of`; see `xsam.services.scheduling.policy.order`."""
 
     __tablename__ = "usage_shares"
 

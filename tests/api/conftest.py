@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from tests.support.row_runner import RowRunner
 from xsam.api.app import create_app
 from xsam.api.client import Client
-from xsam.api.serving.server import Server, bind, url_of
+from xsam.api.server.server import Server, bind, url_of
 from xsam.services.cluster import service as cluster
 from xsam.services.cluster.service import NodeSeen
 from xsam.services.db import migrate

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from xsam.api.problems import PROBLEM_JSON
+from xsam.api.http.problems import PROBLEM_JSON
 from xsam.services.specs.job import JobSpec
 
 

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from tests.api.bad_submits import BAD_SUBMITS, BadSubmit, as_markdown
-from xsam.api.problems import PROBLEM_JSON, Problem
+from xsam.api.http.problems import PROBLEM_JSON, Problem
 
 pytestmark = pytest.mark.usefixtures("small_cluster")
 

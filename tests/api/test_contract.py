@@ -15,8 +15,8 @@ from schemathesis.checks import (
 
 from tests.support.row_runner import RowRunner
 from xsam.api.client import Client
-from xsam.services.clock import db_now
 from xsam.services.cluster.models import Dispatcher
+from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 
 _CHECKS = [

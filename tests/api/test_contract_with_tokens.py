@@ -13,8 +13,8 @@ from tests.api.token_service import Callers, make_callers
 from tests.support.callers import make_token
 from tests.support.jobs import submit
 from tests.support.row_runner import RowRunner
-from xsam.services.clock import db_now
 from xsam.services.cluster.models import Dispatcher
+from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 from xsam.services.jobs.actor import Actor
 from xsam.services.settings import ApiSettings, Settings

@@ -15,8 +15,8 @@ STARTED_AT = time.perf_counter()
 import torch  # noqa: E402 - the clock starts before the imports
 
 from xsam.services.specs.job import JobSpec  # noqa: E402
+from xsam.workers.training.context import Place  # noqa: E402
 from xsam.workers.training.loop import run_training  # noqa: E402
-from xsam.workers.training.place import Place  # noqa: E402
 from xsam.workers.training.telemetry import SilentTelemetry  # noqa: E402
 
 

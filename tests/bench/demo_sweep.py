@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xsam.api.demo.specs import BASE, SHARED
+from xsam.api.cli.demo.specs import BASE, SHARED
 from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord, TrainingSummary
 from xsam.services.specs.job import JobSpec
+from xsam.workers.training.context import Place
 from xsam.workers.training.errors import DivergenceError
 from xsam.workers.training.loop import run_training
-from xsam.workers.training.place import Place
 
 METHODS = ("sgd", "sam", "xsam")
 RHOS = (0.05, 0.1, 0.15, 0.2, 0.3)

@@ -20,8 +20,8 @@ from xsam.services.jobs import queue
 from xsam.services.jobs.queue import Lease
 from xsam.services.metrics.models import EpochMetric
 from xsam.services.metrics.records import EpochRecord
-from xsam.workers.assignment import Report
-from xsam.workers.recorder import Recorder
+from xsam.workers.messages import Report
+from xsam.workers.runner.recorder import Recorder
 
 RAY_NICE = 15
 """Ray's default for workers."""

@@ -18,8 +18,8 @@ from ray.train.torch import TorchTrainer
 
 from tests.bench.bare_loop import NoWish
 from xsam.services.specs.job import JobSpec
+from xsam.workers.training.context import Place
 from xsam.workers.training.loop import run_training
-from xsam.workers.training.place import Place
 from xsam.workers.training.telemetry import SilentTelemetry
 
 

@@ -22,9 +22,9 @@ from xsam.services.jobs import queue
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import JobState
 from xsam.services.memory import freeze_imports
-from xsam.services.scheduling import service as scheduling
-from xsam.services.scheduling import view
-from xsam.services.scheduling.policy import plan
+from xsam.services.scheduling import last_decision
+from xsam.services.scheduling import snapshot as scheduling
+from xsam.services.scheduling.policy.plan import plan
 from xsam.services.specs.job import JobSpec
 
 _CHUNK = 5_000
@@ -91,7 +91,7 @@ def _plan(database: Database) -> None:
         snapshot = scheduling.take_snapshot(session, [_NODE])
     decision = plan(snapshot)
     with database.unit_of_work() as session:
-        view.publish(session, snapshot, decision)
+        last_decision.publish(session, snapshot, decision)
 
 
 def _row(spec: dict[str, object], number: int) -> dict[str, object]:

@@ -18,8 +18,8 @@ from sqlalchemy import text
 
 from tests.bench.figures import percentile, table
 from tests.support.served import Served, served
-from xsam.services.clock import db_now
 from xsam.services.db import migrate
+from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 from xsam.services.jobs.actor import Actor
 from xsam.services.jobs.models import Job

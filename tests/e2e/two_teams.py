@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.support.served import Served, served
 from xsam.api.client import Client
 from xsam.services.jobs.states import JobState
-from xsam.services.scheduling.why import NOT_LOOKED_AT
+from xsam.services.reports.why import NOT_LOOKED_AT
 
 NUM_GPUS = 8
 OPTIONS = ("--auth", "token", "--num-gpus", str(NUM_GPUS), "--num-cpus", str(NUM_GPUS))

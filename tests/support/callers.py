@@ -2,7 +2,7 @@
 
 from sqlalchemy import update
 
-from xsam.services.clock import db_now
+from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 from xsam.services.teams import bootstrap, service, tokens
 from xsam.services.teams.models import Token

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import URL, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
-from xsam.services.db.schema import metadata
 from xsam.services.db.session import Database
+from xsam.services.tables import metadata
 
 SERVER_VARIABLE = "XSAM_TEST_POSTGRES_URL"
 REQUIRE_VARIABLE = "XSAM_TEST_REQUIRE"

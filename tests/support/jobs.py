@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import text, update
 
-from xsam.services.clock import db_now
+from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 from xsam.services.jobs import events, queue, service, stalled
 from xsam.services.jobs.actor import Actor

@@ -21,8 +21,8 @@ from xsam.services.jobs.states import JobState, is_terminal
 from xsam.services.metrics.models import AlphaEstimate, EpochMetric
 from xsam.services.settings import DatabaseSettings, DispatcherSettings, RayCluster, Settings
 from xsam.services.specs.job import JobSpec
-from xsam.workers import cluster
-from xsam.workers.dispatcher import Dispatcher
+from xsam.workers.dispatch import ray_cluster
+from xsam.workers.dispatch.dispatcher import Dispatcher
 
 TURN_S = 0.05
 PATIENCE_S = 120.0
@@ -154,7 +154,7 @@ def live_service(
         ray=RayCluster(num_cpus=num_cpus, **ray_settings),
         dispatcher=DispatcherSettings(lease_s=10, warm_processes=warm_processes),
     )
-    cluster.connect(settings.ray)
+    ray_cluster.connect(settings.ray)
     try:
         started = LiveService(settings)
         started.turn_until(started.dispatcher.is_warm)

@@ -6,10 +6,10 @@ from xsam.services.cluster import service as cluster
 from xsam.services.cluster.service import NodeSeen
 from xsam.services.db.session import Database
 from xsam.services.jobs import queue
-from xsam.services.scheduling import service as scheduling
-from xsam.services.scheduling import view
-from xsam.services.scheduling.policy import plan
-from xsam.services.scheduling.types import Plan
+from xsam.services.scheduling import last_decision
+from xsam.services.scheduling import snapshot as scheduling
+from xsam.services.scheduling.policy.plan import plan
+from xsam.services.scheduling.policy.types import Plan
 
 DISPATCHER = "dispatcher-1"
 
@@ -30,5 +30,5 @@ def decide(database: Database, nodes: Sequence[NodeSeen]) -> Plan:
         with database.unit_of_work() as session:
             queue.claim(session, placed.job_id, runner=DISPATCHER, lease_s=60, placement=placed.node_ids)
     with database.unit_of_work() as session:
-        view.publish(session, snapshot, decision)
+        last_decision.publish(session, snapshot, decision)
     return decision

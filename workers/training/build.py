@@ -11,12 +11,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from xsam.services.specs.job import JobSpec
-from xsam.workers.training.data import Data, EvalFeed, TrainFeed
-from xsam.workers.training.datasets import prepare_data
+from xsam.workers.training.context import Place
+from xsam.workers.training.data.feeds import Data, EvalFeed, TrainFeed
+from xsam.workers.training.data.sources import prepare_data
 from xsam.workers.training.errors import TooFewExamplesError
 from xsam.workers.training.models import build_model
 from xsam.workers.training.optimizers import build_optimizer
-from xsam.workers.training.place import Place
 from xsam.workers.training.ranks import Ranks
 from xsam.workers.training.seeds import derive_seed
 

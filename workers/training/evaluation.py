@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own convention)
 from torch import nn
 
-from xsam.workers.training.data import EvalFeed
-from xsam.workers.training.pulse import Pulse
+from xsam.workers.training.data.feeds import EvalFeed
 from xsam.workers.training.ranks import Ranks
+from xsam.workers.training.stopping import Pulse
 
 
 @torch.inference_mode()

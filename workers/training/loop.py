@@ -13,15 +13,15 @@ from xsam.services.metrics.records import EpochRecord, TrainingSummary
 from xsam.services.specs.job import JobSpec
 from xsam.services.specs.optimizer import XsamVariant
 from xsam.workers.training.build import build_parts
-from xsam.workers.training.checkpoints import CheckpointStore
+from xsam.workers.training.checkpoints.store import CheckpointStore
+from xsam.workers.training.context import Place
 from xsam.workers.training.errors import DivergenceError
 from xsam.workers.training.evaluation import evaluate
 from xsam.workers.training.memory import named_memory_errors
 from xsam.workers.training.optimizers import is_search_step, read_alpha, take_step
-from xsam.workers.training.place import Place
 from xsam.workers.training.progress import EpochLosses, Progress
-from xsam.workers.training.pulse import Pulse
 from xsam.workers.training.ranks import Ranks
+from xsam.workers.training.stopping import Pulse
 from xsam.workers.training.telemetry import Control, ProgressThrottle, SilentTelemetry, Telemetry
 from xsam_core.errors import NonFiniteError
 

@@ -9,8 +9,8 @@ from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
 from xsam.services.specs.model import CustomModel, DenseNet121, Mlp, Model, SmallCnn, Vgg11Bn, VitB16
+from xsam.workers.training.context import Place
 from xsam.workers.training.errors import TargetError, UserSpecError
-from xsam.workers.training.place import Place
 from xsam.workers.training.targets import load_target
 
 SMALL_IMAGE_MAX = 64

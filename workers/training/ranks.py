@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from xsam.workers.training.place import Place
+from xsam.workers.training.context import Place
 
 _LAST_STEP = 2**62
 

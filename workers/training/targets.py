@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from xsam.services.specs.model import package_of
+from xsam.workers.training.context import Place
 from xsam.workers.training.errors import TargetError
-from xsam.workers.training.place import Place
 
 
 def load_target(target: str, place: Place) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from alembic import context
 
 from xsam.services.db import types
-from xsam.services.db.schema import metadata
+from xsam.services.tables import metadata
 
 
 def _render_item(kind: str, item: Any, _: Any) -> str | Literal[False]:

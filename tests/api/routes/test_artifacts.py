@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from xsam.api.client import Client
-from xsam.api.client_errors import ApiError
+from xsam.api.client.errors import ApiError
 from xsam.services.artifacts.layout import JobFolder
 from xsam.services.settings import Settings
 

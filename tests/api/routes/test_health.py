@@ -3,9 +3,9 @@ import pytest
 
 from xsam.api.client import Client
 from xsam.api.version import VERSION
-from xsam.services.clock import db_now
 from xsam.services.cluster.models import Dispatcher
 from xsam.services.db import migrate
+from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 
 

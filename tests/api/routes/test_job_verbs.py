@@ -8,7 +8,7 @@ import pytest
 from tests.support import studies
 from tests.support.row_runner import RowRunner
 from xsam.api.client import Client
-from xsam.api.client_errors import ApiError
+from xsam.api.client.errors import ApiError
 from xsam.services.db.session import Database
 from xsam.services.jobs.states import JobState, Wish
 

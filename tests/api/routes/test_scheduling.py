@@ -8,7 +8,7 @@ import pytest
 from tests.support import planning
 from tests.support.row_runner import RowRunner
 from xsam.api.client import Client
-from xsam.api.client_errors import ApiError
+from xsam.api.client.errors import ApiError
 from xsam.services.cluster.service import NodeSeen
 from xsam.services.db.session import Database
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.studies import SMALL, HandRunner
 from xsam.api.client import Client
-from xsam.api.client_errors import ApiError
+from xsam.api.client.errors import ApiError
 from xsam.services.db.session import Database
 from xsam.services.jobs.states import FailureKind, JobState
 from xsam.services.studies.schemas import StudyRead

@@ -15,7 +15,7 @@ from tests.bench.scheduling import decision_time, plot, report
 from tests.bench.scheduling.fifo import greedy_fifo, plain_fifo
 from tests.bench.scheduling.simulator import Record, Site, simulate
 from tests.bench.scheduling.trace import CLUSTER, CLUSTER_GPUS, make_trace
-from xsam.services.scheduling.policy import plan
+from xsam.services.scheduling.policy.plan import plan
 
 TARGET_MS = 100.0
 POLICIES = {"fair share": plan, "plain FIFO": plain_fifo, "FIFO that skips": greedy_fifo}

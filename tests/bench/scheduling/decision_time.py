@@ -9,8 +9,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from xsam.services.scheduling.policy import plan
-from xsam.services.scheduling.types import DecayedUsage, Node, PendingJob, RunningJob, Snapshot, TeamQuota, TeamShare
+from xsam.services.scheduling.policy.plan import plan
+from xsam.services.scheduling.policy.types import (
+    DecayedUsage,
+    Node,
+    PendingJob,
+    RunningJob,
+    Snapshot,
+    TeamQuota,
+    TeamShare,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TEAMS = ("audio", "language", "robotics", "search", "vision")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from xsam.services.scheduling.capacity import Cluster, Shape, to_units
-from xsam.services.scheduling.types import Placement, Plan, Snapshot
+from xsam.services.scheduling.policy.capacity import Cluster, Shape, to_units
+from xsam.services.scheduling.policy.types import Placement, Plan, Snapshot
 
 
 def plain_fifo(snapshot: Snapshot) -> Plan:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from xsam.services.scheduling.fair_share import add_attempt, resource_rate
-from xsam.services.scheduling.types import (
+from xsam.services.scheduling.policy.order import add_attempt, resource_rate
+from xsam.services.scheduling.policy.types import (
     DecayedUsage,
     Node,
     PendingJob,

@@ -14,7 +14,7 @@ import random
 from dataclasses import dataclass, replace
 
 from tests.bench.scheduling.simulator import TraceJob
-from xsam.services.scheduling.types import Node
+from xsam.services.scheduling.policy.types import Node
 
 MIN_RUN_S = 30.0
 MAX_RUN_S = 48 * 3_600.0

@@ -6,7 +6,7 @@ from tests.support import jobs
 from xsam.services.artifacts import retention
 from xsam.services.artifacts import service as artifacts
 from xsam.services.artifacts.layout import JobFolder
-from xsam.services.clock import db_now
+from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 from xsam.services.jobs import queue
 from xsam.services.jobs.models import Job

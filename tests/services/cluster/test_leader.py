@@ -3,9 +3,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import update
 
-from xsam.services.clock import db_now
 from xsam.services.cluster import leader
 from xsam.services.cluster.models import LeaderLease
+from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 
 

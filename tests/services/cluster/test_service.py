@@ -1,10 +1,10 @@
 import pytest
 from sqlalchemy import update
 
-from xsam.services.clock import db_now
 from xsam.services.cluster import service as cluster
 from xsam.services.cluster.models import ClusterNode, Dispatcher
 from xsam.services.cluster.service import NodeSeen
+from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 from xsam.services.errors import InfeasibleError
 from xsam.services.specs.job import Resources

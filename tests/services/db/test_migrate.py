@@ -6,10 +6,10 @@ from alembic.util import CommandError
 from sqlalchemy import inspect, text
 
 from tests.support import jobs
-from xsam.services.clock import utc_now
 from xsam.services.db import migrate
-from xsam.services.db.schema import metadata
+from xsam.services.db.clock import utc_now
 from xsam.services.db.session import Database
+from xsam.services.tables import metadata
 
 _UPGRADE = "import sys; from xsam.services.db import migrate; from xsam.services.db.session import Database; "
 _UPGRADE += "migrate.upgrade(Database(sys.argv[1]))"

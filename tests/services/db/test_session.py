@@ -6,8 +6,8 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from tests.support import jobs
-from xsam.services.clock import db_now, utc_now
 from xsam.services.db.base import new_id
+from xsam.services.db.clock import db_now, utc_now
 from xsam.services.db.session import Database
 from xsam.services.db.upsert import upsert
 from xsam.services.errors import NotFoundError

@@ -7,7 +7,7 @@ import pytest
 from tests.support import jobs
 from xsam.services.db.session import Database
 from xsam.services.errors import InvalidTransitionError, LeaseLostError, NotFoundError
-from xsam.services.jobs import attempts, queue, requests, stalled
+from xsam.services.jobs import attempts, queue, stalled, wishes
 from xsam.services.jobs.queue import Lease
 from xsam.services.jobs.retry import RetryDecision
 from xsam.services.jobs.states import TERMINAL_STATES, FailureKind, JobState, Wish
@@ -34,7 +34,7 @@ def _renew(database: Database, lease: Lease) -> Wish | None:
 
 def _cancel(database: Database, job_id: str) -> JobState:
     with database.unit_of_work() as session:
-        return requests.request_cancel(session, job_id, actor="bob")
+        return wishes.request_cancel(session, job_id, actor="bob")
 
 
 def _write(name: str, **options: object) -> Callable[[Database, Lease], None]:
@@ -260,7 +260,7 @@ class TestCancel:
     def test_request_cancel__ends_a_paused_job_at_once(self, database: Database) -> None:
         job_id = jobs.submit(database)
         with database.unit_of_work() as session:
-            requests.request_pause(session, job_id, actor="bob")
+            wishes.request_pause(session, job_id, actor="bob")
         assert _cancel(database, job_id) == JobState.CANCELLED
 
     def test_request_cancel__asks_the_runner_of_a_running_job(self, database: Database) -> None:
@@ -281,7 +281,7 @@ class TestCancel:
     def test_request_cancel__overrides_a_preemption(self, database: Database) -> None:
         lease = jobs.submit_and_claim(database)
         with database.unit_of_work() as session:
-            assert requests.request_preemption(session, lease.job_id, reason="other")
+            assert wishes.request_preemption(session, lease.job_id, reason="other")
         _cancel(database, lease.job_id)
         assert _renew(database, lease) is Wish.CANCEL
 
@@ -307,19 +307,19 @@ class TestPreemption:
     def test_request_preemption__sets_the_wish_once(self, database: Database) -> None:
         lease = jobs.submit_and_claim(database)
         with database.unit_of_work() as session:
-            assert requests.request_preemption(session, lease.job_id, reason="other")
-            assert not requests.request_preemption(session, lease.job_id, reason="other")
+            assert wishes.request_preemption(session, lease.job_id, reason="other")
+            assert not wishes.request_preemption(session, lease.job_id, reason="other")
         assert _renew(database, lease) is Wish.PREEMPT
 
     def test_request_preemption__spares_jobs_that_do_not_run(self, database: Database) -> None:
         job_id = jobs.submit(database)
         with database.unit_of_work() as session:
-            assert not requests.request_preemption(session, job_id, reason="other")
+            assert not wishes.request_preemption(session, job_id, reason="other")
 
     def test_release__clears_the_wish(self, database: Database) -> None:
         lease = jobs.submit_and_claim(database)
         with database.unit_of_work() as session:
-            requests.request_preemption(session, lease.job_id, reason="other")
+            wishes.request_preemption(session, lease.job_id, reason="other")
         RUNNER_WRITES["release"](database, lease)
         assert _renew(database, jobs.claim(database, lease.job_id)) is None
 
@@ -335,7 +335,7 @@ class TestTerminal:
         with database.unit_of_work() as session:
             assert not queue.revoke(session, lease, message="late")
             assert not queue.fail_idle(session, lease.job_id, kind=FailureKind.INFEASIBLE, message="late")
-            assert not requests.request_preemption(session, lease.job_id, reason="other")
+            assert not wishes.request_preemption(session, lease.job_id, reason="other")
         assert jobs.state(database, lease.job_id) == state
 
     def test_has_queued__sees_only_due_jobs(self, database: Database) -> None:

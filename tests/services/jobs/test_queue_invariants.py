@@ -16,7 +16,7 @@ from tests.support import jobs
 from tests.support.databases import delete_all_rows
 from xsam.services.db.session import Database
 from xsam.services.errors import InvalidTransitionError, LeaseLostError
-from xsam.services.jobs import queue, requests, stalled
+from xsam.services.jobs import queue, stalled, wishes
 from xsam.services.jobs.models import Job, JobAttempt
 from xsam.services.jobs.queue import Lease
 from xsam.services.jobs.states import TERMINAL_STATES, TRANSITIONS, FailureKind, JobState
@@ -82,28 +82,26 @@ class QueueHistory(RuleBasedStateMachine):
     @rule(job_id=submitted)
     def cancel(self, job_id: str) -> None:
         is_allowed = self.known[job_id] not in (JobState.SUCCEEDED, JobState.FAILED)
-        assert self._ask(requests.request_cancel, job_id) == is_allowed
+        assert self._ask(wishes.request_cancel, job_id) == is_allowed
 
     @rule(job_id=submitted)
     def pause(self, job_id: str) -> None:
         is_doomed = jobs.read(self.database, job_id).wish == "cancel"
-        assert self._ask(requests.request_pause, job_id) == (
-            not is_doomed and self.known[job_id] not in TERMINAL_STATES
-        )
+        assert self._ask(wishes.request_pause, job_id) == (not is_doomed and self.known[job_id] not in TERMINAL_STATES)
 
     @rule(job_id=submitted)
     def resume(self, job_id: str) -> None:
-        assert self._ask(requests.resume, job_id) == (self.known[job_id] not in TERMINAL_STATES)
+        assert self._ask(wishes.resume, job_id) == (self.known[job_id] not in TERMINAL_STATES)
 
     @rule(job_id=submitted)
     def preempt(self, job_id: str) -> None:
         with self.database.unit_of_work() as session:
-            requests.request_preemption(session, job_id, reason="x")
+            wishes.request_preemption(session, job_id, reason="x")
 
     @rule(job_id=submitted)
     def retry(self, job_id: str) -> None:
         is_allowed = self.known[job_id] in (JobState.FAILED, JobState.CANCELLED)
-        assert self._ask(requests.retry, job_id) == is_allowed
+        assert self._ask(wishes.retry, job_id) == is_allowed
         if is_allowed:
             self.known[job_id] = JobState.QUEUED
             self.forgiven[job_id] = jobs.read(self.database, job_id).attempt

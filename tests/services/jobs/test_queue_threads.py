@@ -8,7 +8,7 @@ from typing import TypeVar
 from tests.support import jobs
 from xsam.services.db.session import Database
 from xsam.services.errors import LeaseLostError
-from xsam.services.jobs import queue, requests
+from xsam.services.jobs import queue, wishes
 from xsam.services.jobs.states import FailureKind, JobState
 
 NUM_THREADS = 8
@@ -86,7 +86,7 @@ def test_request_cancel__and_claim_at_once_lose_no_wish(database: Database) -> N
 
         def cancel(job_id: str = job_id) -> None:
             with database.unit_of_work() as session:
-                requests.request_cancel(session, job_id, actor="bob")
+                wishes.request_cancel(session, job_id, actor="bob")
 
         def claim(job_id: str = job_id) -> None:
             jobs.try_claim(database, job_id)

@@ -6,10 +6,10 @@ import pytest
 
 from tests.support import jobs
 from tests.support.jobs import PATIENCE
-from xsam.services.clock import db_now
+from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 from xsam.services.errors import LeaseLostError
-from xsam.services.jobs import queue, requests, stalled
+from xsam.services.jobs import queue, stalled, wishes
 from xsam.services.jobs.queue import Lease
 from xsam.services.jobs.states import FailureKind, JobState
 
@@ -55,7 +55,7 @@ class TestWishes:
         lease, other = jobs.submit_and_claim(database), jobs.submit_and_claim(database)
         for one in (lease, other):
             with database.unit_of_work() as session:
-                requests.request_cancel(session, one.job_id, actor="bob")
+                wishes.request_cancel(session, one.job_id, actor="bob")
         assert jobs.reap(database) == []
         jobs.set_columns(database, lease.job_id, wish_at=db_now(-PATIENCE.stop_s - 1))
         assert jobs.reap(database) == [lease]
@@ -67,7 +67,7 @@ class TestWishes:
     def test_reap__holds_a_job_that_had_to_be_forced_to_pause(self, database: Database) -> None:
         lease = jobs.submit_and_claim(database)
         with database.unit_of_work() as session:
-            requests.request_pause(session, lease.job_id, actor="bob")
+            wishes.request_pause(session, lease.job_id, actor="bob")
         jobs.set_columns(database, lease.job_id, wish_at=db_now(-PATIENCE.stop_s - 1))
         assert jobs.reap(database) == [lease]
         assert jobs.state(database, lease.job_id) == JobState.PAUSED
@@ -178,10 +178,10 @@ class TestWaiting:
     def test_max_queue_s__does_not_count_while_paused_or_running(self, database: Database) -> None:
         job_id = jobs.submit(database, limits={"max_queue_s": 60})
         with database.unit_of_work() as session:
-            requests.request_pause(session, job_id, actor="bob")
+            wishes.request_pause(session, job_id, actor="bob")
         assert jobs.read(database, job_id).deadline_at is None
         with database.unit_of_work() as session:
-            requests.resume(session, job_id, actor="bob")
+            wishes.resume(session, job_id, actor="bob")
         assert jobs.read(database, job_id).deadline_at is not None
         jobs.claim(database, job_id)
         assert jobs.read(database, job_id).deadline_at is None
@@ -191,7 +191,7 @@ class TestWaiting:
         job_id, other = jobs.submit(database), jobs.submit(database)
         if is_paused:
             with database.unit_of_work() as session:
-                requests.request_pause(session, job_id, actor="bob")
+                wishes.request_pause(session, job_id, actor="bob")
         patience = replace(PATIENCE, queue_s=1000, pause_s=1000)
         jobs.set_columns(database, job_id, state_since=db_now(-1001))
         jobs.reap(database, patience)

@@ -14,7 +14,7 @@ from xsam.services.cluster import service as cluster
 from xsam.services.cluster.service import NodeSeen
 from xsam.services.db.session import Database
 from xsam.services.errors import InfeasibleError, InvalidRequestError, InvalidTransitionError, NotFoundError
-from xsam.services.jobs import bulk, events, queue, requests, verbs
+from xsam.services.jobs import bulk, events, queue, verbs, wishes
 from xsam.services.jobs.bulk import Selection
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.queue import Lease
@@ -75,7 +75,7 @@ class TestPause:
     def test_pause__is_stronger_than_a_preemption_and_weaker_than_a_cancel(self, database: Database) -> None:
         lease = jobs.submit_and_claim(database)
         with database.unit_of_work() as session:
-            requests.request_preemption(session, lease.job_id, reason="others")
+            wishes.request_preemption(session, lease.job_id, reason="others")
         _call(database, verbs.pause, lease.job_id)
         assert _wish(database, lease) is Wish.PAUSE
         _call(database, verbs.cancel, lease.job_id)

@@ -10,8 +10,8 @@ from xsam.services.errors import LeaseLostError
 from xsam.services.jobs import queue
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import FailureKind, JobState
-from xsam.services.scheduling.policy import plan
-from xsam.services.scheduling.service import take_snapshot
+from xsam.services.scheduling.policy.plan import plan
+from xsam.services.scheduling.snapshot import take_snapshot
 from xsam.services.studies import trials, verbs
 from xsam.services.studies.spec import Objective
 from xsam.services.studies.trials import objective_of

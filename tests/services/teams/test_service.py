@@ -8,8 +8,8 @@ from xsam.services.db.session import Database
 from xsam.services.errors import ConflictError, ForbiddenError, InfeasibleError, NotFoundError
 from xsam.services.jobs import service as jobs
 from xsam.services.jobs.actor import Actor
-from xsam.services.scheduling.service import take_snapshot
-from xsam.services.scheduling.types import TeamQuota
+from xsam.services.scheduling.policy.types import TeamQuota
+from xsam.services.scheduling.snapshot import take_snapshot
 from xsam.services.specs.job import JobSpec
 from xsam.services.teams import audit, bootstrap, service, tokens
 from xsam.services.teams.models import Team

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import inspect, update
 
 from tests.support.callers import ROOT, admin_token, make_member, make_team, make_token, read_token
-from xsam.services.clock import db_now
+from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 from xsam.services.errors import ForbiddenError, InvalidRequestError, NotFoundError, UnauthenticatedError
 from xsam.services.teams import audit, service, token_text, tokens

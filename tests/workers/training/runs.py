@@ -20,8 +20,8 @@ from torch import Tensor
 
 from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
 from xsam.services.specs.job import JobSpec
+from xsam.workers.training.context import Place
 from xsam.workers.training.loop import TrainingOutcome, run_training
-from xsam.workers.training.place import Place
 
 RANK_TIMEOUT_S = 240
 

@@ -23,7 +23,7 @@ from tests.workers.training.runs import (
 from xsam.services.specs.dataset import Digits
 from xsam.services.specs.job import JobSpec
 from xsam.workers.training import telemetry as telemetry_module
-from xsam.workers.training.datasets import prepare_data
+from xsam.workers.training.data.sources import prepare_data
 from xsam.workers.training.errors import DivergenceError, OutOfMemoryError, TooFewExamplesError
 from xsam.workers.training.loop import run_training
 from xsam.workers.training.ranks import Ranks

@@ -1,0 +1,136 @@
+"""`xsam cancel, pause, resume, retry, set, clone`: change jobs of a running service, one or several at once."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from xsam.api.cli import formats, spec_files
+from xsam.api.cli.options import DEFAULT_URL, JobIdArgument, UrlOption, connected, err, key_values, out
+from xsam.api.client import Client
+from xsam.services.jobs.schemas import BulkRead
+from xsam.services.jobs.states import JobState
+
+JobIds = Annotated[
+    list[str] | None, typer.Argument(metavar="JOB...", help="Ids of jobs; none with --state, --name or --label.")
+]
+States = Annotated[list[JobState] | None, typer.Option("--state", help="Jobs in this state; may be repeated.")]
+Name = Annotated[str | None, typer.Option("--name", help="Jobs of this name.")]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Jobs with this label; may be repeated.")
+]
+
+
+def cancel(
+    jobs: JobIds = None, state: States = None, name: Name = None, label: Labels = None, url: UrlOption = DEFAULT_URL
+) -> None:
+    """Cancel jobs that wait, and stop those that run."""
+    _each("cancel", jobs, state, name, label, url)
+
+
+def pause(
+    jobs: JobIds = None, state: States = None, name: Name = None, label: Labels = None, url: UrlOption = DEFAULT_URL
+) -> None:
+    """Hold jobs; running ones save their state and give their resources back."""
+    _each("pause", jobs, state, name, label, url)
+
+
+def resume(
+    jobs: JobIds = None, state: States = None, name: Name = None, label: Labels = None, url: UrlOption = DEFAULT_URL
+) -> None:
+    """Put paused jobs back in the line."""
+    _each("resume", jobs, state, name, label, url)
+
+
+def retry(
+    jobs: JobIds = None, state: States = None, name: Name = None, label: Labels = None, url: UrlOption = DEFAULT_URL
+) -> None:
+    """Queue failed and cancelled jobs again, from their newest checkpoints."""
+    _each("retry", jobs, state, name, label, url)
+
+
+def change(  # noqa: PLR0913, PLR0917 - options of a command line
+    jobs: JobIds = None,
+    priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Higher goes first.")] = None,
+    set_label: Annotated[
+        list[str] | None,
+        typer.Option("--set-label", metavar="KEY=VALUE", help="Set a label; KEY= removes it. May be repeated."),
+    ] = None,
+    state: States = None,
+    name: Name = None,
+    label: Labels = None,
+    url: UrlOption = DEFAULT_URL,
+) -> None:
+    """Change priority and labels of jobs, also while they run."""
+    if priority is None and not set_label:
+        raise typer.BadParameter("give --priority, --set-label or both")
+    pairs = key_values(set_label or [], "--set-label")
+    changes = {key: value or None for key, value in pairs.items()} or None
+    chosen = _chosen(jobs, state, name, label)
+    with connected(url) as client:
+        _report(client.update_each(priority=priority, set_labels=changes, **chosen))
+
+
+def clone(
+    job_id: JobIdArgument,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field; may be repeated.")
+    ] = None,
+    url: UrlOption = DEFAULT_URL,
+) -> None:
+    """Queue a copy of a job, with changes."""
+    with connected(url) as client:
+        job = client.clone(job_id, spec_files.from_overrides(overrides or ()))
+    out.print(f"Job [bold]{job.id}[/] is {formats.state(job)}.")
+
+
+def _each(
+    verb: str,
+    jobs: list[str] | None,
+    state: list[JobState] | None,
+    name: str | None,
+    label: list[str] | None,
+    url: str,
+) -> None:
+    chosen = _chosen(jobs, state, name, label)
+    with connected(url) as client:
+        if len(chosen["ids"]) == 1:
+            _one(client, verb, chosen["ids"][0])
+        else:
+            _report(client.each(verb, **chosen))
+
+
+def _chosen(
+    jobs: list[str] | None, state: list[JobState] | None, name: str | None, label: list[str] | None
+) -> dict[str, Any]:
+    """Return what names the jobs, for the client."""
+    labels = key_values(label or [], "--label")
+    by_filter = bool(state or name or labels)
+    if bool(jobs) == by_filter:
+        raise typer.BadParameter("name jobs by id, or say which by --state, --name or --label, and not both")
+    return {"ids": jobs or [], "states": state or [], "name": name, "labels": labels}
+
+
+def _one(client: Client, verb: str, job_id: str) -> None:
+    calls = {"cancel": client.cancel, "pause": client.pause, "resume": client.resume, "retry": client.retry}
+    job = calls[verb](job_id)
+    if job.state == JobState.RUNNING and job.wish is not None:
+        what = {"cancel": "stop", "pause": "save its state and pause"}.get(job.wish, job.wish)
+        out.print(f"Job {job.id} was asked to {what}; it does within seconds.")
+    else:
+        out.print(f"Job {job.id} is {formats.state(job)}.")
+
+
+def _report(found: BulkRead) -> None:
+    """Print what came of each job; any refusal makes the command fail, after all others were done."""
+    if not found.items:
+        err.print("No jobs.")
+    for item in found.items:
+        if item.is_done:
+            out.print(f"{item.job_id}  {item.state}")
+        else:
+            err.print(f"{item.job_id}  [red]{escape(item.message or item.code or '')}[/]")
+    if found.has_more:
+        err.print("More jobs match than one call changes: repeat the command.")
+    if not all(item.is_done for item in found.items):
+        raise typer.Exit(1)

@@ -1,0 +1,198 @@
+"""`xsam submit, list, show, logs`: jobs of a running service."""
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from xsam.api.cli import formats, spec_files
+from xsam.api.cli.options import (
+    DEFAULT_URL,
+    JobIdArgument,
+    Output,
+    OutputOption,
+    UrlOption,
+    connected,
+    err,
+    key_values,
+    out,
+)
+from xsam.api.cli.watching import Watched, numbers, watch
+from xsam.api.client import Client
+from xsam.services.jobs.schemas import JobRead
+from xsam.services.jobs.states import JobState
+
+_PAGE_LIMIT = 200
+_COLUMNS = {"id": 12, "name": None, "state": 9, "epochs": 6, "accuracy": 8, "optimizer": None, "by": 4, "age": 8}
+"""Of a list, with the width each needs; the others wrap on a narrow screen."""
+
+
+def submit(
+    source: Annotated[str, typer.Argument(metavar="FILE", help="YAML or JSON; - reads standard input.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field; may be repeated.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Watch it until it ends.")] = False,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="A name for this submit; sent again, it returns the same job.")
+    ] = None,
+    output: OutputOption = Output.TABLE,
+    url: UrlOption = DEFAULT_URL,
+) -> None:
+    """Queue the job that a file describes."""
+    with connected(url) as client:
+        job = client.submit(spec_files.load(source, overrides or ()), idempotency_key=idempotency_key)
+        if output is Output.JSON:
+            _print_json(job)
+            return
+        out.print(f"Job [bold]{job.id}[/] is {formats.state(job)}.")
+        if follow:
+            _follow(client, job, url)
+        else:
+            _print_next(job, url, ("show", "state, progress and result"), ("logs -f", "its log as it comes"))
+
+
+def list_jobs(  # noqa: PLR0913, PLR0917 - options of a command line
+    state: Annotated[list[JobState] | None, typer.Option(help="Only jobs in this state; may be repeated.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only jobs with this label; may be repeated.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Only jobs of this name.")] = None,
+    team: Annotated[str | None, typer.Option(help="Only this team's jobs.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=_PAGE_LIMIT, help="At most so many, newest first.")] = 20,
+    output: OutputOption = Output.TABLE,
+    url: UrlOption = DEFAULT_URL,
+) -> None:
+    """List jobs, newest first."""
+    with connected(url) as client:
+        page = client.page(
+            states=state or (), team=team, name=name, labels=key_values(label or [], "--label"), limit=limit
+        )
+    if output is Output.JSON:
+        out.print(json.dumps([job.model_dump(mode="json") for job in page.items], indent=2), markup=False)
+        return
+    if not page.items:
+        err.print("No jobs.")
+        return
+    table = Table(box=None, pad_edge=False)
+    for column, width in _COLUMNS.items():
+        table.add_column(column, no_wrap=width is not None, min_width=width)
+    for job in page.items:
+        table.add_row(*_row(job))
+    out.print(table)
+    if page.next_cursor is not None:
+        err.print(f"There are more; --limit shows up to {_PAGE_LIMIT}.")
+
+
+def show(job_id: JobIdArgument, output: OutputOption = Output.TABLE, url: UrlOption = DEFAULT_URL) -> None:
+    """Show a job: state, progress, result and what happened."""
+    with connected(url) as client:
+        watched = Watched(client.get(job_id))
+        if output is Output.JSON:
+            _print_json(watched.job)
+            return
+        watched.update(client)
+        events = client.events(job_id)
+    table = Table.grid(padding=(0, 2))
+    for name, value in _facts(watched):
+        table.add_row(f"[dim]{name}[/]", value)
+    out.print(table)
+    for event in events:
+        out.print(f"[dim]{event.at:%Y-%m-%d %H:%M:%S}[/]  {event.kind:<16} {escape(event.message)}")
+
+
+def logs(
+    job_id: JobIdArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Of this attempt.", show_default="the latest")] = None,
+    rank: Annotated[int | None, typer.Option(min=0, help="Of this rank.", show_default="all")] = None,
+    tail: Annotated[int | None, typer.Option(min=0, help="Only the last N lines.", show_default="all")] = None,
+    url: UrlOption = DEFAULT_URL,
+) -> None:
+    """Print a job's log, all ranks merged by time."""
+    with connected(url) as client:
+        if not follow:
+            sys.stdout.write(client.logs(job_id, attempt=attempt, rank=rank, tail=tail))
+            return
+        try:
+            for line in client.follow_logs(job_id, attempt=attempt, rank=rank, tail=tail):
+                sys.stdout.write(f"{line}\n")
+                sys.stdout.flush()
+        except KeyboardInterrupt:
+            err.print("\nDetached.")
+
+
+def _follow(client: Client, job: JobRead, url: str) -> None:
+    watched = Watched(job)
+    try:
+        watch(client, [watched], out)
+    except KeyboardInterrupt:
+        err.print(f"\nDetached; job {job.id} goes on.")
+        _print_next(job, url, ("show", "where it stands"), ("cancel", "stop it"))
+        return
+    out.print(f"Job [bold]{job.id}[/] {formats.state(watched.job)}: {escape(_outcome(watched))}")
+    if watched.job.state is not JobState.SUCCEEDED:
+        raise typer.Exit(1)
+
+
+def _outcome(watched: Watched) -> str:
+    job = watched.job
+    if job.failure is not None:
+        return f"{job.failure.kind}: {job.failure.message}"
+    if job.summary is None:
+        return f"after {job.progress.epochs_done} of {job.progress.num_epochs} epochs"
+    result = job.summary
+    return (
+        f"accuracy {formats.percent(result.final_accuracy)}, best {formats.percent(result.best_accuracy)} "
+        f"in epoch {result.best_epoch}, {formats.duration(result.train_s)}, {result.grad_evals:,} gradient evaluations"
+    )
+
+
+def _facts(watched: Watched) -> list[tuple[str, str]]:
+    job = watched.job
+    resources = job.spec.resources
+    facts = [
+        ("job", f"[bold]{job.id}[/]" + (f"  {escape(job.name)}" if job.name else "")),
+        ("state", formats.state(job)),
+        ("submitted", f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC by {escape(job.submitted_by)} ({escape(job.team)})"),
+        ("training", f"{job.spec.model.name} on {job.spec.dataset.name}, {formats.optimizer(job)}"),
+        ("resources", formats.request(resources.num_workers, resources.gpus_per_worker, resources.cpus_per_worker)),
+        ("epochs", f"{job.progress.epochs_done} of {job.progress.num_epochs}"),
+    ]
+    if job.attempt > 1:
+        facts.append(("attempt", str(job.attempt)))
+    if job.labels:
+        facts.append(("labels", escape(", ".join(f"{key}={value}" for key, value in job.labels.items()))))
+    if watched.epochs:
+        facts.append(("latest", numbers(watched)))
+    if watched.is_over:
+        facts.append(("outcome", escape(_outcome(watched))))
+    return facts
+
+
+def _row(job: JobRead) -> list[str]:
+    progress = job.progress
+    return [
+        job.id,
+        escape(job.name or formats.NOTHING),
+        formats.state(job),
+        f"{progress.epochs_done}/{progress.num_epochs}",
+        formats.percent(job.summary.final_accuracy if job.summary else None),
+        formats.optimizer(job),
+        escape(job.submitted_by),
+        formats.age(job.created_at),
+    ]
+
+
+def _print_json(job: JobRead) -> None:
+    out.print(job.model_dump_json(indent=2), markup=False)
+
+
+def _print_next(job: JobRead, url: str, *commands: tuple[str, str]) -> None:
+    option = "" if url == DEFAULT_URL else f" --url {url}"
+    out.print("Next:")
+    for command, meaning in commands:
+        out.print(f"  {escape(f'xsam {command} {job.id}{option}')}   [dim]# {meaning}[/]")

@@ -1,0 +1,186 @@
+"""`xsam why, queue, cluster, usage`: why a job waits, the line, what runs where, who used how much."""
+
+from collections import defaultdict
+from datetime import UTC, date, datetime
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from xsam.api.cli import formats
+from xsam.api.cli.options import (
+    DEFAULT_URL,
+    JobIdArgument,
+    Output,
+    OutputOption,
+    UrlOption,
+    connected,
+    err,
+    out,
+    print_documents,
+)
+from xsam.services.cluster.schemas import ClusterRead, NodeRead
+from xsam.services.reports.schemas import QueueRead, WhyRead
+from xsam.services.usage.schemas import UsageRead
+
+_PAGE_LIMIT = 200
+_DAY = "%Y-%m-%d"
+
+
+def why(job_id: JobIdArgument, output: OutputOption = Output.TABLE, url: UrlOption = DEFAULT_URL) -> None:
+    """Say why a job waits, or where it stands."""
+    with connected(url) as client:
+        answer = client.why(job_id)
+    if output is Output.JSON:
+        print_documents(answer)
+        return
+    out.print(escape(answer.sentence))
+    facts = _facts(answer)
+    if facts:
+        table = Table.grid(padding=(0, 2))
+        for name, value in facts:
+            table.add_row(f"[dim]{name}[/]", escape(value))
+        out.print(table)
+
+
+def queue(
+    limit: Annotated[int, typer.Option(min=1, max=_PAGE_LIMIT, help="At most so many, first in line first.")] = 20,
+    after: Annotated[int, typer.Option(min=0, help="Begin after this position.")] = 0,
+    output: OutputOption = Output.TABLE,
+    url: UrlOption = DEFAULT_URL,
+) -> None:
+    """Show the line: queued jobs in the order in which they would start."""
+    with connected(url) as client:
+        line = client.queue(after=after, limit=limit)
+    if output is Output.JSON:
+        print_documents(line)
+        return
+    if not line.items:
+        err.print("Nobody waits.")
+        return
+    out.print(_queue_table(line))
+    if line.next_position is not None:
+        err.print(f"{line.num_queued} jobs are queued; --after {line.next_position} shows more.")
+
+
+def cluster(output: OutputOption = Output.TABLE, url: UrlOption = DEFAULT_URL) -> None:
+    """Show the machines as last seen, and what runs where."""
+    with connected(url) as client:
+        found = client.cluster()
+    if output is Output.JSON:
+        print_documents(found)
+        return
+    out.print(_cluster_sentence(found))
+    if found.nodes:
+        out.print(_node_table(found))
+
+
+def usage(
+    since: Annotated[
+        datetime | None, typer.Option(formats=[_DAY], help="First day (UTC).", show_default="30 days ago")
+    ] = None,
+    until: Annotated[datetime | None, typer.Option(formats=[_DAY], help="Last day.", show_default="today")] = None,
+    team: Annotated[str | None, typer.Option(help="Of this team.")] = None,
+    by_day: Annotated[bool, typer.Option("--by-day", help="One line for each day.")] = False,
+    output: OutputOption = Output.TABLE,
+    url: UrlOption = DEFAULT_URL,
+) -> None:
+    """Show GPU-hours and CPU-hours by team and user, and the fair shares."""
+    with connected(url) as client:
+        found = client.usage(since=_day(since), until=_day(until), team=team)
+    if output is Output.JSON:
+        print_documents(found)
+        return
+    out.print(_usage_table(found, by_day=by_day))
+    for share in found.shares:
+        out.print(
+            f"[dim]team[/] {escape(share.team)}: {formats.percent(share.usage_fraction)} of recent usage, "
+            f"entitled to {formats.percent(share.entitled_fraction)}"
+        )
+
+
+def _facts(answer: WhyRead) -> list[tuple[str, str]]:
+    facts = []
+    if answer.position is not None:
+        facts.append(("position", f"{answer.position} of {answer.num_in_line}"))
+    if answer.estimated_start_at is not None:
+        when = f"{answer.estimated_start_at:%Y-%m-%d %H:%M:%S} UTC"
+        facts.append(("start", f"not before {when}" if answer.is_lower_bound else f"expected at {when}"))
+    if answer.blocking_job_ids:
+        facts.append(("in the way", ", ".join(answer.blocking_job_ids)))
+    if answer.standing is not None:
+        standing = answer.standing
+        used, entitled = formats.percent(standing.usage_fraction), formats.percent(standing.entitled_fraction)
+        facts.append(("team's usage", f"{used}, entitled to {entitled}"))
+    if answer.as_of is not None:
+        facts.append(("decided", f"{formats.age(answer.as_of)} ago"))
+    return facts
+
+
+def _queue_table(line: QueueRead) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("place", "job", "name", "team", "by", "priority", "asks for", "waits for", "since"):
+        table.add_column(column, no_wrap=True, justify="right" if column in ("place", "priority", "since") else "left")
+    for entry in line.items:
+        table.add_row(
+            str(entry.position),
+            entry.job_id or formats.NOTHING,
+            escape(entry.name or formats.NOTHING),
+            escape(entry.team),
+            escape(entry.user or formats.NOTHING),
+            str(entry.priority),
+            formats.request(entry.request.num_workers, entry.request.gpus_per_worker, entry.request.cpus_per_worker),
+            entry.code.replace("_", " "),
+            formats.age(entry.queued_since),
+        )
+    return table
+
+
+def _cluster_sentence(found: ClusterRead) -> str:
+    used = f"{found.used_gpus:g} of {found.num_gpus:g} GPUs and {found.used_cpus:g} of {found.num_cpus:g} CPUs are used"
+    if found.is_live:
+        return f"{used}."
+    seen = "never" if found.seen_at is None else f"{found.seen_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"[yellow]No dispatcher is running[/]; last seen {seen}: {used}."
+
+
+def _node_table(found: ClusterRead) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("node", "GPUs", "CPUs", "seen", "jobs"):
+        table.add_column(column, no_wrap=column != "jobs")
+    for node in found.nodes:
+        table.add_row(
+            escape(node.host) + ("" if node.is_alive else " [red](gone)[/]"),
+            f"{node.used_gpus:g}/{node.num_gpus:g}",
+            f"{node.used_cpus:g}/{node.num_cpus:g}",
+            formats.age(node.seen_at),
+            escape(_jobs(node)),
+        )
+    return table
+
+
+def _jobs(node: NodeRead) -> str:
+    shown = [f"{job.job_id} ({job.user}, {job.team})" if job.job_id else f"a job of {job.team}" for job in node.jobs]
+    return ", ".join(shown) or formats.NOTHING
+
+
+def _usage_table(found: UsageRead, *, by_day: bool) -> Table:
+    sums: defaultdict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+    for item in found.items:
+        day = item.day.isoformat() if by_day else f"{found.since} to {found.until}"
+        amounts = (item.gpu_hours, item.cpu_hours, item.num_attempts)
+        key = (day, item.team, item.user)
+        sums[key] = [before + more for before, more in zip(sums[key], amounts, strict=True)]
+    table = Table(box=None, pad_edge=False)
+    for column in ("day" if by_day else "days", "team", "user", "GPU-hours", "CPU-hours", "attempts"):
+        is_number = column in ("GPU-hours", "CPU-hours", "attempts")
+        table.add_column(column, no_wrap=True, justify="right" if is_number else "left")
+    for (day, team, user), (gpu_hours, cpu_hours, num_attempts) in sorted(sums.items()):
+        numbers = (f"{gpu_hours:,.2f}", f"{cpu_hours:,.2f}", f"{num_attempts:,.0f}")
+        table.add_row(day, escape(team), escape(user), *numbers)
+    return table
+
+
+def _day(instant: datetime | None) -> date | None:
+    return None if instant is None else instant.date()

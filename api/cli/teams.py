@@ -1,0 +1,169 @@
+"""`xsam team`: teams, their weight and quota, their members; `xsam audit`: who changed what."""
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from xsam.api.cli import formats
+from xsam.api.cli.options import (
+    DEFAULT_URL,
+    CommandError,
+    Output,
+    OutputOption,
+    UrlOption,
+    connected,
+    err,
+    out,
+    print_documents,
+)
+from xsam.services.teams.roles import Role
+from xsam.services.teams.schemas import TeamRead
+
+_UNLIMITED = "none"
+_LIMITS = ("gpus", "cpus", "running_jobs")
+
+TeamArgument = Annotated[str, typer.Argument(metavar="TEAM", help="The team's name.")]
+UserArgument = Annotated[str, typer.Argument(metavar="USER", help="The user's name.")]
+WeightOption = Annotated[float | None, typer.Option(help="Share of a busy cluster, relative to other teams' weights.")]
+GpusOption = Annotated[str | None, typer.Option(metavar="N|none", help="GPUs that the team may hold at once.")]
+CpusOption = Annotated[str | None, typer.Option(metavar="N|none", help="CPUs that the team may hold at once.")]
+JobsOption = Annotated[str | None, typer.Option(metavar="N|none", help="Jobs that the team may run at once.")]
+
+app = typer.Typer(
+    add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help="Teams: weight, quota, members."
+)
+
+
+@app.command()
+def create(
+    name: TeamArgument,
+    weight: WeightOption = None,
+    gpus: GpusOption = None,
+    cpus: CpusOption = None,
+    running_jobs: JobsOption = None,
+    url: UrlOption = DEFAULT_URL,
+) -> None:
+    """Create a team; without limits, unless some are given."""
+    with connected(url) as client:
+        quota = _quota(gpus, cpus, running_jobs)
+        if any(team.name == name for team in client.admin.teams()):
+            raise CommandError(f"team {name} exists already; change it with `xsam team set`")
+        team = client.admin.create_team(name, weight=1.0 if weight is None else weight, quota=quota)
+    out.print(_sentence(team))
+
+
+@app.command("set")
+def set_limits(
+    name: TeamArgument,
+    weight: WeightOption = None,
+    gpus: GpusOption = None,
+    cpus: CpusOption = None,
+    running_jobs: JobsOption = None,
+    url: UrlOption = DEFAULT_URL,
+) -> None:
+    """Change a team's weight or limits; what is not named stays."""
+    with connected(url) as client:
+        team = client.admin.change_team(name, weight=weight, quota=_quota(gpus, cpus, running_jobs) or None)
+    out.print(_sentence(team))
+
+
+@app.command("list")
+def list_teams(output: OutputOption = Output.TABLE, url: UrlOption = DEFAULT_URL) -> None:
+    """List the teams you may see, with weight and quota."""
+    with connected(url) as client:
+        teams = list(client.admin.teams())
+    if output is Output.JSON:
+        print_documents(teams)
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("team", "weight", "GPUs", "CPUs", "running jobs"):
+        table.add_column(column, no_wrap=True, justify="left" if column == "team" else "right")
+    for team in teams:
+        limits = [_limit(getattr(team.quota, name)) for name in _LIMITS]
+        table.add_row(escape(team.name), f"{team.weight:g}", *limits)
+    out.print(table)
+
+
+@app.command()
+def members(name: TeamArgument, output: OutputOption = Output.TABLE, url: UrlOption = DEFAULT_URL) -> None:
+    """List a team's members and their roles."""
+    with connected(url) as client:
+        found = list(client.admin.members(name))
+    if output is Output.JSON:
+        print_documents(found)
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("user", "role", "since"):
+        table.add_column(column, no_wrap=True)
+    for member in found:
+        table.add_row(escape(member.user), str(member.role), f"{member.created_at:%Y-%m-%d}")
+    out.print(table)
+
+
+@app.command()
+def add(
+    name: TeamArgument,
+    user: UserArgument,
+    role: Annotated[Role, typer.Option(help="What they may do.")] = Role.MEMBER,
+    url: UrlOption = DEFAULT_URL,
+) -> None:
+    """Take a user into a team, or change their role."""
+    with connected(url) as client:
+        member = client.admin.put_member(name, user, role)
+    out.print(f"{escape(member.user)} is {member.role} of team {escape(member.team)}.")
+    err.print(f"A token for them: xsam token create --user {escape(user)} --team {escape(name)}")
+
+
+@app.command()
+def remove(name: TeamArgument, user: UserArgument, url: UrlOption = DEFAULT_URL) -> None:
+    """Take a user out of a team; their tokens in it end."""
+    with connected(url) as client:
+        client.admin.remove_member(name, user)
+    out.print(f"{escape(user)} is no longer in team {escape(name)}, and their tokens in it are revoked.")
+
+
+def audit(
+    limit: Annotated[int, typer.Option(min=1, max=200, help="At most so many, newest first.")] = 50,
+    output: OutputOption = Output.TABLE,
+    url: UrlOption = DEFAULT_URL,
+) -> None:
+    """Show who changed teams, users and tokens (for admins)."""
+    with connected(url) as client:
+        events = client.admin.audit(limit=limit)
+    if output is Output.JSON:
+        print_documents(events)
+        return
+    for event in events:
+        facts = ", ".join(f"{name} {value}" for name, value in event.data.items() if value not in (None, []))
+        where = f" in {event.team}" if event.team not in (None, event.subject) else ""
+        line = f"{event.actor}: {event.action} {event.subject}{where}{f' ({facts})' if facts else ''}"
+        out.print(f"[dim]{event.at:%Y-%m-%d %H:%M:%S}[/]  {escape(line)}")
+
+
+def _quota(gpus: str | None, cpus: str | None, running_jobs: str | None) -> dict[str, float | None]:
+    given = dict(zip(_LIMITS, (gpus, cpus, running_jobs), strict=True))
+    return {name: _parsed(name, text) for name, text in given.items() if text is not None}
+
+
+def _parsed(name: str, text: str) -> float | None:
+    if text == _UNLIMITED:
+        return None
+    try:
+        return int(text) if text.isdecimal() else float(text)
+    except ValueError as e:
+        option = name.replace("_", "-")
+        raise CommandError(f"--{option} is {text!r}; allowed are numbers from 0, and `{_UNLIMITED}`") from e
+
+
+def _limit(value: float | None) -> str:
+    return formats.NOTHING if value is None else f"{value:g}"
+
+
+def _sentence(team: TeamRead) -> str:
+    names = {"gpus": "GPUs", "cpus": "CPUs", "running_jobs": "running jobs"}
+    limits = [
+        f"{getattr(team.quota, name):g} {noun}" for name, noun in names.items() if getattr(team.quota, name) is not None
+    ]
+    return f"Team [bold]{escape(team.name)}[/]: weight {team.weight:g}, {', '.join(limits) or 'no limits'}."

@@ -1,0 +1,140 @@
+"""The part of the client for those who look after teams, users and tokens."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from xsam.api.client.http import Http
+from xsam.services.teams.roles import Role
+from xsam.services.teams.schemas import (
+    DEFAULT_LIFETIME_S,
+    AuditEventRead,
+    AuditPage,
+    MemberPage,
+    MemberRead,
+    TeamPage,
+    TeamRead,
+    TokenCreated,
+    TokenPage,
+    TokenRead,
+    UserPage,
+    UserRead,
+)
+
+_PAGE = 200
+
+
+class AdminClient:
+    """Teams, users and tokens; reached as `Client(...).admin`. Every call may raise ApiError.
+
+    Args:
+        http: the client's connections.
+    """
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    def teams(self) -> Iterator[TeamRead]:
+        """Yield the teams one may see, by name."""
+        after = None
+        while True:
+            query = {"after": after, "limit": _PAGE}
+            page = self._http.read(TeamPage, "GET", "/v1/teams", params=query).items
+            yield from page
+            if len(page) < _PAGE:
+                return
+            after = page[-1].name
+
+    def team(self, name: str) -> TeamRead:
+        """Return a team."""
+        return self._http.read(TeamRead, "GET", f"/v1/teams/{name}")
+
+    def create_team(
+        self, name: str, *, weight: float = 1.0, quota: Mapping[str, float | None] | None = None
+    ) -> TeamRead:
+        """Create a team, or replace its weight and quota."""
+        document = {"weight": weight, "quota": dict(quota or {})}
+        return self._http.read(TeamRead, "PUT", f"/v1/teams/{name}", json=document)
+
+    def change_team(
+        self, name: str, *, weight: float | None = None, quota: Mapping[str, float | None] | None = None
+    ) -> TeamRead:
+        """Change a team's weight, or the limits that `quota` names; None takes a limit away."""
+        document: dict[str, Any] = {} if weight is None else {"weight": weight}
+        if quota is not None:
+            document["quota"] = dict(quota)
+        return self._http.read(TeamRead, "PATCH", f"/v1/teams/{name}", json=document)
+
+    def members(self, team: str) -> Iterator[MemberRead]:
+        """Yield a team's members, by name."""
+        after = None
+        while True:
+            query = {"after": after, "limit": _PAGE}
+            page = self._http.read(MemberPage, "GET", f"/v1/teams/{team}/members", params=query).items
+            yield from page
+            if len(page) < _PAGE:
+                return
+            after = page[-1].user
+
+    def put_member(self, team: str, user: str, role: Role) -> MemberRead:
+        """Take a user into a team, or change their role."""
+        path = f"/v1/teams/{team}/members/{user}"
+        return self._http.read(MemberRead, "PUT", path, json={"role": str(role)})
+
+    def remove_member(self, team: str, user: str) -> None:
+        """Take a user out of a team and revoke their tokens in it."""
+        self._http.send("DELETE", f"/v1/teams/{team}/members/{user}")
+
+    def users(self) -> Iterator[UserRead]:
+        """Yield all users, by name."""
+        after = None
+        while True:
+            page = self._http.read(UserPage, "GET", "/v1/users", params={"after": after, "limit": _PAGE}).items
+            yield from page
+            if len(page) < _PAGE:
+                return
+            after = page[-1].name
+
+    def put_user(self, name: str, *, is_admin: bool) -> UserRead:
+        """Create a user, or change whether they are an admin of the service."""
+        return self._http.read(UserRead, "PUT", f"/v1/users/{name}", json={"is_admin": is_admin})
+
+    def create_token(
+        self,
+        *,
+        user: str | None = None,
+        team: str | None = None,
+        label: str | None = None,
+        expires_in_s: float | None = DEFAULT_LIFETIME_S,
+    ) -> TokenCreated:
+        """Make a token; its text is in the answer and can't be read again.
+
+        Where the answer was lost and the request is sent again, the first token stays behind; nobody knows its text.
+
+        Args:
+            user: who it speaks for; by default the caller.
+            team: the team it speaks for the user in; by default the caller's.
+            label: a word to tell it from others.
+            expires_in_s: seconds until it ends by itself; None lets it live until it is revoked.
+        """
+        document: dict[str, Any] = {"user": user, "team": team, "label": label}
+        if expires_in_s != DEFAULT_LIFETIME_S:  # left out, the server shortens it to what the caller may give
+            document["expires_in_s"] = expires_in_s
+        return self._http.read(TokenCreated, "POST", "/v1/tokens", json=document)
+
+    def tokens(self) -> Iterator[TokenRead]:
+        """Yield the tokens one may manage, newest first."""
+        cursor = None
+        while True:
+            page = self._http.read(TokenPage, "GET", "/v1/tokens", params={"cursor": cursor, "limit": _PAGE})
+            yield from page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def revoke_token(self, token_id: str) -> None:
+        """End a token now."""
+        self._http.send("DELETE", f"/v1/tokens/{token_id}")
+
+    def audit(self, *, limit: int = 100) -> Sequence[AuditEventRead]:
+        """Return the latest changes of teams, users and tokens, newest first, at most 200."""
+        return self._http.read(AuditPage, "GET", "/v1/audit", params={"limit": limit}).items

@@ -1,0 +1,138 @@
+"""Studies from Python: `client.studies`."""
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from xsam.api.client.http import Http
+from xsam.services.jobs.schemas import JobRead
+from xsam.services.jobs.states import FailureKind, JobState
+from xsam.services.studies.schemas import StudyPage, StudyPreview, StudyRead, TrialPage, TrialRead
+from xsam.services.studies.spec import StudySpec
+
+_ROOT = "/v1/studies"
+
+
+class StudiesClient:
+    """Submits, steers and reads studies.
+
+    Every method raises ApiError where the server refuses: no such study, a state that does not allow it, a wrong field.
+
+    Args:
+        http: the client's connection.
+    """
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    def submit(self, spec: StudySpec | Mapping[str, Any], *, idempotency_key: str | None = None) -> StudyRead:
+        """Queue a study.
+
+        Args:
+            spec: the specification; a mapping is checked by the server. `{"preset": "rho"}` is a whole one.
+            idempotency_key: names this submit; sent again, it returns the same study.
+        """
+        headers = {"Idempotency-Key": idempotency_key or secrets.token_hex(16)}
+        return self._http.read(StudyRead, "POST", _ROOT, json=_document(spec), headers=headers)
+
+    def preview(self, spec: StudySpec | Mapping[str, Any]) -> StudyPreview:
+        """Return what a study would take; nothing is queued."""
+        return self._http.read(StudyPreview, "POST", f"{_ROOT}:preview", json=_document(spec))
+
+    def get(self, study_id: str) -> StudyRead:
+        """Return a study and what it says so far."""
+        return self._http.read(StudyRead, "GET", f"{_ROOT}/{study_id}")
+
+    def page(
+        self,
+        *,
+        states: Sequence[JobState] = (),
+        team: str | None = None,
+        name: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> StudyPage:
+        """Return one page of studies, newest first."""
+        query = {"state": list(states), "team": team, "name": name, "cursor": cursor, "limit": limit}
+        return self._http.read(StudyPage, "GET", _ROOT, params=query)
+
+    def trial_page(  # noqa: PLR0913 - filters of a list
+        self,
+        study_id: str,
+        *,
+        states: Sequence[JobState] = (),
+        arm: str | None = None,
+        phase: str | None = None,
+        sort: str = "number",
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> TrialPage:
+        """Return one page of a study's trials."""
+        query = {"state": list(states), "arm": arm, "phase": phase, "sort": sort, "cursor": cursor, "limit": limit}
+        return self._http.read(TrialPage, "GET", f"{_ROOT}/{study_id}/trials", params=query)
+
+    def trials(self, study_id: str, *, phase: str | None = None, sort: str = "number") -> Iterator[TrialRead]:
+        """Yield all of a study's trials, reading page after page."""
+        cursor = None
+        while True:
+            page = self.trial_page(study_id, phase=phase, sort=sort, cursor=cursor, limit=500)
+            yield from page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def export(self, study_id: str, *, file_format: str = "csv") -> bytes:
+        """Return all trials as a file, `csv` or `parquet`."""
+        query = {"format": file_format}
+        return self._http.send("GET", f"{_ROOT}/{study_id}/trials/export", params=query).content
+
+    def importances(self, study_id: str) -> dict[str, float]:
+        """Return how much each searched field matters."""
+        found: dict[str, float] = self._http.send("GET", f"{_ROOT}/{study_id}/importances").json()
+        return found
+
+    def plots(self, study_id: str) -> dict[str, Any]:
+        """Return the data of the usual plots, as plain values."""
+        found: dict[str, Any] = self._http.send("GET", f"{_ROOT}/{study_id}/plots").json()
+        return found
+
+    def pause(self, study_id: str) -> StudyRead:
+        """Start no new trials; the running ones finish."""
+        return self._tell(study_id, "pause")
+
+    def resume(self, study_id: str) -> StudyRead:
+        """Go on after a pause."""
+        return self._tell(study_id, "resume")
+
+    def stop(self, study_id: str) -> StudyRead:
+        """Let the running trials finish, then end with the answer so far."""
+        return self._tell(study_id, "stop")
+
+    def cancel(self, study_id: str) -> StudyRead:
+        """Cancel a study and all its trials."""
+        return self._tell(study_id, "cancel")
+
+    def retry_failed(self, study_id: str, *, kind: FailureKind | None = None) -> StudyRead:
+        """Try failed trials again; by default all but those that diverged."""
+        return self._tell(study_id, "retry-failed", {"kind": kind})
+
+    def extend(self, study_id: str, *, num_trials: int = 0, space: Mapping[str, Any] | None = None) -> StudyRead:
+        """Add trials or widen ranges, also after the end."""
+        return self._tell(study_id, "extend", {"num_trials": num_trials, "space": dict(space or {})})
+
+    def set_concurrency(self, study_id: str, concurrency: int) -> StudyRead:
+        """Let more or fewer trials run at once."""
+        return self._http.read(StudyRead, "PATCH", f"{_ROOT}/{study_id}", json={"concurrency": concurrency})
+
+    def promote(self, study_id: str, *, trial: int | None = None, changes: Mapping[str, Any] | None = None) -> JobRead:
+        """Queue the best configuration, or one trial, as a job of its own, with changes such as more epochs."""
+        document = {"trial": trial, "changes": dict(changes or {})}
+        return self._http.read(JobRead, "POST", f"{_ROOT}/{study_id}/promote", json=document)
+
+    def _tell(self, study_id: str, verb: str, document: Mapping[str, Any] | None = None) -> StudyRead:
+        options = {} if document is None else {"json": document}
+        return self._http.read(StudyRead, "POST", f"{_ROOT}/{study_id}/{verb}", **options)
+
+
+def _document(spec: StudySpec | Mapping[str, Any]) -> dict[str, Any]:
+    return spec.model_dump(mode="json") if isinstance(spec, StudySpec) else dict(spec)

@@ -1,0 +1,122 @@
+"""What routes ask for: the service's parts, a session that reads or writes, and who is calling."""
+
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Path, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.orm import Session
+
+from xsam.api.http import access
+from xsam.api.http.errors import RateLimitedError
+from xsam.api.http.rate_limit import RateLimiter
+from xsam.services.db.session import Database
+from xsam.services.errors import InvalidRequestError
+from xsam.services.settings import Settings
+from xsam.services.teams.roles import Principal
+
+_NOT_NAME = re.compile(r"[^A-Za-z0-9._@-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What one app serves from; built once by `create_app`.
+
+    Args:
+        settings: what the operator set.
+        database: open for the life of the app.
+        local_user: who calls, where no token is needed.
+        limiter: counts the requests of each token.
+        closing: set when the server is about to stop, so that streams end.
+    """
+
+    settings: Settings
+    database: Database
+    local_user: str
+    limiter: RateLimiter
+    closing: threading.Event = field(default_factory=threading.Event)
+
+
+# async, though it waits for nothing: a plain function would be sent through the thread pool and back.
+async def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+ServiceDep = Annotated[Service, Depends(_service)]
+
+
+def _read_session(service: ServiceDep) -> Iterator[Session]:
+    with service.database.read() as session:
+        yield session
+
+
+def _write_session(service: ServiceDep) -> Iterator[Session]:
+    with service.database.unit_of_work() as session:
+        yield session
+
+
+# scope="function": the transaction ends before the answer leaves, so a caller that reads its answer reads its write.
+ReadSession = Annotated[Session, Depends(_read_session, scope="function")]
+WriteSession = Annotated[Session, Depends(_write_session, scope="function")]
+
+
+_bearer = HTTPBearer(
+    scheme_name="token",
+    auto_error=False,
+    description="A token of this service, made by `xsam token create`. A service that runs for one user on loopback "
+    "(`XSAM_API__AUTH=none`) needs none.",
+)
+
+
+def admit(
+    request: Request, service: ServiceDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Principal:
+    """Return who is calling, once it is clear that they may make this request.
+
+    Every route below `/v1` depends on it, before it opens a transaction of its own.
+
+    Raises:
+        UnauthenticatedError: no valid token.
+        RateLimitedError: the token is used too often.
+        ForbiddenError: the caller may only read, or a foreign web page is calling.
+        NotFoundError: the path names a thing of another team.
+    """
+    if not service.settings.api.needs_token:
+        access.check_is_local(request.url.hostname, request.headers.get("origin"))
+        return access.local_principal(service.local_user)
+    with service.database.read() as session:
+        caller = access.authenticate(session, credentials.credentials if credentials else None)
+        principal = caller.principal
+        token_id = principal.token_id or ""
+        wait_s = service.limiter.take(token_id)
+        if wait_s > 0:
+            raise RateLimitedError(wait_s)
+        request.state.user = principal.user
+        access.check_request(session, principal, request.method, request.path_params)
+    if caller.needs_touch:
+        access.note_use(service.database, token_id)
+    return principal
+
+
+PrincipalDep = Annotated[Principal, Depends(admit)]
+
+JobId = Annotated[str, Path(pattern=r"^[a-z0-9]{1,32}$", description="The job's id.", examples=["k7m2p9xw4q3t"])]
+
+
+async def no_query(request: Request) -> None:
+    """Refuse query parameters on routes that take none, as the others refuse unknown ones.
+
+    Raises:
+        InvalidRequestError: there is one.
+    """
+    for name in request.query_params:
+        raise InvalidRequestError(f"{name[:80]} is not a known query parameter; this route takes none", field=name[:80])
+
+
+def local_user_name(name: str) -> str:
+    """Return a system's user name as a caller's name, without characters that a label could not carry."""
+    return _NOT_NAME.sub("-", name)[:63] or "local"

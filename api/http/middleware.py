@@ -1,0 +1,118 @@
+"""What surrounds every request: an id, one line in the log, a limit on its body, an answer when all else fails."""
+
+import json
+import logging
+import re
+import secrets
+import time
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from xsam.api.http.error_handlers import problem_response, unexpected_problem
+from xsam.api.http.problems import make_problem
+
+logger = logging.getLogger(__name__)
+access_logger = logging.getLogger("xsam.api.http.access")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HEADER = "X-Request-ID"
+
+
+class RequestLog:
+    """Gives each request an id (or keeps the caller's), logs its end as one JSON line, and answers uncaught errors."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        started_s = time.perf_counter()
+        status: int | None = None
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[_HEADER] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            logger.exception("request %s failed", request_id)
+            if status is not None:  # too late for another answer: the broken connection tells the caller
+                raise
+            await problem_response(unexpected_problem(), request_id)(scope, receive, send_with_id)
+        finally:
+            _log(scope, request_id, status, time.perf_counter() - started_s)
+
+
+class BodyLimit:
+    """Answers 413 to a body over the limit, announced or not, before a route sees any of it."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        announced = headers.get("content-length", "")
+        if not announced and "transfer-encoding" not in headers:
+            await self._app(scope, receive, send)
+            return
+        if announced.isdecimal() and int(announced) > self._max_bytes:
+            await self._refuse(scope, receive, send)
+            return
+        body = await self._read(receive)
+        if body is None:
+            await self._refuse(scope, receive, send)
+            return
+        is_given = False
+
+        async def receive_body() -> Message:
+            nonlocal is_given
+            if is_given:
+                return await receive()
+            is_given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app(scope, receive_body, send)
+
+    async def _read(self, receive: Receive) -> bytes | None:
+        body = bytearray()
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if len(body) > self._max_bytes:
+                return None
+            if not message.get("more_body", False):
+                return bytes(body)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        problem = make_problem("body_too_large", f"The body is larger than the {self._max_bytes} bytes allowed.")
+        await problem_response(problem, scope["state"]["request_id"])(scope, receive, send)
+
+
+def _request_id(scope: Scope) -> str:
+    given = Headers(scope=scope).get(_HEADER, "")
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _log(scope: Scope, request_id: str, status: int | None, duration_s: float) -> None:
+    line = {
+        "method": scope["method"],
+        "path": scope["path"],
+        "status": status,
+        "duration_ms": round(duration_s * 1000, 2),
+        "client": (scope.get("client") or ("",))[0],
+        "user": scope["state"].get("user"),
+        "request_id": request_id,
+    }
+    access_logger.info("%s", json.dumps(line))

@@ -1,0 +1,127 @@
+"""Answers that go on while a job runs: events and log lines.
+
+Each look at the database or at files is one short call in a worker thread, so a thousand open streams hold no session
+and no thread.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+
+from fastapi.concurrency import run_in_threadpool
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+
+from xsam.api.http.access import Admission
+from xsam.api.http.dependencies import Service
+from xsam.services.artifacts.layout import JobFolder
+from xsam.services.artifacts.logs import LogFollower, LogLine, read_lines
+from xsam.services.jobs import events
+from xsam.services.jobs import service as jobs
+from xsam.services.jobs.schemas import EventRead
+from xsam.services.jobs.states import JobState, is_terminal
+
+POLL_S = 0.25
+KEEPALIVE_S = 15.0
+_EVENTS_PER_LOOK = 500
+_CHUNK_CHARS = 65_536
+
+
+async def event_stream(service: Service, admission: Admission, job_id: str, after: int) -> AsyncIterator[bytes]:
+    """Yield a job's events as server-sent events, those that come included, until the job has ended.
+
+    The last message is named `end` and carries the job's state; it tells a browser's EventSource to close.
+    """
+    silent_s = 0.0
+    while not service.closing.is_set() and await admission.holds():
+        found, state = await run_in_threadpool(_look_for_events, service, job_id, after)
+        for event in found:
+            yield format_sse_event(data_str=event.model_dump_json(), event=event.kind, id=str(event.id))
+            after = event.id
+        if found:
+            silent_s = 0.0
+            continue
+        if is_terminal(state):
+            yield format_sse_event(data_str=f'{{"state": "{state}"}}', event="end")
+            return
+        await asyncio.sleep(POLL_S)
+        silent_s += POLL_S
+        if silent_s >= KEEPALIVE_S:
+            yield KEEPALIVE_COMMENT
+            silent_s = 0.0
+
+
+def _look_for_events(service: Service, job_id: str, after: int) -> tuple[Sequence[EventRead], JobState]:
+    """Return the events after one, and the job's state.
+
+    The state is read first: if it is terminal, the event that says so is among those read after it.
+    """
+    with service.database.read() as session:
+        state = JobState(jobs.get(session, job_id).state)
+        found = events.list_events(session, job_id, after=after, limit=_EVENTS_PER_LOOK)
+        return [EventRead.of(event) for event in found], state
+
+
+def log_text(folder: JobFolder, attempt: int, *, rank: int | None, tail: int | None) -> Iterator[str]:
+    """Yield an attempt's lines as text in chunks."""
+    lines: Iterator[LogLine] = read_lines(folder.logs(attempt), rank=rank)
+    if tail is not None:
+        lines = iter(deque(lines, maxlen=tail))
+    chunk: list[str] = []
+    num_chars = 0
+    for line in lines:
+        chunk.append(as_text(line))
+        num_chars += len(chunk[-1])
+        if num_chars >= _CHUNK_CHARS:
+            yield "".join(chunk)
+            chunk, num_chars = [], 0
+    yield "".join(chunk)
+
+
+@dataclass(slots=True)
+class _LogPosition:
+    attempt: int
+    follower: LogFollower
+
+
+async def log_stream(
+    service: Service, admission: Admission, job_id: str, *, attempt: int | None, rank: int | None, tail: int | None
+) -> AsyncIterator[str]:
+    """Yield log lines as they come, until the job (or the attempt asked for) has ended.
+
+    Without `attempt`, the stream goes on with the next attempt when the job is retried.
+    """
+    folder = JobFolder(service.settings.artifact_root, job_id)
+    position: _LogPosition | None = None
+    while not service.closing.is_set() and await admission.holds():
+        current, is_over = await run_in_threadpool(_where_job_stands, service, job_id, attempt)
+        if position is None or position.attempt != current:
+            if position is not None:  # what the old attempt wrote last
+                yield _as_text(await run_in_threadpool(position.follower.poll))
+            position = _LogPosition(current, LogFollower(folder.logs(current), rank=rank))
+        lines = await run_in_threadpool(position.follower.poll)
+        if tail is not None:
+            lines, tail = (lines[-tail:] if tail else []), None
+        if lines:
+            yield _as_text(lines)
+        if is_over:
+            return
+        await asyncio.sleep(POLL_S)
+
+
+def as_text(line: LogLine) -> str:
+    """Return a log line as the doors show it."""
+    return f"{line.at} [rank {line.rank}] {line.text}\n"
+
+
+def _as_text(lines: Sequence[LogLine]) -> str:
+    return "".join(as_text(line) for line in lines)
+
+
+def _where_job_stands(service: Service, job_id: str, wanted: int | None) -> tuple[int, bool]:
+    with service.database.read() as session:
+        job = jobs.get(session, job_id)
+        is_over = is_terminal(JobState(job.state))
+        if wanted is None:
+            return job.attempt, is_over
+        return wanted, is_over or job.attempt > wanted or (job.attempt == wanted and job.state != JobState.RUNNING)

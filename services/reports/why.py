@@ -1,0 +1,213 @@
+"""Why a job stands where it does, in any state, and the line it stands in; from rows only, so also with Ray down."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from xsam.services.cluster import service as cluster
+from xsam.services.db.clock import db_now
+from xsam.services.jobs.hints import hint
+from xsam.services.jobs.models import Job
+from xsam.services.jobs.service import get
+from xsam.services.jobs.states import FailureKind, JobState, Wish
+from xsam.services.reports.schemas import (
+    HoldingRead,
+    QueueEntry,
+    QueueRead,
+    RequestRead,
+    ShortageRead,
+    StandingRead,
+    WhyRead,
+)
+from xsam.services.scheduling import last_decision
+from xsam.services.scheduling.policy.reasons import Reason, ReasonCode
+from xsam.services.specs.job import JobSpec
+
+NO_DISPATCHER = "no_dispatcher"
+NOT_LOOKED_AT = "not_looked_at"
+_SHOWN: tuple[Any, ...] = (
+    Job.id,
+    Job.name,
+    Job.team,
+    Job.submitted_by,
+    Job.priority,
+    Job.num_workers,
+    Job.gpus_per_worker,
+    Job.cpus_per_worker,
+    Job.state_since,
+    Job.attempt,
+)
+
+
+def explain(session: Session, job_id: str, *, visible_team: str | None = None) -> WhyRead:
+    """Return why a job waits, runs, is held, or how it ended.
+
+    Args:
+        session: open for reading.
+        job_id: the job; whether the caller may ask about it is checked before.
+        visible_team: the only team whose jobs the caller may identify; None for all.
+
+    Raises:
+        NotFoundError: no such job.
+    """
+    job = get(session, job_id)
+    if job.state == JobState.QUEUED:
+        answer = _queued(session, job)
+        return answer if visible_team is None else _without_ids_of_others(session, answer, visible_team)
+    sentence = _SENTENCES[JobState(job.state)](job)
+    return WhyRead(job_id=job.id, state=JobState(job.state), code=job.state, sentence=sentence, request=_request(job))
+
+
+def queue(session: Session, *, after: int = 0, limit: int = 100, visible_team: str | None = None) -> QueueRead:
+    """Return a page of the line, in order.
+
+    Args:
+        session: open for reading.
+        after: position of the last job of the page before.
+        limit: jobs per page.
+        visible_team: the only team whose jobs the caller may identify; None for all.
+    """
+    line = last_decision.read_line(session, after=after, limit=limit)
+    if line is None:
+        return QueueRead(as_of=None, num_queued=0, items=[], next_position=None)
+    ids = [job_id for _, job_id, _ in line.entries]
+    rows = session.execute(select(*_SHOWN).where(Job.id.in_(ids), Job.state == JobState.QUEUED))
+    jobs = {job.id: job for job in rows}
+    items = [
+        _entry(position, jobs[job_id], code, visible_team)
+        for position, job_id, code in line.entries
+        if job_id in jobs  # it may have left the queue since
+    ]
+    next_position = after + limit if line.has_more else None
+    return QueueRead(as_of=line.planned_at, num_queued=line.num_queued, items=items, next_position=next_position)
+
+
+def _queued(session: Session, job: Job) -> WhyRead:
+    now = session.execute(select(db_now())).scalar_one()
+    if job.scheduled_at > now:
+        sentence = f"Attempt {job.attempt + 1} may not start before {_instant(job.scheduled_at)}: it backs off."
+        return _plain(job, ReasonCode.NOT_YET_ELIGIBLE, sentence, eligible_at=job.scheduled_at)
+    decided = last_decision.decided_about(session, job)
+    as_of = None if decided is None else decided.planned_at
+    if not cluster.live_dispatchers(session):
+        since = "none has ever decided" if as_of is None else f"the last decision is of {_instant(as_of)}"
+        return _plain(
+            job, NO_DISPATCHER, f"No dispatcher is running ({since}): nothing starts until one is.", as_of=as_of
+        )
+    if decided is None or decided.reason is None:
+        sentence = (
+            "The scheduler has not looked at it yet: it was queued after the last decision, or is far down the line."
+        )
+        return _plain(job, NOT_LOOKED_AT, sentence, as_of=as_of)
+    return _reasoned(job, decided.reason, decided.planned_at)
+
+
+def _reasoned(job: Job, reason: Reason, as_of: datetime) -> WhyRead:
+    return WhyRead(
+        job_id=job.id,
+        state=JobState(job.state),
+        code=reason.code,
+        sentence=reason.sentence(),
+        as_of=as_of,
+        position=reason.position,
+        num_in_line=reason.num_in_line,
+        request=_request(job),
+        shortage=None if reason.shortage is None else ShortageRead.model_validate(reason.shortage),
+        blocking_job_ids=list(reason.blocking_job_ids),
+        holdings=[HoldingRead.model_validate(holding) for holding in reason.holdings],
+        standing=StandingRead.model_validate(reason.standing),
+        estimated_start_at=reason.estimated_start_at,
+        is_lower_bound=reason.is_lower_bound,
+        eligible_at=job.scheduled_at,
+    )
+
+
+def _without_ids_of_others(session: Session, answer: WhyRead, visible_team: str) -> WhyRead:
+    """Say of other teams' jobs in the way only whose they are."""
+    query = select(Job.id, Job.team).where(Job.id.in_(answer.blocking_job_ids), Job.team != visible_team)
+    hidden = {row.id: row.team for row in session.execute(query)}
+    sentence = answer.sentence
+    for job_id, team in hidden.items():
+        sentence = sentence.replace(job_id, f"(of team {team})")
+    kept = [job_id for job_id in answer.blocking_job_ids if job_id not in hidden]
+    return answer.model_copy(update={"sentence": sentence, "blocking_job_ids": kept})
+
+
+def _plain(
+    job: Job, code: str, sentence: str, *, as_of: datetime | None = None, eligible_at: datetime | None = None
+) -> WhyRead:
+    return WhyRead(
+        job_id=job.id,
+        state=JobState(job.state),
+        code=code,
+        sentence=sentence,
+        as_of=as_of,
+        request=_request(job),
+        eligible_at=eligible_at,
+    )
+
+
+def _entry(position: int, job: Any, code: str, visible_team: str | None) -> QueueEntry:
+    is_visible = visible_team in (None, job.team)
+    return QueueEntry(
+        position=position,
+        job_id=job.id if is_visible else None,
+        name=job.name if is_visible else None,
+        team=job.team,
+        user=job.submitted_by if is_visible else None,
+        priority=job.priority,
+        request=_request(job),
+        code=code,
+        queued_since=job.state_since,
+        attempt=job.attempt + 1,
+    )
+
+
+def _request(job: Any) -> RequestRead:
+    return RequestRead.model_validate(job)
+
+
+def _running(job: Job) -> str:
+    where = f" on {len(set(job.placement))} nodes" if job.placement and len(set(job.placement)) > 1 else ""
+    base = f"Runs since {_instant(job.state_since)}{where}, attempt {job.attempt}: "
+    base += f"{job.epochs_done} of {job.num_epochs} epochs are done."
+    asked = {
+        Wish.CANCEL: " It was asked to stop and ends within moments.",
+        Wish.PAUSE: " It was asked to save its state and will be held.",
+        Wish.PREEMPT: " It was asked to save its state and goes back to the queue.",
+    }
+    return base + (asked[Wish(job.wish)] if job.wish is not None else "")
+
+
+def _paused(job: Job) -> str:
+    return f"Paused by a person since {_instant(job.state_since)}: it waits until it is resumed."
+
+
+def _succeeded(job: Job) -> str:
+    return f"Succeeded at {_instant(job.state_since)}, in attempt {job.attempt}."
+
+
+def _failed(job: Job) -> str:
+    kind = FailureKind(job.failure_kind or FailureKind.INFRASTRUCTURE)
+    advice = hint(kind, JobSpec.model_validate(job.spec))
+    return f"Failed at {_instant(job.state_since)} ({kind}): {job.failure_message}. {advice}"
+
+
+def _cancelled(job: Job) -> str:
+    return f"Cancelled at {_instant(job.state_since)}; a retry queues it again."
+
+
+_SENTENCES: dict[JobState, Callable[[Job], str]] = {
+    JobState.RUNNING: _running,
+    JobState.PAUSED: _paused,
+    JobState.SUCCEEDED: _succeeded,
+    JobState.FAILED: _failed,
+    JobState.CANCELLED: _cancelled,
+}
+
+
+def _instant(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

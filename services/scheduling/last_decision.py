@@ -1,0 +1,141 @@
+"""The last decision, kept for those who ask why: written now and then by the dispatcher, read by the doors.
+
+Readers would otherwise have to plan themselves, which takes as long as the queue is long and misses what the dispatcher
+alone knows (promises made in earlier plans). One row is enough: jobs of one team that ask for the same resources wait
+for the same reason, so only the head of the line is kept job by job.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from xsam.services.db.upsert import upsert
+from xsam.services.jobs.models import KIND_STUDY, Job
+from xsam.services.jobs.states import JobState
+from xsam.services.scheduling.models import THE_ROW, QueueView
+from xsam.services.scheduling.policy.explain import OUT_OF_LINE
+from xsam.services.scheduling.policy.reasons import Reason, ReasonCode
+from xsam.services.scheduling.policy.types import Plan, Snapshot
+
+LINE_LENGTH = 1000
+"""So many jobs are shown in order."""
+NUM_EXACT = 100
+"""So many have a reason of their own."""
+MAX_KINDS = 500
+"""So many pairs of team and request have a reason; in a longer queue than that, the rarest are left out."""
+_OWN_TO_A_JOB = frozenset({ReasonCode.HELD, ReasonCode.NOT_YET_ELIGIBLE})
+
+_reason = TypeAdapter(Reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What the last decision said about one job.
+
+    Args:
+        planned_at: when it was made.
+        reason: why the job waits; None if it was not looked at.
+        num_queued: jobs in the queue then.
+    """
+
+    planned_at: datetime
+    reason: Reason | None
+    num_queued: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A part of the head of the line, as of the last decision.
+
+    Args:
+        planned_at: when it was made.
+        num_queued: jobs in the queue then.
+        entries: position, job id and reason code.
+        has_more: whether positions follow that are kept in order.
+    """
+
+    planned_at: datetime
+    num_queued: int
+    entries: Sequence[tuple[int, str, str]]
+    has_more: bool
+
+
+def publish(session: Session, snapshot: Snapshot, decision: Plan) -> None:
+    """Keep a decision for readers, in place of the one before."""
+    reasons = decision.reasons
+    line = list(reasons.line[:LINE_LENGTH])
+    exact = line[:NUM_EXACT]
+    # The last job of each kind: the first ones may have promises that the others do not have.
+    samples: dict[str, str] = {}
+    for job in snapshot.pending:
+        if job.job_id in reasons:
+            samples[_kind(job.team, job.num_workers, job.gpus_per_worker, job.cpus_per_worker)] = job.job_id
+    kinds = {kind: job_id for kind, job_id in samples.items() if reasons.code(job_id) not in _OWN_TO_A_JOB}
+    row = {
+        "id": THE_ROW,
+        "planned_at": snapshot.now,
+        "num_queued": _num_queued(session),
+        "line": [{"id": job_id, "code": reasons.code(job_id)} for job_id in line],
+        "positions": {job_id: position for position, job_id in enumerate(line, start=1)},
+        "reasons": {job_id: _dump(reasons[job_id]) for job_id in exact},
+        "kinds": {kind: _dump(reasons[job_id]) for kind, job_id in list(kinds.items())[:MAX_KINDS]},
+    }
+    upsert(session, QueueView, [row], keys=("id",))
+
+
+def read_line(session: Session, *, after: int, limit: int) -> Line | None:
+    """Return a part of the head of the line; None before the first decision."""
+    columns = (QueueView.planned_at, QueueView.num_queued, QueueView.line)
+    row = session.execute(select(*columns).where(QueueView.id == THE_ROW)).one_or_none()
+    if row is None:
+        return None
+    part = row.line[after : after + limit]
+    entries = [(after + number, entry["id"], entry["code"]) for number, entry in enumerate(part, start=1)]
+    return Line(row.planned_at, row.num_queued, entries, has_more=after + limit < len(row.line))
+
+
+def decided_about(session: Session, job: Job) -> Decided | None:
+    """Return what the last decision said about a queued job; None if none was ever made."""
+    kind = _kind(job.team, job.num_workers, job.gpus_per_worker, job.cpus_per_worker)
+    columns = (
+        QueueView.planned_at,
+        QueueView.num_queued,
+        QueueView.positions[job.id].label("position"),
+        QueueView.reasons[job.id].label("own"),
+        QueueView.kinds[kind].label("like"),
+    )
+    row = session.execute(select(*columns).where(QueueView.id == THE_ROW)).one_or_none()
+    if row is None:
+        return None
+    if row.own is not None:
+        reason = _reason.validate_python(row.own)
+    elif row.like is not None and job.state_since <= row.planned_at:
+        reason = _for(job, _reason.validate_python(row.like), row.position)
+    else:
+        reason = None
+    return Decided(row.planned_at, reason, row.num_queued)
+
+
+def _for(job: Job, alike: Reason, position: int | None) -> Reason:
+    """Return another job's reason as this one's."""
+    position = None if alike.code in OUT_OF_LINE else position
+    return replace(alike, job_id=job.id, user=job.submitted_by, attempt=job.attempt + 1, position=position)
+
+
+def _kind(team: str, num_workers: int, gpus_per_worker: float, cpus_per_worker: float) -> str:
+    return f"{team} {num_workers} x {gpus_per_worker:g} GPUs {cpus_per_worker:g} CPUs"
+
+
+def _num_queued(session: Session) -> int:
+    query = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED, Job.kind != KIND_STUDY)
+    return session.scalar(query) or 0
+
+
+def _dump(reason: Reason) -> dict[str, Any]:
+    document: dict[str, Any] = _reason.dump_python(reason, mode="json")
+    return document

@@ -1,0 +1,125 @@
+"""Between the rows and the pure policy: reads what a decision depends on, and writes the wishes it makes."""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Select, select, tuple_
+from sqlalchemy.orm import Session
+
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.db.clock import db_now
+from xsam.services.jobs.models import KIND_STUDY, Job, JobAttempt
+from xsam.services.jobs.states import JobState
+from xsam.services.scheduling.policy.types import Node, PendingJob, RunningJob, Snapshot
+from xsam.services.studies import trials
+from xsam.services.teams import limits
+from xsam.services.usage import ledger
+
+MAX_PENDING = 5_000
+"""A decision looks at this many queued jobs at most; later ones come up as the queue moves."""
+
+
+def take_snapshot(
+    session: Session, nodes: Sequence[NodeSeen], *, silent: Collection[str] = (), holders: tuple[str, ...] = ()
+) -> Snapshot:
+    """Return everything the next decision depends on.
+
+    Args:
+        session: open for reading.
+        nodes: the machines as the caller sees them now.
+        silent: ids of those that take no jobs at this moment; what could ever fit is counted with them.
+        holders: `Plan.holders` of the decision before.
+    """
+    return Snapshot(
+        now=session.execute(select(db_now())).scalar_one(),
+        pending=_pending(session),
+        running=_running(session),
+        nodes=[Node(node.id, int(node.num_gpus), node.num_cpus, node.id not in silent) for node in nodes],
+        quotas=limits.quotas(session),
+        shares=ledger.shares(session, limits.weights(session)),
+        holders=holders,
+    )
+
+
+def _pending(session: Session) -> list[PendingJob]:
+    rows = session.execute(_line().limit(MAX_PENDING + 1)).all()
+    if len(rows) > MAX_PENDING:
+        rows = _share_of_each_owner(session)
+    return [
+        PendingJob(
+            job_id=row.id,
+            team=row.team,
+            user=row.submitted_by,
+            priority=row.priority,
+            submitted_at=row.created_at,
+            num_workers=row.num_workers,
+            gpus_per_worker=row.gpus_per_worker,
+            cpus_per_worker=row.cpus_per_worker,
+            eligible_at=row.scheduled_at,
+            max_run_time_s=None if row.max_run_s is None else max(0.0, row.max_run_s - row.ran_s),
+            attempt=row.attempt + 1,
+        )
+        for row in rows
+    ]
+
+
+def _line() -> Select[*tuple[Any, ...]]:
+    columns: tuple[Any, ...] = (
+        Job.id,
+        Job.team,
+        Job.submitted_by,
+        Job.priority,
+        Job.created_at,
+        Job.num_workers,
+        Job.gpus_per_worker,
+        Job.cpus_per_worker,
+        Job.scheduled_at,
+        Job.max_run_s,
+        Job.ran_s,
+        Job.attempt,
+    )
+    query = select(*columns).where(Job.state == JobState.QUEUED, Job.kind != KIND_STUDY, trials.has_takers())
+    return query.order_by(Job.priority.desc(), Job.created_at, Job.id)
+
+
+def _share_of_each_owner(session: Session) -> list[Any]:
+    """Return the first jobs of every user, as many of each: one who queues ten thousand hides nobody else's."""
+    owners = list(_owners(session))
+    limit = max(1, MAX_PENDING // len(owners))
+    rows: list[Any] = []
+    for team, user in owners:
+        rows += session.execute(_line().where(Job.team == team, Job.submitted_by == user).limit(limit))
+    return rows
+
+
+def _owners(session: Session) -> Iterator[tuple[str, str]]:
+    """Yield the owners of queued jobs, each found by one step in an index, however many jobs there are of each."""
+    owner = (Job.team, Job.submitted_by)
+    query = select(*owner).where(Job.state == JobState.QUEUED).order_by(*owner).limit(1)
+    found = session.execute(query).one_or_none()
+    while found is not None:
+        yield found[0], found[1]
+        found = session.execute(query.where(tuple_(*owner) > tuple_(*found))).one_or_none()
+
+
+def _running(session: Session) -> list[RunningJob]:
+    query = (
+        select(Job, JobAttempt.started_at)
+        .join(JobAttempt, (JobAttempt.job_id == Job.id) & (JobAttempt.number == Job.attempt))
+        .where(Job.state == JobState.RUNNING, Job.kind != KIND_STUDY)
+    )
+    return [
+        RunningJob(
+            job_id=job.id,
+            team=job.team,
+            user=job.submitted_by,
+            priority=job.priority,
+            started_at=started_at,
+            node_ids=tuple(job.placement or ()),
+            gpus_per_worker=job.gpus_per_worker,
+            cpus_per_worker=job.cpus_per_worker,
+            is_stopping=job.wish is not None,
+            max_run_time_s=None if job.max_run_s is None else max(0.0, job.max_run_s - job.ran_s),
+        )
+        for job, started_at in session.execute(query)
+    ]

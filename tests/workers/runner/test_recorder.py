@@ -1,0 +1,62 @@
+"""What a runner stores of what its ranks report, and when."""
+
+import threading
+from pathlib import Path
+
+from tests.support import jobs
+from xsam.services.db.session import Database
+from xsam.services.metrics import service as metrics
+from xsam.services.metrics.records import EpochRecord
+from xsam.workers.messages import Report
+from xsam.workers.runner.recorder import Recorder
+
+
+def _epoch(number: int) -> Report:
+    return Report("epoch", EpochRecord(number, number * 10, 1.0, 0.5, 1.0, 0.5, 0.1, 1.0, 100.0, number * 10, 0))
+
+
+def _stored(database: Database, job_id: str) -> list[int]:
+    with database.read() as session:
+        return [row.epoch for row in metrics.list_epochs(session, job_id)]
+
+
+def test_flush__returns_when_every_report_before_it_is_a_row(database: Database, tmp_path: Path) -> None:
+    lease = jobs.submit_and_claim(database)
+    recorder = Recorder(database, lease, tmp_path, on_lost=lambda: None)
+    for number in range(1, 6):
+        recorder.put(_epoch(number))
+        recorder.flush()
+        assert _stored(database, lease.job_id) == list(range(1, number + 1))
+    recorder.close()
+
+
+def test_close__stores_what_is_left(database: Database, tmp_path: Path) -> None:
+    lease = jobs.submit_and_claim(database)
+    recorder = Recorder(database, lease, tmp_path, on_lost=lambda: None)
+    for number in range(1, 40):
+        recorder.put(_epoch(number))
+    recorder.close()
+    assert _stored(database, lease.job_id) == list(range(1, 40))
+
+
+def test_lost_lease__is_told_once_and_nothing_is_stored(database: Database, tmp_path: Path) -> None:
+    lease = jobs.submit_and_claim(database)
+    lost = threading.Event()
+    recorder = Recorder(database, lease, tmp_path, on_lost=lost.set)
+    jobs.let_lease_expire(database, lease.job_id)
+    recorder.put(_epoch(1))
+    recorder.flush()
+    assert lost.is_set()
+    recorder.close()
+    assert _stored(database, lease.job_id) == []
+
+
+def test_report_that_cannot_be_stored__gives_the_attempt_up_instead_of_dropping_it(
+    database: Database, tmp_path: Path
+) -> None:
+    lease = jobs.submit_and_claim(database)
+    lost = threading.Event()
+    recorder = Recorder(database, lease, tmp_path, on_lost=lost.set)
+    recorder.put(Report("epoch", "not a record"))
+    recorder.close()
+    assert lost.is_set()

@@ -1,0 +1,107 @@
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.workers.training.runs import WishAfter, place_in
+from xsam.workers.training import stopping as pulse_module
+from xsam.workers.training.ranks import Ranks, mirrored
+from xsam.workers.training.stopping import Pulse
+
+
+class TwoRanks(Ranks):
+    """Rank 0's collectives as they are when rank 1 reports `other_bad` and proposes nothing."""
+
+    def __init__(self, other_bad: int = 0) -> None:
+        super().__init__(place_in(Path("unused")))
+        self.world_size = 2
+        self.num_meetings = 0
+        self._other_bad = other_bad
+
+    def maxima(self, *values: int) -> list[int]:
+        self.num_meetings += 1
+        return [max(own, other) for own, other in zip(values, (0, 0, mirrored(self._other_bad)), strict=True)]
+
+
+class Clock:
+    """Time that passes only when told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(pulse_module, "time", clock)
+    return clock
+
+
+def pulse_of(ranks: Ranks, control: WishAfter, first_bad: Any = lambda: 0) -> Pulse:
+    return Pulse(ranks, control, first_bad)
+
+
+def test_one_rank__asks_at_every_beat(clock: Clock) -> None:
+    control = WishAfter("pause", after=3)
+    pulse = pulse_of(Ranks(place_in(Path("unused"))), control)
+    assert [pulse.beat()[0] for _ in range(4)] == [None, None, "pause", "pause"]
+
+
+def test_one_rank__does_not_look_at_the_losses_at_every_beat(clock: Clock) -> None:
+    checks = []
+    pulse = pulse_of(Ranks(place_in(Path("unused"))), WishAfter(), lambda: checks.append(clock.now) or 0)
+    for _ in range(100):
+        clock.now += 0.01
+        pulse.beat()
+    assert len(checks) == pytest.approx(1.0 / pulse_module.TARGET_INTERVAL_S, abs=1)
+
+
+@pytest.mark.parametrize("beat_s", [0.0001, 0.01, 0.1, 2.0])
+def test_two_ranks__meet_about_every_interval_whatever_a_step_takes(beat_s: float, clock: Clock) -> None:
+    ranks = TwoRanks()
+    pulse = pulse_of(ranks, WishAfter())
+    meetings = []
+    for _ in range(int(30 / beat_s)):
+        clock.now += beat_s
+        before = ranks.num_meetings
+        pulse.beat()
+        if ranks.num_meetings > before:
+            meetings.append(clock.now)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(meetings)]
+    assert max(gaps) <= max(pulse_module.TARGET_INTERVAL_S, beat_s) * 1.01
+    assert sum(gaps[-5:]) / 5 >= max(pulse_module.TARGET_INTERVAL_S / 2, beat_s) * 0.99
+
+
+def test_two_ranks__do_not_count_the_time_between_stretches(clock: Clock) -> None:
+    ranks = TwoRanks()
+    pulse = pulse_of(ranks, WishAfter())
+    for _ in range(100):
+        pulse.start()
+        for _ in range(10):
+            clock.now += 0.01
+            pulse.beat()
+        pulse.pause()
+        clock.now += 50.0
+    # 1,000 beats of 10 ms are 10 s.
+    assert ranks.num_meetings == pytest.approx(10 / pulse_module.TARGET_INTERVAL_S, abs=8)
+
+
+def test_two_ranks__hear_of_the_others_bad_step(clock: Clock) -> None:
+    assert pulse_of(TwoRanks(other_bad=7), WishAfter()).beat() == (None, 7)
+    assert pulse_of(TwoRanks(other_bad=7), WishAfter(), lambda: 5).beat() == (None, 5)
+    assert pulse_of(TwoRanks(), WishAfter("cancel", after=1), lambda: 5).beat() == ("cancel", 5)
+
+
+def test_ranks__alone_need_no_process_group() -> None:
+    ranks = Ranks(place_in(Path("unused")))
+    assert ranks.sums(torch.tensor(1.5), 2) == [1.5, 2.0]
+    assert ranks.maxima(3, 2**62) == [3, 2**62]
+    assert ranks.earliest(0) == 0
+    assert ranks.earliest(9) == 9
+    assert ranks.from_first(4) == 4
+    ranks.wait()

@@ -1,0 +1,212 @@
+"""The dispatcher: one turn after the other it collects ended runs, expires dead leases, places due jobs."""
+
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Sequence
+
+import ray
+from ray.actor import ActorHandle
+from sqlalchemy.exc import DBAPIError
+
+from xsam.services.artifacts import retention
+from xsam.services.cluster import leader
+from xsam.services.cluster import service as cluster_service
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.db.session import Database
+from xsam.services.jobs import stalled
+from xsam.services.jobs.stalled import Patience
+from xsam.services.settings import Settings
+from xsam.workers.dispatch import ray_cluster
+from xsam.workers.dispatch.in_flight import Flights
+from xsam.workers.dispatch.node_processes import Crew
+from xsam.workers.dispatch.placement import Placer
+from xsam.workers.messages import RunnerConfig
+
+log = logging.getLogger(__name__)
+
+REPORT_INTERVAL_S = 2.0
+CLEAN_UP_INTERVAL_S = 60.0
+LEASE_RENEWALS = 5
+"""How often the leader renews its lease in the time it is granted for; a standby looks as often."""
+DEFAULT_MAX_WARM = 4
+DRAIN_S = 10.0
+"""How long running jobs have to write a checkpoint when the dispatcher is told to end."""
+
+
+class Dispatcher:
+    """Places jobs on the cluster. `turn` does one round and never waits long; `run` repeats it.
+
+    Ray must be connected. All methods belong to one thread, but for `stop`.
+
+    Args:
+        settings: the service's settings.
+        database: opened by the caller, migrated.
+    """
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+        self.id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self._config = RunnerConfig(
+            database_url=settings.database_url,
+            artifact_root=settings.artifact_root,
+            dataset_root=settings.dataset_root,
+            allow_download=settings.training.allow_download,
+            allowed_packages=settings.training.allowed_packages,
+            lease_s=settings.dispatcher.lease_s,
+        )
+        self._patience = Patience(
+            stop_s=settings.dispatcher.cancel_grace_s,
+            silence_s=settings.dispatcher.max_silence_s,
+            run_s=settings.dispatcher.max_run_s,
+            queue_s=settings.dispatcher.max_queue_s,
+            pause_s=settings.dispatcher.max_pause_s,
+        )
+        self._nodes: Sequence[NodeSeen] = ray_cluster.nodes()
+        here = ray.get_runtime_context().get_node_id()
+        self._crew = Crew(self._config, database, owner=self.id, home=here, size=self._warm_size())
+        self._flights = Flights(database, self._crew)
+        self._placer = Placer(settings, self._config, database, owner=self.id, flights=self._flights, crew=self._crew)
+        self._stopped = threading.Event()
+        self._is_leader = False
+        self._lead_at = 0.0
+        self._report_at = 0.0
+        self._clean_up_at = 0.0
+
+    def run(self) -> None:
+        """Take turns until stopped; a database that is away is waited for."""
+        while not self._stopped.is_set():
+            try:
+                self.turn()
+            except DBAPIError as e:
+                log.warning("the database did not answer, trying again: %s", str(e).splitlines()[0])
+            self._stopped.wait(self._settings.dispatcher.poll_s)
+
+    def stop(self) -> None:
+        """Ask `run` to return after its turn; callable from a signal handler."""
+        self._stopped.set()
+
+    def turn(self) -> None:
+        """Do one round."""
+        self._flights.collect()
+        self._report()
+        self._crew.refill(self._nodes, self._flights.cpus_in_use())
+        if self._leads():
+            self._reap()
+            self._placer.place(self._nodes)
+            self._clean_up()
+
+    def is_warm(self) -> bool:
+        """Return whether the first job would find its processes ready."""
+        return self._crew.is_warm()
+
+    @property
+    def nodes(self) -> Sequence[NodeSeen]:
+        """The cluster's nodes as last seen."""
+        return self._nodes
+
+    @property
+    def has_flights(self) -> bool:
+        """Whether any job that this dispatcher started is still under way."""
+        return bool(self._flights)
+
+    def runner_of(self, job_id: str) -> ActorHandle:
+        """Return the runner of a job under way."""
+        return self._flights.of(job_id).runner
+
+    def ranks_of(self, job_id: str) -> list[ActorHandle]:
+        """Return the lent rank processes of a job under way, in rank order."""
+        return [handle for _, handle in self._flights.of(job_id).ranks]
+
+    def recover(self) -> None:
+        """Take back at once what an earlier dispatcher of this machine left in a local cluster that died with it."""
+        if self._settings.ray.address is not None:
+            return  # runners in a cluster outlive their dispatcher; their leases tell
+        with self._database.unit_of_work() as session:
+            for lease, owner in stalled.running_leases(session):
+                if _is_dead_process_here(owner):
+                    stalled.fail_infrastructure(session, lease, message=f"dispatcher {owner} died with its local Ray")
+            former = leader.current(session, leader.DISPATCH)
+            if former is not None and _is_dead_process_here(former):
+                leader.release(session, leader.DISPATCH, former)
+
+    def resign(self) -> None:
+        """Let another dispatcher lead at once; this one stands by until it is found leading again."""
+        with self._database.unit_of_work() as session:
+            leader.release(session, leader.DISPATCH, self.id)
+        self._is_leader = False
+
+    def drain(self) -> None:
+        """End in order. In a cluster running jobs go on; in a local one they save their state and are queued again."""
+        if self._settings.ray.address is None:
+            self._flights.send_home(within_s=DRAIN_S)
+        self._crew.close()
+        self.resign()
+        with self._database.unit_of_work() as session:
+            cluster_service.sign_off(session, self.id)
+
+    def _leads(self) -> bool:
+        """Return whether this dispatcher is the one that acts; the others stand by with warm processes."""
+        if time.monotonic() >= self._lead_at:
+            lease_s = self._settings.dispatcher.lease_s
+            with self._database.unit_of_work() as session:
+                is_leader = leader.acquire(session, leader.DISPATCH, self.id, lease_s=lease_s)
+            if is_leader != self._is_leader:
+                log.info("%s", "leading" if is_leader else "standing by: another dispatcher leads")
+            self._is_leader = is_leader
+            self._lead_at = time.monotonic() + lease_s / LEASE_RENEWALS
+        return self._is_leader
+
+    def _report(self) -> None:
+        if time.monotonic() < self._report_at:
+            return
+        self._nodes = ray_cluster.nodes()
+        num_warm = self._crew.runners.num_ready
+        with self._database.unit_of_work() as session:
+            cluster_service.report_alive(session, self.id, nodes=self._nodes, num_warm_runners=num_warm)
+        self._report_at = time.monotonic() + REPORT_INTERVAL_S
+
+    def _clean_up(self) -> None:
+        """Delete what nobody needs any more, a few jobs at a time."""
+        if time.monotonic() < self._clean_up_at:
+            return
+        self._clean_up_at = time.monotonic() + CLEAN_UP_INTERVAL_S
+        with self._database.read() as session:
+            outdated = retention.find_outdated(session, keep_days=self._settings.artifacts.checkpoint_keep_days)
+        for job_id in outdated:
+            with self._database.unit_of_work() as session:
+                retention.forget(session, self._settings.artifact_root, job_id)
+
+    def _reap(self) -> None:
+        """Act on jobs that have been in one state for too long, and end the processes of those taken back."""
+        with self._database.read() as session:
+            if not stalled.has_due(session, self._patience):
+                return
+        with self._database.unit_of_work() as session:
+            ended = set(stalled.reap(session, self._patience))
+        self._flights.end(ended)
+
+    def _warm_size(self) -> int:
+        if self._settings.dispatcher.warm_processes is not None:
+            return self._settings.dispatcher.warm_processes
+        return max(1, min(DEFAULT_MAX_WARM, *(int(node.num_cpus) for node in self._nodes)))
+
+
+def _is_dead_process_here(owner: str) -> bool:
+    """Return whether `HOST:PID:...` names a process of this machine that has ended; our own pid was another's then."""
+    host, pid, *_ = [*owner.split(":"), ""]
+    if host != socket.gethostname() or not pid.isdecimal():
+        return False
+    if int(pid) == os.getpid():
+        return True  # in containers every dispatcher has the same pid
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False

@@ -1,0 +1,178 @@
+"""The placer: plans over the waiting jobs and hands those that got a place to runners."""
+
+import time
+from collections.abc import Sequence
+
+from ray.actor import ActorHandle
+
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.db.session import Database
+from xsam.services.jobs import events, queue, wishes
+from xsam.services.jobs.queue import ClaimedJob
+from xsam.services.jobs.states import FailureKind
+from xsam.services.scheduling import last_decision
+from xsam.services.scheduling import snapshot as scheduling
+from xsam.services.scheduling.policy.plan import plan
+from xsam.services.scheduling.policy.types import Explanations, Placement, Plan, Snapshot
+from xsam.services.settings import Settings
+from xsam.services.specs.job import JobSpec
+from xsam.workers.dispatch.in_flight import Flights, NodeProcess
+from xsam.workers.dispatch.node_processes import Crew
+from xsam.workers.messages import RunnerConfig
+
+PUBLISH_INTERVAL_S = 1.0
+REPLAN_INTERVAL_S = 1.0
+
+
+class Placer:
+    """Places jobs in the name of the leading dispatcher.
+
+    Args:
+        settings: the service's settings.
+        config: what runners are told about the service.
+        database: where jobs wait.
+        owner: the dispatcher's name.
+        flights: where jobs handed to runners are kept.
+        crew: where processes come from.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        config: RunnerConfig,
+        database: Database,
+        *,
+        owner: str,
+        flights: Flights,
+        crew: Crew,
+    ) -> None:
+        self._settings = settings
+        self._config = config
+        self._database = database
+        self._owner = owner
+        self._flights = flights
+        self._crew = crew
+        self._publish_at = 0.0
+        self._settled_at_event: int | None = None
+        self._settled_until = 0.0
+        self._holders: tuple[str, ...] = ()
+        self._infeasible_since: dict[str, float] = {}
+        self._silent: set[str] = set()
+
+    def place(self, nodes: Sequence[NodeSeen]) -> None:
+        """Make one plan over the nodes and act on it, if anything could have changed since the last."""
+        with self._database.read() as session:
+            if not queue.has_queued(session):
+                return
+        for ref, claimed, runner in self._crew.studies.start_due():
+            self._flights.add(ref, claimed, runner)
+        self._silent = {node_id for node_id in self._silent if not self._crew.runners.has_ready(node_id)}
+        with self._database.read() as session:
+            newest = events.newest(session)
+            if newest == self._settled_at_event and time.monotonic() < self._settled_until:
+                return
+            snapshot = scheduling.take_snapshot(session, nodes, silent=self._silent, holders=self._holders)
+        decision = plan(snapshot)
+        self._holders = decision.holders
+        takers = self._crew.studies.runners_of([placed.job_id for placed in decision.placements])
+        for placed in decision.placements:
+            if placed.job_id in takers:
+                self._start_trial(placed, takers[placed.job_id])
+            else:
+                self._start(placed)
+        for preemption in decision.preemptions:
+            with self._database.unit_of_work() as session:
+                reason = f"job {preemption.for_job_id} of higher priority needs its place"
+                wishes.request_preemption(session, preemption.victim_job_id, reason=reason)
+        self._fail_infeasible(decision.reasons)
+        self._publish(snapshot, decision)
+        # A plan that changes nothing is worth repeating only when something has happened, or time has passed.
+        self._settled_at_event = None if decision.placements or decision.preemptions else newest
+        self._settled_until = time.monotonic() + REPLAN_INTERVAL_S
+
+    def _start(self, placed: Placement) -> None:
+        """Give a place to a job. A claim starts the lease, so it waits for somebody who can renew it."""
+        home, *others = placed.node_ids
+        if not self._all_answer(set(others) - {home}):
+            return
+        runner = self._take_runner(home)
+        if runner is None:
+            return
+        claimed = self._claim(placed)
+        if claimed is None:
+            self._crew.runners.give_back(home, runner)
+            return
+        ranks = self._lend_ranks(claimed, placed.node_ids)
+        handles = [handle for _, handle in ranks]
+        ref = runner.run.remote(self._config, claimed, handles, list(placed.node_ids))
+        self._flights.add(ref, claimed, runner, home, ranks, placed.node_ids)
+
+    def _start_trial(self, placed: Placement, runner: ActorHandle | None) -> None:
+        """Give a place to a trial: its study's runner, which lives already, runs it there."""
+        if runner is None or not self._all_answer(set(placed.node_ids) - {self._crew.studies.node_id}):
+            return
+        claimed = self._claim(placed)
+        if claimed is None:
+            return
+        ranks = self._lend_ranks(claimed, placed.node_ids)
+        ref = runner.run_trial.remote(claimed, [handle for _, handle in ranks], list(placed.node_ids))
+        self._flights.add(ref, claimed, runner, ranks=ranks, placement=placed.node_ids)
+
+    def _all_answer(self, node_ids: set[str]) -> bool:
+        """Return whether a warm runner of each node has just answered: an attempt must not be spent on a lost node."""
+        for node_id in node_ids:
+            runner = self._take_runner(node_id)
+            if runner is None:
+                return False
+            self._crew.runners.give_back(node_id, runner)
+        return True
+
+    def _take_runner(self, node_id: str) -> ActorHandle | None:
+        """Return a warm runner that has just answered; a node whose runners don't is left out until they do."""
+        was_ready = self._crew.runners.has_ready(node_id)
+        runner = self._crew.runners.take_answering(node_id)
+        if runner is None and was_ready:
+            self._silent.add(node_id)
+        return runner
+
+    def _claim(self, placed: Placement) -> ClaimedJob | None:
+        with self._database.unit_of_work() as session:
+            return queue.claim(
+                session,
+                placed.job_id,
+                runner=self._owner,
+                lease_s=self._settings.dispatcher.lease_s,
+                placement=placed.node_ids,
+            )
+
+    def _lend_ranks(self, claimed: ClaimedJob, node_ids: Sequence[str]) -> list[NodeProcess]:
+        """Return the processes a run gets: one per worker on CPUs, a single driver for a GPU worker group, else none.
+
+        A process sees the GPUs it was started with, so a warm one (started with none) can't train on a GPU.
+        """
+        resources = JobSpec.model_validate(claimed.spec).resources
+        needs_group = resources.gpus_per_worker > 0 or self._settings.ray.worker_groups == "managed"
+        if not needs_group:
+            return [(node_id, self._crew.ranks.take(node_id)) for node_id in node_ids]
+        if resources.num_workers > 1:
+            return [(node_ids[0], self._crew.ranks.take(node_ids[0]))]
+        return [] if resources.gpus_per_worker else [(node_ids[0], self._crew.ranks.take(node_ids[0]))]
+
+    def _fail_infeasible(self, reasons: Explanations) -> None:
+        """Fail jobs that have been too large for the whole cluster for a while; a node may only be rebooting."""
+        now = time.monotonic()
+        self._infeasible_since = {job_id: self._infeasible_since.get(job_id, now) for job_id in reasons.infeasible}
+        for job_id, since in self._infeasible_since.items():
+            if now - since < self._settings.dispatcher.infeasible_grace_s:
+                continue
+            with self._database.unit_of_work() as session:
+                message = reasons[job_id].sentence()
+                queue.fail_idle(session, job_id, kind=FailureKind.INFEASIBLE, message=message)
+
+    def _publish(self, snapshot: Snapshot, decision: Plan) -> None:
+        """Let people read why jobs wait."""
+        if time.monotonic() < self._publish_at:
+            return
+        with self._database.unit_of_work() as session:
+            last_decision.publish(session, snapshot, decision)
+        self._publish_at = time.monotonic() + PUBLISH_INTERVAL_S

@@ -1,0 +1,207 @@
+"""What a rank process does: the training loop under Ray Train, in this process or in a worker group."""
+
+import contextlib
+import gc
+import os
+import tempfile
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from ray.actor import ActorHandle
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+
+from xsam.services.jobs.states import FailureKind
+from xsam.services.memory import freeze_imports
+from xsam.services.specs.job import JobSpec, Resources
+from xsam.workers.messages import Assignment, RankResult, explain
+from xsam.workers.rank import failures
+from xsam.workers.rank.environment import describe_environment
+from xsam.workers.rank.log_capture import captured_output
+from xsam.workers.rank.reporter import RunnerLink
+from xsam.workers.ray_errors import sentence
+from xsam.workers.training.context import Place
+from xsam.workers.training.loop import run_training
+from xsam.workers.training.telemetry import Control, SilentTelemetry, Telemetry
+
+_RENDEZVOUS_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_GROUP_VARIABLES = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the controller notices the end of the loop this much later
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
+}
+
+
+class RankFailedError(Exception):
+    """Tells Ray Train that a rank failed; carries the rank's own account of it."""
+
+    def __init__(self, result: RankResult) -> None:
+        super().__init__(result.message)
+        self.result = result
+
+    def __reduce__(self) -> tuple[type["RankFailedError"], tuple[RankResult]]:
+        return type(self), (self.result,)
+
+
+def warm_up() -> None:
+    """Pay now what the first job would pay: the first optimizer of a process imports torch._dynamo, for seconds."""
+    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    freeze_imports()
+
+
+def run_here(assignment: Assignment, runner: ActorHandle) -> RankResult:
+    """Run one rank in this process (Ray Train's local mode, DDP through torchrun's variables)."""
+    with _rendezvous(assignment), tempfile.TemporaryDirectory(prefix="xsam-train-") as storage:
+        trainer = ray.train.torch.TorchTrainer(
+            lambda: run_rank(assignment, runner),
+            scaling_config=ray.train.ScalingConfig(num_workers=0, use_gpu=torch.cuda.is_available()),
+            run_config=ray.train.RunConfig(name=_run_name(assignment), storage_path=storage),
+        )
+        try:
+            return trainer.fit().return_value
+        finally:
+            _forget_run()
+
+
+def run_group(assignment: Assignment, runner: ActorHandle) -> RankResult:
+    """Run all ranks in a worker group that Ray Train manages, and return the result that speaks for the run."""
+    os.environ.update(_GROUP_VARIABLES)
+    resources = JobSpec.model_validate(assignment.spec).resources
+    storage = assignment.log_dir.parent / "ray-train"
+    trainer = ray.train.torch.TorchTrainer(
+        _group_loop,
+        train_loop_config={"assignment": assignment, "runner": runner},
+        scaling_config=_scaling(resources),
+        run_config=ray.train.RunConfig(name=_run_name(assignment), storage_path=str(_made(storage))),
+    )
+    try:
+        return trainer.fit().return_value
+    except TrainingFailedError as e:
+        return _explain_failure(e)
+
+
+def run_rank(assignment: Assignment, runner: ActorHandle) -> RankResult:
+    """Run the training loop for one rank whose process group is up; a failing job gives a result, never an error."""
+    with captured_output(assignment.log_dir, assignment.rank) as log:
+        link = _link(assignment, runner) if assignment.rank == 0 else None
+        try:
+            telemetry = SilentTelemetry() if link is None else link
+            return _train(assignment, telemetry, _NoWish() if link is None else link)
+        except Exception as e:  # the job's own code may raise anything; this boundary turns it into a value
+            text = traceback.format_exc()
+            log.write(text)
+            kind, message = failures.classify(e)
+            return RankResult(
+                assignment.rank, failure_kind=kind, message=message, traceback=text, is_echo=failures.is_echo(e)
+            )
+        finally:
+            if link is not None:
+                link.close()
+
+
+def _link(assignment: Assignment, runner: ActorHandle) -> RunnerLink:
+    # Nothing hangs on a verdict after the last epoch.
+    num_judged = assignment.spec["epochs"] - 1 if assignment.is_judged else 0
+    return RunnerLink(runner, assignment.job_id, assignment.attempt, describe_environment(), num_judged=num_judged)
+
+
+class _NoWish:
+    def wish(self) -> str | None:
+        return None
+
+    def may_publish(self) -> bool:
+        return True
+
+
+def _group_loop(config: dict[str, Any]) -> RankResult:
+    rank = ray.train.get_context().get_world_rank()
+    result = run_rank(replace(config["assignment"], rank=rank), config["runner"])
+    if result.failure_kind is not None:
+        raise RankFailedError(result)
+    return result
+
+
+def _train(assignment: Assignment, telemetry: Telemetry, control: Control) -> RankResult:
+    spec = JobSpec.model_validate(assignment.spec)
+    place = Place(
+        rank=assignment.rank,
+        world_size=assignment.world_size,
+        device=ray.train.torch.get_device() if spec.resources.gpus_per_worker else torch.device("cpu"),
+        dataset_root=assignment.dataset_root,
+        checkpoint_dir=assignment.checkpoint_dir,
+        allow_download=assignment.allow_download,
+        allowed_packages=assignment.allowed_packages,
+        num_threads=spec.resources.cpus_per_worker,
+    )
+    outcome = run_training(spec, place, telemetry, control)
+    return RankResult(assignment.rank, summary=asdict(outcome.summary), stopped_by=outcome.stopped_by)
+
+
+def _scaling(resources: Resources) -> ray.train.ScalingConfig:
+    per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker}
+    if resources.gpus_per_worker:
+        per_worker["GPU"] = resources.gpus_per_worker
+    return ray.train.ScalingConfig(
+        num_workers=resources.num_workers,
+        use_gpu=bool(resources.gpus_per_worker),
+        resources_per_worker=per_worker,
+        placement_strategy="PACK",
+    )
+
+
+def _explain_failure(error: TrainingFailedError) -> RankResult:
+    by_rank = error.worker_failures if isinstance(error, WorkerGroupError) else {}
+    results = [_as_result(rank, failure) for rank, failure in by_rank.items()]
+    message = sentence(error)
+    unknown = RankResult(0, failure_kind=FailureKind.INFRASTRUCTURE, message=message, traceback=str(error))
+    return explain(results) or unknown
+
+
+def _as_result(rank: int, error: BaseException) -> RankResult:
+    while not isinstance(error, RankFailedError) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, RankFailedError):
+        return error.result
+    message = f"rank {rank} died: {sentence(error)}"
+    return RankResult(rank, failure_kind=FailureKind.INFRASTRUCTURE, message=message, traceback=str(error))
+
+
+@contextlib.contextmanager
+def _rendezvous(assignment: Assignment) -> Iterator[None]:
+    """Set torchrun's variables, from which Ray Train's local mode makes the process group."""
+    if assignment.world_size == 1:
+        yield
+        return
+    host, port = assignment.master_address.rsplit(":", 1)
+    rank, world_size = str(assignment.rank), str(assignment.world_size)
+    values = dict(zip(_RENDEZVOUS_VARIABLES, (rank, rank, world_size, world_size, host, port), strict=True))
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            del os.environ[name]
+
+
+def _run_name(assignment: Assignment) -> str:
+    """Return a name that no other run has: Ray Train would resume a run of the same name."""
+    return f"{assignment.job_id}-{assignment.attempt}"
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _forget_run() -> None:
+    """Leave nothing of a job in the process that the next one could see."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,244 @@
+"""Checkpoints: written whole or not at all, verified on load, the newest and the best kept.
+
+Layout, below `Place.checkpoint_dir`, which all ranks must share:
+
+    step-000000123/model.safetensors   parameters and rank 0's buffers
+                   optimizer.pt        the optimizer's state, base optimizer included
+                   rank-00000.pt       one for each rank: random states, buffers, the running epoch's losses
+                   manifest.json       position, running totals, identity of the job, SHA-256 of each file
+    ../weights/best.safetensors        weights of the best epoch among those that a checkpoint followed
+               last.safetensors        weights of the last checkpoint at the end of an epoch
+
+A checkpoint is made in a folder named `tmp-...` and moved to its name when every rank's file is on the disk. A run
+resumes with as many workers as it began with: what a rank owns (random states, losses of the running epoch) has no
+equal elsewhere, and the promise is a run that ends bit for bit like one that was never interrupted. Another number
+is refused by name.
+"""
+
+import logging
+import re
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from xsam.services.metrics.records import CheckpointRecord
+from xsam.services.specs.job import JobSpec
+from xsam.workers.training.build import Parts
+from xsam.workers.training.checkpoints.files import (
+    read_manifest,
+    read_state,
+    replace_by_link,
+    replace_tensors,
+    seal,
+    sync_folder,
+    verify,
+    write_state,
+    write_tensors,
+)
+from xsam.workers.training.context import Place
+from xsam.workers.training.errors import CheckpointError, CheckpointMismatchError, SupersededError
+from xsam.workers.training.progress import EpochLosses, Progress
+from xsam.workers.training.random_state import random_states, restore_random_states
+from xsam.workers.training.ranks import Ranks
+
+MODEL_FILE = "model.safetensors"
+OPTIMIZER_FILE = "optimizer.pt"
+_FOLDER_NAME = re.compile(r"step-(\d{9,})")
+_TEMPORARY_PREFIX = "tmp-"
+_IDENTITY_FIELDS = {"model", "dataset", "optimizer", "schedule", "batch_size", "seed", "precision"}
+"""What must not change over a run. The number of epochs may grow; names, priorities and policies may change."""
+
+logger = logging.getLogger(__name__)
+
+
+class CheckpointStore:
+    """Saves and restores one run, all ranks together: each method must be called by every rank.
+
+    Args:
+        spec: the job.
+        place: this rank.
+        ranks: the collectives.
+        parts: the model and the optimizer that are saved and restored in place.
+        may_publish: asked on rank 0 before a checkpoint is put in place.
+    """
+
+    def __init__(
+        self, spec: JobSpec, place: Place, ranks: Ranks, parts: Parts, may_publish: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._folder = place.checkpoint_dir
+        self._weights_folder = place.checkpoint_dir.parent / "weights"
+        self._keep_last = spec.checkpoint.keep_last
+        self._place = place
+        self._ranks = ranks
+        self._parts = parts
+        self._identity = {
+            **spec.model_dump(mode="json", include=_IDENTITY_FIELDS),
+            "num_workers": place.world_size,
+        }
+        self._may_publish = may_publish
+        self._unsaved_best: dict[str, Tensor] | None = None
+
+    def keep_best_weights(self) -> None:
+        """Remember the present weights as the best ones; the next `save` writes them."""
+        if self._ranks.is_first:
+            state = self._parts.model.state_dict()
+            self._unsaved_best = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+    def save(self, progress: Progress, losses: EpochLosses, accuracy: float | None) -> CheckpointRecord | None:
+        """Write a checkpoint and prune older ones; return its record on rank 0.
+
+        Args:
+            progress: the position to go on from.
+            losses: this rank's losses of the running epoch.
+            accuracy: of the epoch that has just ended, None in the middle of one.
+
+        Raises:
+            SupersededError: another attempt owns the job.
+            CheckpointError: the storage can't be written, or the ranks do not see the same one.
+        """
+        name = f"step-{progress.step:09d}"
+        token = self._ranks.from_first(secrets.randbits(62))
+        temporary = self._folder / f"{_TEMPORARY_PREFIX}{name}-{token:x}"
+        try:
+            self._write_files(temporary, losses)
+            self._ranks.wait()
+            return self._publish(temporary, name, progress, accuracy) if self._ranks.is_first else None
+        except OSError as e:
+            raise CheckpointError(f"checkpoint {name} can't be written to {self._folder}: {e}") from e
+
+    def restore(self, progress: Progress, losses: EpochLosses) -> None:
+        """Bring model, optimizer, random states, `progress` and `losses` to the newest intact checkpoint, if any.
+
+        Raises:
+            CheckpointMismatchError: it belongs to another job or was made by another number of workers.
+            CheckpointError: this rank does not see the folder that rank 0 chose.
+        """
+        step = self._ranks.from_first(self._newest_intact() if self._ranks.is_first else 0)
+        if step < 0:
+            return
+        folder = self._folder / f"step-{step:09d}"
+        manifest = read_manifest(folder)
+        self._check_identity(folder, manifest.identity)
+        self._parts.model.load_state_dict(load_file(folder / MODEL_FILE))
+        self._parts.optimizer.load_state_dict(read_state(folder / OPTIMIZER_FILE))
+        state = read_state(folder / _rank_file(self._place.rank))
+        for name, buffer in self._parts.model.named_buffers():
+            buffer.copy_(state["buffers"][name])
+        losses.load_values(state["losses"])
+        restore_random_states(state["random"], self._place)
+        progress.load_values(manifest.progress)
+
+    def _write_files(self, temporary: Path, losses: EpochLosses) -> None:
+        temporary.mkdir(parents=True, exist_ok=True)
+        model = self._parts.model
+        rank_state = {
+            "random": random_states(self._place),
+            "buffers": {name: buffer.detach().cpu() for name, buffer in model.named_buffers()},
+            "losses": losses.values(),
+        }
+        write_state(temporary / _rank_file(self._place.rank), rank_state)
+        if self._ranks.is_first:
+            write_tensors(temporary / MODEL_FILE, model.state_dict())
+            write_state(temporary / OPTIMIZER_FILE, self._parts.optimizer.state_dict())
+
+    def _publish(self, temporary: Path, name: str, progress: Progress, accuracy: float | None) -> CheckpointRecord:
+        for rank in range(self._place.world_size):
+            if not (temporary / _rank_file(rank)).is_file():
+                raise CheckpointError(
+                    f"rank {rank} has written its part of {name} elsewhere: {self._folder} must be storage "
+                    "that all workers share"
+                )
+        manifest = {"identity": self._identity, "progress": progress.values(), "accuracy": accuracy}
+        sha256, size_bytes = seal(temporary, manifest)
+        if not self._may_publish():
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise SupersededError(f"{name} is not put in place: another attempt owns the job by now")
+        # Before the checkpoint, so that one that is there never lacks the best weights of its past.
+        self._write_weights(temporary, is_epoch_end=accuracy is not None)
+        self._move(temporary, self._folder / name)
+        best_step = self._prune()
+        return CheckpointRecord(
+            epoch=progress.epochs_done,
+            step=progress.step,
+            name=name,
+            size_bytes=size_bytes,
+            sha256=sha256,
+            is_best=best_step == progress.step,
+        )
+
+    def _move(self, temporary: Path, target: Path) -> None:
+        replaced = temporary.with_name(f"{temporary.name}-replaced")
+        # A run that fell back behind a damaged checkpoint comes past it again.
+        if target.exists():
+            target.rename(replaced)
+        temporary.rename(target)
+        sync_folder(self._folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+    def _write_weights(self, temporary: Path, *, is_epoch_end: bool) -> None:
+        self._weights_folder.mkdir(parents=True, exist_ok=True)
+        if self._unsaved_best is not None:
+            replace_tensors(self._weights_folder / "best.safetensors", self._unsaved_best)
+            self._unsaved_best = None
+        if is_epoch_end:
+            replace_by_link(self._weights_folder / "last.safetensors", temporary / MODEL_FILE)
+
+    def _prune(self) -> int | None:
+        """Remove all but the newest `keep_last` checkpoints and the best, the earliest of equals; return its step."""
+        accuracies = self._accuracies()
+        scored = [(-accuracy, step) for step, accuracy in accuracies.items() if accuracy is not None]
+        best_step = min(scored)[1] if scored else None
+        for step in sorted(accuracies)[: -self._keep_last]:
+            if step != best_step:
+                shutil.rmtree(self._folder / f"step-{step:09d}", ignore_errors=True)
+        return best_step
+
+    def _accuracies(self) -> dict[int, float | None]:
+        """Return the accuracy of each checkpoint by step, None in the middle of an epoch or if unreadable."""
+        accuracies: dict[int, float | None] = {}
+        for step in self._steps():
+            try:
+                accuracies[step] = read_manifest(self._folder / f"step-{step:09d}").accuracy
+            except CheckpointError:
+                accuracies[step] = None
+        return accuracies
+
+    def _steps(self) -> list[int]:
+        if not self._folder.is_dir():
+            return []
+        matches = (_FOLDER_NAME.fullmatch(path.name) for path in self._folder.iterdir())
+        return sorted(int(match[1]) for match in matches if match)
+
+    def _newest_intact(self) -> int:
+        """Return the step of the newest checkpoint whose files are as they were written, or -1; on rank 0."""
+        self._remove_leftovers()
+        for step in reversed(self._steps()):
+            try:
+                verify(self._folder / f"step-{step:09d}")
+            except CheckpointError as e:
+                logger.warning("checkpoint of step %d is skipped: %s", step, e)
+            else:
+                return step
+        return -1
+
+    def _remove_leftovers(self) -> None:
+        if self._folder.is_dir():
+            for path in self._folder.glob(f"{_TEMPORARY_PREFIX}*"):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _check_identity(self, folder: Path, identity: dict[str, Any]) -> None:
+        for field, expected in self._identity.items():
+            if identity.get(field) != expected:
+                raise CheckpointMismatchError(
+                    f"{folder} was made with {field} = {identity.get(field)!r}, but the job says {expected!r}; "
+                    "a run resumes only as what it was"
+                )
+
+
+def _rank_file(rank: int) -> str:
+    return f"rank-{rank:05d}.pt"
