@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,15 +30,24 @@ class Served:
 
 
 @contextmanager
-def served(data_dir: Path, *options: str, database_url: str | None = None, is_warmed: bool = True) -> Iterator[Served]:
+def served(
+    data_dir: Path,
+    *options: str,
+    database_url: str | None = None,
+    is_warmed: bool = True,
+    python: Path = Path(sys.executable),
+    environment: Mapping[str, str] = os.environ,
+) -> Iterator[Served]:
     """Start the service on a free port, wait until its processes are warm, and stop it in order afterwards."""
-    port = _free_port()
-    command = [sys.executable, "-m", "xsam.api", "serve", "--data-dir", str(data_dir), "--port", str(port), *options]
-    environment = dict(os.environ)
+    data_dir, port = data_dir.resolve(), _free_port()
+    command = [str(python), "-m", "xsam.api", "serve", "--data-dir", str(data_dir), "--port", str(port), *options]
+    environment = dict(environment)
     if database_url is not None:
         environment["XSAM_DATABASE__URL"] = database_url
     database = Database(database_url or f"sqlite:///{data_dir / 'xsam.db'}")
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    data_dir.parent.mkdir(parents=True, exist_ok=True)
+    # Not from the repository: its folders would be importable under their bare names there.
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, cwd=data_dir.parent)
     try:
         running = Served(f"http://127.0.0.1:{port}", data_dir, database, process)
         if "--no-dispatcher" in options:
@@ -51,6 +60,15 @@ def served(data_dir: Path, *options: str, database_url: str | None = None, is_wa
     finally:
         database.dispose()
         stop(process)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Look several times a second, for as long as only a hang would take."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nothing happened within {PATIENCE_S:g} s")
+        time.sleep(0.2)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -87,10 +105,5 @@ def _wait_warm(running: Served) -> None:
     """Run one small job: when it has succeeded, every kind of process has been used once."""
     body = {"name": "warm-up", "epochs": 1, "resources": {"num_workers": 2}}
     job_id = httpx.post(running.url + "/v1/jobs", json=body).raise_for_status().json()["id"]
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        if httpx.get(f"{running.url}/v1/jobs/{job_id}").json()["state"] == "succeeded":
-            time.sleep(1)
-            return
-        time.sleep(0.2)
-    raise TimeoutError("the first job did not succeed")
+    wait_until(lambda: httpx.get(f"{running.url}/v1/jobs/{job_id}").json()["state"] == "succeeded")
+    time.sleep(1)
