@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 
 import ray
 
@@ -23,7 +24,10 @@ def main() -> None:
     settings = get_settings()
     database = Database(settings.database_url, pool_size=settings.database.pool_size)
     migrate.upgrade(database)
-    ray_cluster.connect(settings.ray)
+    try:
+        ray_cluster.connect(settings.ray)
+    except ray_cluster.ClusterError as e:
+        sys.exit(f"Error: {e}")
     dispatcher = Dispatcher(settings, database)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: dispatcher.stop())
