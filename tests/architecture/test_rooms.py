@@ -19,7 +19,7 @@ FORBIDDEN = {
     "workers": {"xsam.api", "fastapi", "starlette", "uvicorn", "typer"},
 }
 # Modules that a process imports whole: every module of the room, so that a lazy corner can't hide an import.
-_IMPORT_ALL = """
+IMPORT_ALL = """
 import importlib, pkgutil, sys
 room = importlib.import_module(sys.argv[1])
 for found in pkgutil.walk_packages(room.__path__, room.__name__ + "."):
@@ -45,7 +45,7 @@ def _modules_of(room: str) -> list[Path]:
 @pytest.mark.parametrize("room", ["xsam_core", "services", "api", pytest.param("workers", marks=pytest.mark.slow)])
 def test_room__imports_nothing_forbidden_in_a_fresh_interpreter(room: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _IMPORT_ALL, _import_name(room)],
+        [sys.executable, "-c", IMPORT_ALL, _import_name(room)],
         capture_output=True,
         text=True,
         cwd=ROOT,

@@ -7,12 +7,15 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.architecture.test_rooms import IMPORT_ALL
 from tests.support.served import Served, served, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -119,9 +122,23 @@ def test_wheel__takes_two_names_in_site_packages(wheel: Path, tmp_path: Path) ->
     assert (installed / "services/db/migrations/script.py.mako").exists()
 
 
+def test_api_image__has_all_that_the_api_imports_without_torch_or_ray(wheel: Path, tmp_path: Path) -> None:
+    """The Dockerfile installs the `api` extra and our wheel, nothing else; here links stand for the packages."""
+    environment = Environment(tmp_path / "venv", wheel)
+    environment.see(_folder_with(_extra("api"), tmp_path / "api-packages"))
+    missing = "import importlib.util as u; print(u.find_spec('torch'), u.find_spec('ray'), u.find_spec('sklearn'))"
+    assert environment.run(str(environment.python), "-c", missing, cwd=tmp_path).stdout.split() == ["None"] * 3
+    for room in ("services", "api"):
+        imported = environment.run(str(environment.python), "-c", IMPORT_ALL, f"xsam.{room}", cwd=tmp_path)
+        assert imported.returncode == 0, imported.stderr
+    options = {"is_warmed": False, "python": environment.python, "environment": _bare_environment()}
+    with served(tmp_path / "data", "--no-dispatcher", **options) as service:
+        assert httpx.get(f"{service.url}/v1/jobs").json()["items"] == []
+
+
 def test_library_with_torch_alone__works_and_the_command_names_the_extra(wheel: Path, tmp_path: Path) -> None:
     environment = Environment(tmp_path / "venv", wheel)
-    environment.see(_folder_with("torch", tmp_path / "torch-alone"))
+    environment.see(_folder_with(["torch"], tmp_path / "torch-alone"))
     program = (
         "import torch, xsam_core; w = torch.nn.Parameter(torch.ones(3)); "
         "o = xsam_core.XSAM([w], torch.optim.SGD, lr=0.1, rho=0.05); print(float(o.step(lambda: (w**2).sum())))"
@@ -170,26 +187,33 @@ def _bare_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("XSAM_")}
 
 
-def _folder_with(name: str, folder: Path) -> Path:
-    """Return a folder of links to a distribution and all that it requires, and nothing else."""
+def _extra(name: str) -> list[str]:
+    requirements = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][name]
+    return [_name(requirement) for requirement in requirements]
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+
+
+def _folder_with(names: Sequence[str], folder: Path) -> Path:
+    """Return a folder of links to distributions and all that they require, and nothing else."""
     folder.mkdir()
-    for distribution in _closure(name, {}).values():
+    known: dict[str, importlib.metadata.Distribution] = {}
+    for name in names:
+        _add_closure(name, known)
+    for distribution in known.values():
         for top in {file.parts[0] for file in distribution.files or [] if file.parts[0] not in {"..", "__pycache__"}}:
-            link = folder / top
-            if not link.exists():
-                link.symlink_to(Path(str(distribution.locate_file(top))))
+            if not (folder / top).exists():
+                (folder / top).symlink_to(Path(str(distribution.locate_file(top))))
     return folder
 
 
-def _closure(
-    name: str, known: dict[str, importlib.metadata.Distribution]
-) -> dict[str, importlib.metadata.Distribution]:
+def _add_closure(name: str, known: dict[str, importlib.metadata.Distribution]) -> None:
     try:
         known[name] = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
-        return known  # a requirement of another platform
+        return  # a requirement of another platform
     for requirement in known[name].requires or []:
-        required = re.match(r"[\w.-]+", requirement)
-        if required is not None and "extra ==" not in requirement and required[0] not in known:
-            _closure(required[0], known)
-    return known
+        if "extra ==" not in requirement and _name(requirement) not in known:
+            _add_closure(_name(requirement), known)
