@@ -15,7 +15,7 @@ STARTED_AT = time.perf_counter()
 import torch  # noqa: E402 - the clock starts before the imports
 
 from xsam.services.specs.job import JobSpec  # noqa: E402
-from xsam.workers.training.context import Place  # noqa: E402
+from xsam.workers.training.context import RankContext  # noqa: E402
 from xsam.workers.training.loop import run_training  # noqa: E402
 from xsam.workers.training.telemetry import SilentTelemetry  # noqa: E402
 
@@ -39,8 +39,8 @@ def main() -> None:
     for document in json.load(sys.stdin):
         began_at = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            place = Place(0, 1, torch.device("cpu"), None, Path(folder) / "job" / "checkpoints")
-            run_training(JobSpec.model_validate(document), place, SilentTelemetry(), NoWish())
+            context = RankContext(0, 1, torch.device("cpu"), None, Path(folder) / "job" / "checkpoints")
+            run_training(JobSpec.model_validate(document), context, SilentTelemetry(), NoWish())
         seconds.append(time.perf_counter() - began_at)
     print(json.dumps({"total_s": time.perf_counter() - STARTED_AT, "trial_s": seconds}))
 

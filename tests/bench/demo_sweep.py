@@ -19,7 +19,7 @@ from typing import Any
 from xsam.api.cli.demo.specs import BASE, SHARED
 from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord, TrainingSummary
 from xsam.services.specs.job import JobSpec
-from xsam.workers.training.context import Place
+from xsam.workers.training.context import RankContext
 from xsam.workers.training.errors import DivergenceError
 from xsam.workers.training.loop import run_training
 
@@ -115,9 +115,9 @@ def run_arm(variant: str, rho: float | None, seeds: list[int], epochs: int) -> A
     for seed in seeds:
         telemetry = _LastEpoch()
         with tempfile.TemporaryDirectory() as folder:
-            place = Place(0, 1, "cpu", dataset_root=None, checkpoint_dir=Path(folder) / "checkpoints")
+            context = RankContext(0, 1, "cpu", dataset_root=None, checkpoint_dir=Path(folder) / "checkpoints")
             try:
-                outcome = run_training(spec_of(variant, rho, seed, epochs), place, telemetry, _NoWish())
+                outcome = run_training(spec_of(variant, rho, seed, epochs), context, telemetry, _NoWish())
             except DivergenceError:
                 summaries.append(None)
                 continue

@@ -65,7 +65,7 @@ class LiveService:
     def finish(self, job_id: str) -> Job:
         """Advance until the job has ended and return its row."""
         self.turn_until(lambda: is_terminal(JobState(self.job(job_id).state)))
-        self.turn_until(lambda: not self.dispatcher.has_flights)
+        self.turn_until(lambda: not self.dispatcher.has_jobs_in_flight)
         return self.job(job_id)
 
     def reach_epoch(self, job_id: str, epoch: int) -> None:

@@ -75,7 +75,7 @@ class LiveStudies:
     def finish(self, study_id: str) -> Job:
         """Advance until the study has ended and everything it used is back; return its row."""
         self.live.turn_until(lambda: is_terminal(JobState(self.rows(study_id)[0].state)))
-        self.live.turn_until(lambda: not self.live.dispatcher.has_flights)
+        self.live.turn_until(lambda: not self.live.dispatcher.has_jobs_in_flight)
         return self.rows(study_id)[0]
 
     def reach(self, study_id: str, num: int, state: JobState = JobState.SUCCEEDED) -> None:

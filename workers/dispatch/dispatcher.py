@@ -21,9 +21,9 @@ from xsam.services.jobs import stalled
 from xsam.services.jobs.stalled import Patience
 from xsam.services.settings import Settings
 from xsam.workers.dispatch import ray_cluster
-from xsam.workers.dispatch.in_flight import Flights
-from xsam.workers.dispatch.node_processes import Crew
-from xsam.workers.dispatch.placement import Placer
+from xsam.workers.dispatch.in_flight import InFlightJobs
+from xsam.workers.dispatch.node_processes import NodeProcesses
+from xsam.workers.dispatch.placement import JobPlacer
 from xsam.workers.messages import RunnerConfig
 
 log = logging.getLogger(__name__)
@@ -68,9 +68,11 @@ class Dispatcher:
         )
         self._nodes: Sequence[NodeSeen] = ray_cluster.nodes()
         here = ray.get_runtime_context().get_node_id()
-        self._crew = Crew(self._config, database, owner=self.id, home=here, size=self._warm_size())
-        self._flights = Flights(database, self._crew)
-        self._placer = Placer(settings, self._config, database, owner=self.id, flights=self._flights, crew=self._crew)
+        self._processes = NodeProcesses(self._config, database, owner=self.id, home=here, size=self._warm_size())
+        self._in_flight = InFlightJobs(database, self._processes)
+        self._placer = JobPlacer(
+            settings, self._config, database, owner=self.id, in_flight=self._in_flight, processes=self._processes
+        )
         self._stopped = threading.Event()
         self._is_leader = False
         self._lead_at = 0.0
@@ -92,9 +94,9 @@ class Dispatcher:
 
     def turn(self) -> None:
         """Do one round."""
-        self._flights.collect()
+        self._in_flight.collect()
         self._report()
-        self._crew.refill(self._nodes, self._flights.cpus_in_use())
+        self._processes.refill(self._nodes, self._in_flight.cpus_in_use())
         if self._leads():
             self._reap()
             self._placer.place(self._nodes)
@@ -102,7 +104,7 @@ class Dispatcher:
 
     def is_warm(self) -> bool:
         """Return whether the first job would find its processes ready."""
-        return self._crew.is_warm()
+        return self._processes.is_warm()
 
     @property
     def nodes(self) -> Sequence[NodeSeen]:
@@ -110,17 +112,17 @@ class Dispatcher:
         return self._nodes
 
     @property
-    def has_flights(self) -> bool:
+    def has_jobs_in_flight(self) -> bool:
         """Whether any job that this dispatcher started is still under way."""
-        return bool(self._flights)
+        return bool(self._in_flight)
 
     def runner_of(self, job_id: str) -> ActorHandle:
         """Return the runner of a job under way."""
-        return self._flights.of(job_id).runner
+        return self._in_flight.of(job_id).runner
 
     def ranks_of(self, job_id: str) -> list[ActorHandle]:
         """Return the lent rank processes of a job under way, in rank order."""
-        return [handle for _, handle in self._flights.of(job_id).ranks]
+        return [handle for _, handle in self._in_flight.of(job_id).ranks]
 
     def recover(self) -> None:
         """Take back at once what an earlier dispatcher of this machine left in a local cluster that died with it."""
@@ -143,8 +145,8 @@ class Dispatcher:
     def drain(self) -> None:
         """End in order. In a cluster running jobs go on; in a local one they save their state and are queued again."""
         if self._settings.ray.address is None:
-            self._flights.send_home(within_s=DRAIN_S)
-        self._crew.close()
+            self._in_flight.send_home(within_s=DRAIN_S)
+        self._processes.close()
         self.resign()
         with self._database.unit_of_work() as session:
             cluster_service.sign_off(session, self.id)
@@ -165,7 +167,7 @@ class Dispatcher:
         if time.monotonic() < self._report_at:
             return
         self._nodes = ray_cluster.nodes()
-        num_warm = self._crew.runners.num_ready
+        num_warm = self._processes.runners.num_ready
         with self._database.unit_of_work() as session:
             cluster_service.report_alive(session, self.id, nodes=self._nodes, num_warm_runners=num_warm)
         self._report_at = time.monotonic() + REPORT_INTERVAL_S
@@ -188,7 +190,7 @@ class Dispatcher:
                 return
         with self._database.unit_of_work() as session:
             ended = set(stalled.reap(session, self._patience))
-        self._flights.end(ended)
+        self._in_flight.end(ended)
 
     def _warm_size(self) -> int:
         if self._settings.dispatcher.warm_processes is not None:

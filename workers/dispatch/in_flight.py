@@ -1,4 +1,4 @@
-"""Flights: the jobs a dispatcher has handed to runners, and the processes they have."""
+"""The jobs that a dispatcher has handed to runners, and the processes they have."""
 
 import logging
 import time
@@ -15,7 +15,7 @@ from xsam.services.jobs import queue, stalled, wishes
 from xsam.services.jobs.models import KIND_STUDY, KIND_TRIAL
 from xsam.services.jobs.queue import ClaimedJob, Lease
 from xsam.services.jobs.states import FailureKind
-from xsam.workers.dispatch.node_processes import Crew
+from xsam.workers.dispatch.node_processes import NodeProcesses
 from xsam.workers.ray_errors import sentence
 from xsam.workers.runner.attempt import RunnerOutcome
 
@@ -26,7 +26,7 @@ NodeProcess = tuple[str, ActorHandle]
 
 
 @dataclass(frozen=True, slots=True)
-class Flight:
+class InFlightJob:
     """A job under way."""
 
     lease: Lease
@@ -43,25 +43,25 @@ class Flight:
     cpus_per_worker: float
 
 
-class Flights:
-    """The flights of one dispatcher; processes go back to their pools after a landing in order, and end otherwise.
+class InFlightJobs:
+    """The jobs of one dispatcher; processes go back to their pools after an end in order, and end otherwise.
 
     Args:
         database: where a runner's death is told.
-        crew: where the processes come from.
+        processes: where the processes come from.
     """
 
-    def __init__(self, database: Database, crew: Crew) -> None:
+    def __init__(self, database: Database, processes: NodeProcesses) -> None:
         self._database = database
-        self._crew = crew
-        self._flights: dict[ray.ObjectRef, Flight] = {}
+        self._processes = processes
+        self._in_flight: dict[ray.ObjectRef, InFlightJob] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._flights)
+        return bool(self._in_flight)
 
-    def of(self, job_id: str) -> Flight:
-        """Return the flight of a job under way."""
-        return next(flight for flight in self._flights.values() if flight.lease.job_id == job_id)
+    def of(self, job_id: str) -> InFlightJob:
+        """Return a job under way."""
+        return next(job for job in self._in_flight.values() if job.lease.job_id == job_id)
 
     def add(
         self,
@@ -75,7 +75,7 @@ class Flights:
         """Remember a job handed to a runner, whose end `ref` tells."""
         parts = [claimed.spec.get(name, {}) for name in ("model", "dataset")]
         has_foreign_code = any(part.get("name") == "custom" for part in parts)
-        self._flights[ref] = Flight(
+        self._in_flight[ref] = InFlightJob(
             claimed.lease,
             runner,
             node_id,
@@ -89,67 +89,67 @@ class Flights:
     def cpus_in_use(self) -> dict[str, float]:
         """Return what the jobs under way hold, by node."""
         in_use: dict[str, float] = {}
-        for flight in self._flights.values():
-            for node_id in flight.placement:
-                in_use[node_id] = in_use.get(node_id, 0.0) + flight.cpus_per_worker
+        for job in self._in_flight.values():
+            for node_id in job.placement:
+                in_use[node_id] = in_use.get(node_id, 0.0) + job.cpus_per_worker
         return in_use
 
     def collect(self) -> None:
         """Take back the processes of runs that ended; never waits."""
-        if not self._flights:
+        if not self._in_flight:
             return
-        done, _ = ray.wait(list(self._flights), num_returns=len(self._flights), timeout=0)
+        done, _ = ray.wait(list(self._in_flight), num_returns=len(self._in_flight), timeout=0)
         for ref in done:
-            self._land(ref, self._flights.pop(ref))
+            self._take_back(ref, self._in_flight.pop(ref))
 
     def end(self, leases: Collection[Lease]) -> None:
         """End the processes of jobs that were taken back."""
-        for ref, flight in list(self._flights.items()):
-            if flight.lease in leases:
-                self._end(flight)
-                del self._flights[ref]
+        for ref, job in list(self._in_flight.items()):
+            if job.lease in leases:
+                self._end(job)
+                del self._in_flight[ref]
 
     def send_home(self, *, within_s: float) -> None:
         """Have all jobs save their state and queue again; those that take longer are ended and given back."""
         with self._database.unit_of_work() as session:
-            for flight in self._flights.values():
-                wishes.request_preemption(session, flight.lease.job_id, reason="its dispatcher shuts down")
+            for job in self._in_flight.values():
+                wishes.request_preemption(session, job.lease.job_id, reason="its dispatcher shuts down")
         deadline = time.monotonic() + within_s
-        while self._flights and time.monotonic() < deadline:
-            ray.wait(list(self._flights), timeout=deadline - time.monotonic())
+        while self._in_flight and time.monotonic() < deadline:
+            ray.wait(list(self._in_flight), timeout=deadline - time.monotonic())
             self.collect()
-        for flight in self._flights.values():
-            self._end(flight)
-            self._release(flight.lease)
-        self._flights.clear()
+        for job in self._in_flight.values():
+            self._end(job)
+            self._release(job.lease)
+        self._in_flight.clear()
 
-    def _land(self, ref: ray.ObjectRef, flight: Flight) -> None:
+    def _take_back(self, ref: ray.ObjectRef, job: InFlightJob) -> None:
         try:
             outcome = RunnerOutcome(ray.get(ref))
         except RayError as e:
-            self._end(flight)
+            self._end(job)
             with self._database.unit_of_work() as session:
-                stalled.fail_infrastructure(session, flight.lease, message=f"the runner died: {sentence(e)}")
+                stalled.fail_infrastructure(session, job.lease, message=f"the runner died: {sentence(e)}")
             return
-        if flight.kind == KIND_STUDY:
-            self._end(flight)
+        if job.kind == KIND_STUDY:
+            self._end(job)
             return
-        if flight.kind != KIND_TRIAL:
-            self._crew.runners.give_back(flight.runner_node, flight.runner)
-        for node_id, rank in flight.ranks:
-            if outcome is RunnerOutcome.RANKS_CLEAN and not flight.has_foreign_code:
-                self._crew.ranks.give_back(node_id, rank)
+        if job.kind != KIND_TRIAL:
+            self._processes.runners.give_back(job.runner_node, job.runner)
+        for node_id, rank in job.ranks:
+            if outcome is RunnerOutcome.RANKS_CLEAN and not job.has_foreign_code:
+                self._processes.ranks.give_back(node_id, rank)
             else:
                 ray.kill(rank)
 
-    def _end(self, flight: Flight) -> None:
-        for _, rank in flight.ranks:
+    def _end(self, job: InFlightJob) -> None:
+        for _, rank in job.ranks:
             ray.kill(rank)
-        if flight.kind == KIND_TRIAL:
+        if job.kind == KIND_TRIAL:
             return
-        ray.kill(flight.runner)
-        if flight.kind == KIND_STUDY:
-            self._crew.studies.lose(flight.lease.job_id)
+        ray.kill(job.runner)
+        if job.kind == KIND_STUDY:
+            self._processes.studies.lose(job.lease.job_id)
 
     def _release(self, lease: Lease) -> None:
         try:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from xsam.services.cluster.service import NodeSeen
 from xsam.services.db.session import Database
 from xsam.workers.actors import RankActor, RunnerActor
-from xsam.workers.dispatch.study_runners import StudyFleet
+from xsam.workers.dispatch.study_runners import StudyRunners
 from xsam.workers.dispatch.warm_pool import WarmPool
 from xsam.workers.messages import RunnerConfig
 
@@ -15,7 +15,7 @@ REST_S = 60.0
 processor from them, and nobody could use it before one of them ends and comes back. One that doesn't is replaced."""
 
 
-class Crew:
+class NodeProcesses:
     """Warm runners and ranks on each node, and the runners of studies on one.
 
     Args:
@@ -30,7 +30,7 @@ class Crew:
         self._size = size
         self.runners = WarmPool(RunnerActor, "runner", size=size)
         self.ranks = WarmPool(RankActor, "rank", size=size)
-        self.studies = StudyFleet(config, database, owner=owner, node_id=home)
+        self.studies = StudyRunners(config, database, owner=owner, node_id=home)
         self._full_since: dict[str, float] = {}
 
     def refill(self, nodes: Sequence[NodeSeen], cpus_in_use: Mapping[str, float]) -> None:

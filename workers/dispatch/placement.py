@@ -1,4 +1,4 @@
-"""The placer: plans over the waiting jobs and hands those that got a place to runners."""
+"""Placement: plans over the waiting jobs and hands those that got a place to runners."""
 
 import time
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ from xsam.services.scheduling.policy.plan import plan
 from xsam.services.scheduling.policy.types import Explanations, Placement, Plan, Snapshot
 from xsam.services.settings import Settings
 from xsam.services.specs.job import JobSpec
-from xsam.workers.dispatch.in_flight import Flights, NodeProcess
-from xsam.workers.dispatch.node_processes import Crew
+from xsam.workers.dispatch.in_flight import InFlightJobs, NodeProcess
+from xsam.workers.dispatch.node_processes import NodeProcesses
 from xsam.workers.messages import RunnerConfig
 
 PUBLISH_INTERVAL_S = 1.0
 REPLAN_INTERVAL_S = 1.0
 
 
-class Placer:
+class JobPlacer:
     """Places jobs in the name of the leading dispatcher.
 
     Args:
@@ -32,8 +32,8 @@ class Placer:
         config: what runners are told about the service.
         database: where jobs wait.
         owner: the dispatcher's name.
-        flights: where jobs handed to runners are kept.
-        crew: where processes come from.
+        in_flight: where jobs handed to runners are kept.
+        processes: where processes come from.
     """
 
     def __init__(
@@ -43,15 +43,15 @@ class Placer:
         database: Database,
         *,
         owner: str,
-        flights: Flights,
-        crew: Crew,
+        in_flight: InFlightJobs,
+        processes: NodeProcesses,
     ) -> None:
         self._settings = settings
         self._config = config
         self._database = database
         self._owner = owner
-        self._flights = flights
-        self._crew = crew
+        self._in_flight = in_flight
+        self._processes = processes
         self._publish_at = 0.0
         self._settled_at_event: int | None = None
         self._settled_until = 0.0
@@ -64,9 +64,9 @@ class Placer:
         with self._database.read() as session:
             if not queue.has_queued(session):
                 return
-        for ref, claimed, runner in self._crew.studies.start_due():
-            self._flights.add(ref, claimed, runner)
-        self._silent = {node_id for node_id in self._silent if not self._crew.runners.has_ready(node_id)}
+        for ref, claimed, runner in self._processes.studies.start_due():
+            self._in_flight.add(ref, claimed, runner)
+        self._silent = {node_id for node_id in self._silent if not self._processes.runners.has_ready(node_id)}
         with self._database.read() as session:
             newest = events.newest(session)
             if newest == self._settled_at_event and time.monotonic() < self._settled_until:
@@ -74,7 +74,7 @@ class Placer:
             snapshot = scheduling.take_snapshot(session, nodes, silent=self._silent, holders=self._holders)
         decision = plan(snapshot)
         self._holders = decision.holders
-        takers = self._crew.studies.runners_of([placed.job_id for placed in decision.placements])
+        takers = self._processes.studies.runners_of([placed.job_id for placed in decision.placements])
         for placed in decision.placements:
             if placed.job_id in takers:
                 self._start_trial(placed, takers[placed.job_id])
@@ -100,23 +100,23 @@ class Placer:
             return
         claimed = self._claim(placed)
         if claimed is None:
-            self._crew.runners.give_back(home, runner)
+            self._processes.runners.give_back(home, runner)
             return
         ranks = self._lend_ranks(claimed, placed.node_ids)
         handles = [handle for _, handle in ranks]
         ref = runner.run.remote(self._config, claimed, handles, list(placed.node_ids))
-        self._flights.add(ref, claimed, runner, home, ranks, placed.node_ids)
+        self._in_flight.add(ref, claimed, runner, home, ranks, placed.node_ids)
 
     def _start_trial(self, placed: Placement, runner: ActorHandle | None) -> None:
         """Give a place to a trial: its study's runner, which lives already, runs it there."""
-        if runner is None or not self._all_answer(set(placed.node_ids) - {self._crew.studies.node_id}):
+        if runner is None or not self._all_answer(set(placed.node_ids) - {self._processes.studies.node_id}):
             return
         claimed = self._claim(placed)
         if claimed is None:
             return
         ranks = self._lend_ranks(claimed, placed.node_ids)
         ref = runner.run_trial.remote(claimed, [handle for _, handle in ranks], list(placed.node_ids))
-        self._flights.add(ref, claimed, runner, ranks=ranks, placement=placed.node_ids)
+        self._in_flight.add(ref, claimed, runner, ranks=ranks, placement=placed.node_ids)
 
     def _all_answer(self, node_ids: set[str]) -> bool:
         """Return whether a warm runner of each node has just answered: an attempt must not be spent on a lost node."""
@@ -124,13 +124,13 @@ class Placer:
             runner = self._take_runner(node_id)
             if runner is None:
                 return False
-            self._crew.runners.give_back(node_id, runner)
+            self._processes.runners.give_back(node_id, runner)
         return True
 
     def _take_runner(self, node_id: str) -> ActorHandle | None:
         """Return a warm runner that has just answered; a node whose runners don't is left out until they do."""
-        was_ready = self._crew.runners.has_ready(node_id)
-        runner = self._crew.runners.take_answering(node_id)
+        was_ready = self._processes.runners.has_ready(node_id)
+        runner = self._processes.runners.take_answering(node_id)
         if runner is None and was_ready:
             self._silent.add(node_id)
         return runner
@@ -153,10 +153,10 @@ class Placer:
         resources = JobSpec.model_validate(claimed.spec).resources
         needs_group = resources.gpus_per_worker > 0 or self._settings.ray.worker_groups == "managed"
         if not needs_group:
-            return [(node_id, self._crew.ranks.take(node_id)) for node_id in node_ids]
+            return [(node_id, self._processes.ranks.take(node_id)) for node_id in node_ids]
         if resources.num_workers > 1:
-            return [(node_ids[0], self._crew.ranks.take(node_ids[0]))]
-        return [] if resources.gpus_per_worker else [(node_ids[0], self._crew.ranks.take(node_ids[0]))]
+            return [(node_ids[0], self._processes.ranks.take(node_ids[0]))]
+        return [] if resources.gpus_per_worker else [(node_ids[0], self._processes.ranks.take(node_ids[0]))]
 
     def _fail_infeasible(self, reasons: Explanations) -> None:
         """Fail jobs that have been too large for the whole cluster for a while; a node may only be rebooting."""

@@ -26,7 +26,7 @@ REST_S = 60.0
 """After a study has begun, until a spare runner is started for a next one: that takes four seconds of a processor."""
 
 
-class StudyFleet:
+class StudyRunners:
     """Runners of studies, one warm and the busy ones. Used from the dispatcher's thread.
 
     Args:

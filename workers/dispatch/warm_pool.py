@@ -26,7 +26,7 @@ class WarmPool:
     """Idle actors of one kind, by node. Used from one thread.
 
     The actors are detached: a job must outlive the dispatcher that started it. They ask Ray for no resources; what a
-    job uses is held by its reservation.
+    job uses is held by its placement group.
 
     Args:
         actor_class: an `@ray.remote` class with a `ready` method.

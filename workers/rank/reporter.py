@@ -20,7 +20,7 @@ STOP_EARLY = "cancel"
 """What the loop is told when the verdict is to stop: like a cancelled run, it leaves at its next step."""
 
 
-class RunnerLink:
+class RunnerReporter:
     """Telemetry and Control over a Ray actor handle, for rank 0.
 
     Reports are sent at once, in order, without waiting; `close` waits until the runner has taken all of them. When the

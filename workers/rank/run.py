@@ -24,9 +24,9 @@ from xsam.workers.messages import Assignment, RankResult, explain
 from xsam.workers.rank import failures
 from xsam.workers.rank.environment import describe_environment
 from xsam.workers.rank.log_capture import captured_output
-from xsam.workers.rank.reporter import RunnerLink
+from xsam.workers.rank.reporter import RunnerReporter
 from xsam.workers.ray_errors import sentence
-from xsam.workers.training.context import Place
+from xsam.workers.training.context import RankContext
 from xsam.workers.training.loop import run_training
 from xsam.workers.training.telemetry import Control, SilentTelemetry, Telemetry
 
@@ -104,10 +104,10 @@ def run_rank(assignment: Assignment, runner: ActorHandle) -> RankResult:
                 link.close()
 
 
-def _link(assignment: Assignment, runner: ActorHandle) -> RunnerLink:
+def _link(assignment: Assignment, runner: ActorHandle) -> RunnerReporter:
     # Nothing hangs on a verdict after the last epoch.
     num_judged = assignment.spec["epochs"] - 1 if assignment.is_judged else 0
-    return RunnerLink(runner, assignment.job_id, assignment.attempt, describe_environment(), num_judged=num_judged)
+    return RunnerReporter(runner, assignment.job_id, assignment.attempt, describe_environment(), num_judged=num_judged)
 
 
 class _NoWish:
@@ -128,7 +128,7 @@ def _group_loop(config: dict[str, Any]) -> RankResult:
 
 def _train(assignment: Assignment, telemetry: Telemetry, control: Control) -> RankResult:
     spec = JobSpec.model_validate(assignment.spec)
-    place = Place(
+    context = RankContext(
         rank=assignment.rank,
         world_size=assignment.world_size,
         device=ray.train.torch.get_device() if spec.resources.gpus_per_worker else torch.device("cpu"),
@@ -138,7 +138,7 @@ def _train(assignment: Assignment, telemetry: Telemetry, control: Control) -> Ra
         allowed_packages=assignment.allowed_packages,
         num_threads=spec.resources.cpus_per_worker,
     )
-    outcome = run_training(spec, place, telemetry, control)
+    outcome = run_training(spec, context, telemetry, control)
     return RankResult(assignment.rank, summary=asdict(outcome.summary), stopped_by=outcome.stopped_by)
 
 

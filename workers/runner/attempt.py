@@ -21,8 +21,8 @@ from xsam.services.jobs.states import FailureKind, Wish
 from xsam.services.specs.job import JobSpec, Resources
 from xsam.workers.messages import Assignment, RankResult, Report, RunnerConfig
 from xsam.workers.runner.lease import LeaseKeeper
-from xsam.workers.runner.placement_group import NotPlacedError, Reservation
-from xsam.workers.runner.rank_group import Ending, Gang
+from xsam.workers.runner.placement_group import HeldResources, NotPlacedError
+from xsam.workers.runner.rank_group import Ending, RankGroup
 from xsam.workers.runner.recorder import RETRY_INTERVAL_S, Recorder
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class RunnerOutcome(StrEnum):
     """The rank processes must not be used again."""
 
 
-class JobRun:
+class Attempt:
     """Runs one claimed job to its end and stores how it ended.
 
     Args:
@@ -111,7 +111,7 @@ class JobRun:
         Ranks of a run that has become somebody else's are ended, also those that came back by themselves: whoever lent
         them may be gone, and this runner ends too.
         """
-        outcome = self.end(Gang(ranks).run(self._assignment(), self._runner, self._lost))
+        outcome = self.end(RankGroup(ranks).run(self._assignment(), self._runner, self._lost))
         if outcome is None:
             for rank in ranks:
                 ray.kill(rank)
@@ -196,11 +196,11 @@ def placed(resources: Resources, ranks: Sequence[ActorHandle], nodes: Sequence[s
     if len(ranks) == 1 and resources.num_workers > 1:
         yield ranks
         return
-    with Reservation(resources, nodes) as reservation:
+    with HeldResources(resources, nodes) as resources_held:
         if ranks:
             yield ranks
             return
-        own = reservation.new_rank(0)
+        own = resources_held.new_rank(0)
         try:
             yield [own]
         finally:

@@ -18,7 +18,7 @@ class NotPlacedError(Exception):
     """Ray could not give the resources in time."""
 
 
-class Reservation:
+class HeldResources:
     """A placement group with one bundle per worker, each on its node; removed when the block ends.
 
     Warm CPU ranks run outside of it (they ask Ray for nothing themselves), so it is what makes their use known to Ray.

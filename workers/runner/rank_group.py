@@ -1,4 +1,4 @@
-"""A gang of rank processes on one run: start them together, wait, and say how the run ended."""
+"""Rank processes on one run: start them together, wait, and say how the run ended."""
 
 import threading
 import time
@@ -29,7 +29,7 @@ class Ending:
     """Why there is no result at all."""
 
 
-class Gang:
+class RankGroup:
     """Rank processes that work on one run.
 
     Args:

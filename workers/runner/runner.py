@@ -9,7 +9,7 @@ from xsam.services.db.session import Database
 from xsam.services.jobs.queue import ClaimedJob
 from xsam.services.memory import freeze_imports
 from xsam.workers.messages import Report, RunnerConfig
-from xsam.workers.runner.attempt import JobRun, RunnerOutcome
+from xsam.workers.runner.attempt import Attempt, RunnerOutcome
 
 
 class Runner:
@@ -20,7 +20,7 @@ class Runner:
 
     def __init__(self) -> None:
         self._database: Database | None = None
-        self._run: JobRun | None = None
+        self._run: Attempt | None = None
         freeze_imports()
 
     def run(
@@ -38,7 +38,7 @@ class Runner:
         """
         if self._database is None:
             self._database = Database(config.database_url, pool_size=3)
-        self._run = JobRun(config, self._database, claimed, ray.get_runtime_context().current_actor)
+        self._run = Attempt(config, self._database, claimed, ray.get_runtime_context().current_actor)
         try:
             outcome = self._run.run(ranks, nodes)
         finally:

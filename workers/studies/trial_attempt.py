@@ -14,12 +14,12 @@ from xsam.services.jobs.queue import ClaimedJob, Lease
 from xsam.services.studies import trials
 from xsam.services.studies.trials import NewTrial, Result
 from xsam.workers.messages import Report, RunnerConfig
-from xsam.workers.runner.attempt import JobRun
+from xsam.workers.runner.attempt import Attempt
 from xsam.workers.runner.rank_group import Ending
 from xsam.workers.studies.state import Course
 
 
-class TrialRun(JobRun):
+class TrialRun(Attempt):
     """Runs one claimed trial; afterwards `following` is the trial that got its place, if any.
 
     Args:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from xsam.services.specs.job import JobSpec
-from xsam.workers.training.context import Place
+from xsam.workers.training.context import RankContext
 from xsam.workers.training.data.feeds import Data, EvalFeed, TrainFeed
 from xsam.workers.training.data.sources import prepare_data
 from xsam.workers.training.errors import TooFewExamplesError
@@ -39,37 +39,37 @@ class Parts:
     num_classes: int
 
 
-def build_parts(spec: JobSpec, place: Place, ranks: Ranks) -> Parts:
+def build_parts(spec: JobSpec, context: RankContext, ranks: Ranks) -> Parts:
     """Build everything from the specification; equal specifications give equal weights and data on every rank."""
-    _prepare_process(place)
-    data = prepare_data(spec.dataset, place, ranks, seed=spec.seed)
+    _prepare_process(context)
+    data = prepare_data(spec.dataset, context, ranks, seed=spec.seed)
     _check_batch_size(spec, data)
     _seed_everything(derive_seed(spec.seed, "weights"))
     model = build_model(
         spec.model,
-        place,
+        context,
         image_size=data.image_size,
         channels=data.channels,
         num_classes=data.num_classes,
-    ).to(place.device)
-    wrapped = _with_ddp(model, place)
+    ).to(context.device)
+    wrapped = _with_ddp(model, context)
     parts = Parts(
-        train_feed=TrainFeed(data, place, batch_size=spec.batch_size, augment=spec.dataset.augment, seed=spec.seed),
-        eval_feed=EvalFeed(data, place, batch_size=spec.batch_size),
+        train_feed=TrainFeed(data, context, batch_size=spec.batch_size, augment=spec.dataset.augment, seed=spec.seed),
+        eval_feed=EvalFeed(data, context, batch_size=spec.batch_size),
         model=model,
         wrapped=wrapped,
         optimizer=build_optimizer(spec.optimizer, wrapped),
         num_classes=data.num_classes,
     )
     # From here on random numbers are drawn by dropout alone, which each rank must draw for itself.
-    _seed_everything(derive_seed(spec.seed, "rank", place.rank))
+    _seed_everything(derive_seed(spec.seed, "rank", context.rank))
     return parts
 
 
-def _prepare_process(place: Place) -> None:
-    torch.set_num_threads(place.num_threads)
-    if torch.device(place.device).type == "cuda":
-        torch.cuda.set_device(place.device)
+def _prepare_process(context: RankContext) -> None:
+    torch.set_num_threads(context.num_threads)
+    if torch.device(context.device).type == "cuda":
+        torch.cuda.set_device(context.device)
         # A resumed run must take the same kernels as one that was not interrupted.
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
@@ -90,10 +90,10 @@ def _check_batch_size(spec: JobSpec, data: Data) -> None:
         )
 
 
-def _with_ddp(model: nn.Module, place: Place) -> nn.Module:
-    if place.world_size == 1:
+def _with_ddp(model: nn.Module, context: RankContext) -> nn.Module:
+    if context.world_size == 1:
         return model
-    is_cuda = torch.device(place.device).type == "cuda"
+    is_cuda = torch.device(context.device).type == "cuda"
     # DDP would broadcast buffers before every forward pass. Training does not read BatchNorm's statistics,
     # so once before each evaluation is enough (see `loop`), and passes that only probe stay free of collectives.
-    return DistributedDataParallel(model, device_ids=[place.device] if is_cuda else None, **_NO_BUFFER_SYNC)
+    return DistributedDataParallel(model, device_ids=[context.device] if is_cuda else None, **_NO_BUFFER_SYNC)

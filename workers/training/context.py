@@ -7,7 +7,7 @@ import torch
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RankContext:
     """One rank's process. The process group is already initialised where `world_size` is above 1."""
 
     rank: int

@@ -14,14 +14,14 @@ from xsam.services.specs.job import JobSpec
 from xsam.services.specs.optimizer import XsamVariant
 from xsam.workers.training.build import build_parts
 from xsam.workers.training.checkpoints.store import CheckpointStore
-from xsam.workers.training.context import Place
+from xsam.workers.training.context import RankContext
 from xsam.workers.training.errors import DivergenceError
 from xsam.workers.training.evaluation import evaluate
 from xsam.workers.training.memory import named_memory_errors
 from xsam.workers.training.optimizers import is_search_step, read_alpha, take_step
 from xsam.workers.training.progress import EpochLosses, Progress
 from xsam.workers.training.ranks import Ranks
-from xsam.workers.training.stopping import Pulse
+from xsam.workers.training.stopping import StopSignal
 from xsam.workers.training.telemetry import Control, ProgressThrottle, SilentTelemetry, Telemetry
 from xsam_core.errors import NonFiniteError
 
@@ -37,7 +37,7 @@ class TrainingOutcome:
     stopped_by: str | None
 
 
-def run_training(spec: JobSpec, place: Place, telemetry: Telemetry, control: Control) -> TrainingOutcome:
+def run_training(spec: JobSpec, context: RankContext, telemetry: Telemetry, control: Control) -> TrainingOutcome:
     """Train a job to its end or until a wish stops it, from its newest checkpoint if there is one.
 
     Call it on every rank. `telemetry` and `control` are used on rank 0 only; every rank returns the same. torch's
@@ -53,32 +53,34 @@ def run_training(spec: JobSpec, place: Place, telemetry: Telemetry, control: Con
 
     def describe() -> str:
         return (
-            f"out of memory on {place.device} in {progress.position()}: each of {place.world_size} workers holds "
-            f"{spec.batch_size // place.world_size} of batch_size {spec.batch_size} examples at once; "
+            f"out of memory on {context.device} in {progress.position()}: each of {context.world_size} workers holds "
+            f"{spec.batch_size // context.world_size} of batch_size {spec.batch_size} examples at once; "
             "use a smaller batch_size, more workers, precision bf16 or a smaller model"
         )
 
     with named_memory_errors(describe):
-        return _Run(spec, place, progress, telemetry, control).train()
+        return _Run(spec, context, progress, telemetry, control).train()
 
 
 class _Run:
     """One rank's run: the order of things. What the things are is built in `build`."""
 
-    def __init__(self, spec: JobSpec, place: Place, progress: Progress, telemetry: Telemetry, control: Control) -> None:
+    def __init__(
+        self, spec: JobSpec, context: RankContext, progress: Progress, telemetry: Telemetry, control: Control
+    ) -> None:
         self._spec = spec
-        self._place = place
+        self._context = context
         self._progress = progress
-        self._ranks = Ranks(place)
+        self._ranks = Ranks(context)
         self._telemetry = telemetry if self._ranks.is_first else SilentTelemetry()
         self._throttle = ProgressThrottle(self._telemetry, is_silent=not self._ranks.is_first)
-        self._parts = build_parts(spec, place, self._ranks)
+        self._parts = build_parts(spec, context, self._ranks)
         self._steps_per_epoch = self._parts.train_feed.steps_per_epoch
-        self._losses = EpochLosses(self._steps_per_epoch, self._parts.num_classes, place.device)
-        self._train_pulse = Pulse(self._ranks, control, self._losses.first_bad)
-        self._eval_pulse = Pulse(self._ranks, control, lambda: 0)
-        self._autocast = _autocast(spec, place)
-        self._store = CheckpointStore(spec, place, self._ranks, self._parts, control.may_publish)
+        self._losses = EpochLosses(self._steps_per_epoch, self._parts.num_classes, context.device)
+        self._train_signal = StopSignal(self._ranks, control, self._losses.first_bad)
+        self._eval_signal = StopSignal(self._ranks, control, lambda: 0)
+        self._autocast = _autocast(spec, context)
+        self._store = CheckpointStore(spec, context, self._ranks, self._parts, control.may_publish)
         self._store.restore(progress, self._losses)
         self._num_parameters = sum(p.numel() for p in self._parts.model.parameters())
         self._saved_step = progress.step
@@ -108,18 +110,18 @@ class _Run:
         progress = self._progress
         self._parts.model.train()
         self._losses.restart(progress.step_in_epoch)
-        self._train_pulse.start()
+        self._train_signal.start()
         started_at = time.perf_counter() - progress.epoch_train_s
         for images, labels in self._parts.train_feed.batches(progress.epochs_done, progress.step_in_epoch):
             self._step(images, labels)
             progress.epoch_train_s = time.perf_counter() - started_at
-            wish, bad_step = self._train_pulse.beat()
+            wish, bad_step = self._train_signal.check()
             if bad_step:
                 self._raise_diverged(bad_step)
             if wish is not None:
                 return wish
             self._save_if_due()
-        self._train_pulse.pause()
+        self._train_signal.pause()
         return None
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
@@ -175,7 +177,7 @@ class _Run:
         started_at = time.perf_counter()
         # Each rank has averaged over its own batches; evaluation takes rank 0's, as DDP does.
         self._ranks.copy_from_first(self._parts.model.buffers())
-        result = evaluate(self._parts.model, self._parts.eval_feed, self._ranks, self._eval_pulse, self._autocast)
+        result = evaluate(self._parts.model, self._parts.eval_feed, self._ranks, self._eval_signal, self._autocast)
         if result is None:
             return "cancel"
         if not math.isfinite(result[0]):
@@ -185,7 +187,7 @@ class _Run:
         record = EpochRecord(
             epoch=progress.epochs_done + 1,
             step=progress.step,
-            train_loss=loss_sum / (self._steps_per_epoch * self._place.world_size),
+            train_loss=loss_sum / (self._steps_per_epoch * self._context.world_size),
             train_accuracy=num_correct / num_examples,
             eval_loss=result[0],
             eval_accuracy=result[1],
@@ -253,7 +255,7 @@ class _Run:
         return TrainingOutcome(replace(summary, train_s=train_s), stopped_by)
 
 
-def _autocast(spec: JobSpec, place: Place) -> AbstractContextManager[object]:
+def _autocast(spec: JobSpec, context: RankContext) -> AbstractContextManager[object]:
     if spec.precision == "fp32":
         return nullcontext()
-    return torch.autocast(torch.device(place.device).type, dtype=torch.bfloat16)
+    return torch.autocast(torch.device(context.device).type, dtype=torch.bfloat16)

@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
 from xsam.services.specs.model import CustomModel, DenseNet121, Mlp, Model, SmallCnn, Vgg11Bn, VitB16
-from xsam.workers.training.context import Place
+from xsam.workers.training.context import RankContext
 from xsam.workers.training.errors import TargetError, UserSpecError
 from xsam.workers.training.targets import load_target
 
@@ -20,7 +20,7 @@ VIT_PATCH_FROM = 224
 VIT_PATCHES_PER_SIDE = 8
 
 
-def build_model(spec: Model, place: Place, *, image_size: int, channels: int, num_classes: int) -> nn.Module:
+def build_model(spec: Model, context: RankContext, *, image_size: int, channels: int, num_classes: int) -> nn.Module:
     """Build the network on the CPU; its weights come from torch's global random state.
 
     Raises:
@@ -32,7 +32,7 @@ def build_model(spec: Model, place: Place, *, image_size: int, channels: int, nu
             f"model {spec.name} needs images of at least {spec.min_image_size} pixels, but these have {image_size}"
         )
     if isinstance(spec, CustomModel):
-        return _custom(spec, place, image_size=image_size, channels=channels, num_classes=num_classes)
+        return _custom(spec, context, image_size=image_size, channels=channels, num_classes=num_classes)
     return BUILDERS[spec.name](spec, image_size, channels, num_classes)
 
 
@@ -157,8 +157,8 @@ def _with_dropout(head: nn.Linear, dropout: float) -> nn.Module:
     return nn.Sequential(nn.Dropout(dropout), head) if dropout > 0 else head
 
 
-def _custom(spec: CustomModel, place: Place, *, image_size: int, channels: int, num_classes: int) -> nn.Module:
-    factory = load_target(spec.target, place)
+def _custom(spec: CustomModel, context: RankContext, *, image_size: int, channels: int, num_classes: int) -> nn.Module:
+    factory = load_target(spec.target, context)
     try:
         model = factory(num_classes=num_classes, channels=channels, image_size=image_size, **spec.options)
     except TypeError as e:

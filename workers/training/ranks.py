@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from xsam.workers.training.context import Place
+from xsam.workers.training.context import RankContext
 
 _LAST_STEP = 2**62
 
@@ -14,10 +14,10 @@ _LAST_STEP = 2**62
 class Ranks:
     """All ranks of a run, seen from one of them. Every method must be called by all of them in the same order."""
 
-    def __init__(self, place: Place) -> None:
-        self.is_first = place.rank == 0
-        self.world_size = place.world_size
-        self._device = place.device
+    def __init__(self, context: RankContext) -> None:
+        self.is_first = context.rank == 0
+        self.world_size = context.world_size
+        self._device = context.device
 
     def sums(self, *values: Tensor | float) -> list[float]:
         """Return each value added up over the ranks, in float64; waits for the device."""

@@ -11,12 +11,12 @@ TARGET_INTERVAL_S = 0.3
 _WISHES = (None, "pause", "preempt", "cancel")
 
 
-class Pulse:
-    """Is beaten after every unit of work of one kind (training steps, or evaluation batches).
+class StopSignal:
+    """Is checked after every unit of work of one kind (training steps, or evaluation batches).
 
-    One rank asks for the wish at every beat and looks at the losses now and then. Several ranks meet only at some
-    beats: the same small all-reduce that carries the wish also carries how many beats to skip until the next meeting,
-    which rank 0 derives from the pace so far. So all ranks stop at the same beat, and short steps don't pay for it.
+    One rank asks for the wish at every check and looks at the losses now and then. Several ranks meet only at some
+    checks: the same small all-reduce that carries the wish also carries how many checks to skip until the next meeting,
+    which rank 0 derives from the pace so far. So all ranks stop at the same check, and short steps don't pay for it.
 
     Args:
         ranks: the collectives.
@@ -30,8 +30,8 @@ class Pulse:
         self._first_bad = first_bad
         self._next_check_at = 0.0
         self._interval = 1
-        self._beats_left = 1
-        self._beat_s: float | None = None
+        self._checks_left = 1
+        self._unit_s: float | None = None
         self._busy_s = 0.0
         self._last_at = time.monotonic()
 
@@ -39,12 +39,12 @@ class Pulse:
         """Start the clock for a stretch of work: time between stretches is not the work's."""
         self._last_at = time.monotonic()
 
-    def beat(self) -> tuple[str | None, int]:
+    def check(self) -> tuple[str | None, int]:
         """Return the wish, if any, and the step of a bad loss or 0; both are the same on every rank."""
         if self._ranks.world_size == 1:
             return self._control.wish(), self._own_first_bad()
-        self._beats_left -= 1
-        if self._beats_left > 0:
+        self._checks_left -= 1
+        if self._checks_left > 0:
             return None, 0
         return self._meet()
 
@@ -62,9 +62,9 @@ class Pulse:
         proposal = self._next_interval() if is_first else 0
         wish, proposal, bad_step = self._ranks.maxima(wish, proposal, mirrored(self._first_bad()))
         now = time.monotonic()
-        self._beat_s = (self._busy_s + now - self._last_at) / self._interval
+        self._unit_s = (self._busy_s + now - self._last_at) / self._interval
         self._busy_s, self._last_at = 0.0, now
-        self._interval = self._beats_left = proposal
+        self._interval = self._checks_left = proposal
         return _WISHES[wish], mirrored(bad_step)
 
     def pause(self) -> None:
@@ -72,8 +72,8 @@ class Pulse:
         self._busy_s += time.monotonic() - self._last_at
 
     def _next_interval(self) -> int:
-        if self._beat_s is None:
+        if self._unit_s is None:
             return 1
-        wanted = int(TARGET_INTERVAL_S / max(self._beat_s, 1e-6))
+        wanted = int(TARGET_INTERVAL_S / max(self._unit_s, 1e-6))
         # Doubling at most: the first steps of a run say little about the pace.
         return max(1, min(wanted, 2 * self._interval))

@@ -5,19 +5,19 @@ from collections.abc import Callable
 from typing import Any
 
 from xsam.services.specs.model import package_of
-from xsam.workers.training.context import Place
+from xsam.workers.training.context import RankContext
 from xsam.workers.training.errors import TargetError
 
 
-def load_target(target: str, place: Place) -> Callable[..., Any]:
+def load_target(target: str, context: RankContext) -> Callable[..., Any]:
     """Return the callable that `package.module:factory` names.
 
     Raises:
         TargetError: its package is not allowed, it can't be imported, or it is not callable.
     """
     package = package_of(target)
-    if package not in place.allowed_packages:
-        allowed = ", ".join(place.allowed_packages) or "none"
+    if package not in context.allowed_packages:
+        allowed = ", ".join(context.allowed_packages) or "none"
         raise TargetError(
             f"target {target}: package {package} is not allowed (allowed: {allowed}); "
             "the operator lists packages in XSAM_TRAINING__ALLOWED_PACKAGES"

@@ -6,44 +6,44 @@ import pytest
 
 from tests.support.live_service import LiveService
 from xsam.workers.dispatch import node_processes as crew_module
-from xsam.workers.dispatch.node_processes import Crew
+from xsam.workers.dispatch.node_processes import NodeProcesses
 
 pytestmark = pytest.mark.ray
 
 
 @pytest.fixture
-def crew(live: LiveService) -> Iterator[Crew]:
+def processes(live: LiveService) -> Iterator[NodeProcesses]:
     """A crew of its own, beside the dispatcher's, that has started nobody."""
     config, home = live.dispatcher._config, live.dispatcher.nodes[0].id
-    started = Crew(config, live.database, owner="test", home=home, size=1)
+    started = NodeProcesses(config, live.database, owner="test", home=home, size=1)
     yield started
     started.close()
 
 
 def test_full_node__gets_no_rank_before_it_has_been_full_for_a_while(
-    crew: Crew, live: LiveService, monkeypatch: pytest.MonkeyPatch
+    processes: NodeProcesses, live: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (node,) = live.dispatcher.nodes
     full = {node.id: node.num_cpus}
-    crew.refill([node], full)
-    assert not crew.ranks._starting
-    assert crew.runners._starting, "a runner costs little, and nothing is placed on a node that has none"
+    processes.refill([node], full)
+    assert not processes.ranks._starting
+    assert processes.runners._starting, "a runner costs little, and nothing is placed on a node that has none"
     monkeypatch.setattr(crew_module, "REST_S", 0.0)
-    crew.refill([node], full)
-    assert crew.ranks._starting
+    processes.refill([node], full)
+    assert processes.ranks._starting
 
 
-def test_node_with_room__gets_its_rank_at_once(crew: Crew, live: LiveService) -> None:
+def test_node_with_room__gets_its_rank_at_once(processes: NodeProcesses, live: LiveService) -> None:
     (node,) = live.dispatcher.nodes
-    crew.refill([node], {node.id: node.num_cpus - 1})
-    assert crew.ranks._starting
+    processes.refill([node], {node.id: node.num_cpus - 1})
+    assert processes.ranks._starting
 
 
 def test_jobs_under_way__fill_their_nodes(live: LiveService) -> None:
     (node,) = live.dispatcher.nodes
     job_id = live.submit(epochs=200, resources={"num_workers": 2})
     live.reach_epoch(job_id, 1)
-    assert live.dispatcher._flights.cpus_in_use() == {node.id: 2.0}
+    assert live.dispatcher._in_flight.cpus_in_use() == {node.id: 2.0}
     live.cancel(job_id)
     live.finish(job_id)
-    assert live.dispatcher._flights.cpus_in_use() == {}
+    assert live.dispatcher._in_flight.cpus_in_use() == {}

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
 from xsam.services.specs.job import JobSpec
-from xsam.workers.training.context import Place
+from xsam.workers.training.context import RankContext
 from xsam.workers.training.loop import TrainingOutcome, run_training
 
 RANK_TIMEOUT_S = 240
@@ -89,8 +89,8 @@ def spec_of(**fields: Any) -> JobSpec:
     return JobSpec.model_validate({"checkpoint": {"every_epochs": 1000}, **fields})
 
 
-def place_in(folder: Path, rank: int = 0, world_size: int = 1, **options: Any) -> Place:
-    return Place(
+def context_in(folder: Path, rank: int = 0, world_size: int = 1, **options: Any) -> RankContext:
+    return RankContext(
         **{
             "rank": rank,
             "world_size": world_size,
@@ -102,14 +102,14 @@ def place_in(folder: Path, rank: int = 0, world_size: int = 1, **options: Any) -
     )
 
 
-def run(spec: JobSpec, folder: Path, control: WishAfter | None = None, **place_options: Any) -> Ran:
-    return _run_at(spec, place_in(folder, **place_options), control)
+def run(spec: JobSpec, folder: Path, control: WishAfter | None = None, **context_options: Any) -> Ran:
+    return _run_at(spec, context_in(folder, **context_options), control)
 
 
-def _run_at(spec: JobSpec, place: Place, control: WishAfter | None) -> Ran:
+def _run_at(spec: JobSpec, context: RankContext, control: WishAfter | None) -> Ran:
     telemetry = Recorder()
-    outcome = run_training(spec, place, telemetry, control or WishAfter())
-    return Ran(outcome, telemetry, place.checkpoint_dir.parent)
+    outcome = run_training(spec, context, telemetry, control or WishAfter())
+    return Ran(outcome, telemetry, context.checkpoint_dir.parent)
 
 
 class RankPool:
@@ -135,32 +135,34 @@ class RankPool:
         control: WishAfter | None,
         *,
         folder_per_rank: bool = False,
-        **place_options: Any,
+        **context_options: Any,
     ) -> list[Future[Ran]]:
         store = self._store_folder / uuid.uuid4().hex
         folders = [folder / str(rank) if folder_per_rank else folder for rank in range(self.world_size)]
-        places = [place_in(folders[rank], rank, self.world_size, **place_options) for rank in range(self.world_size)]
+        contexts = [
+            context_in(folders[rank], rank, self.world_size, **context_options) for rank in range(self.world_size)
+        ]
         # A task waits for its peers in the rendezvous, so each lands in a process of its own.
-        return [self._executor.submit(_run_rank, spec, place, store, control) for place in places]
+        return [self._executor.submit(_run_rank, spec, context, store, control) for context in contexts]
 
     def close(self) -> None:
         self._executor.shutdown()
 
 
-def _run_rank(spec: JobSpec, place: Place, store: Path, control: WishAfter | None) -> Ran:
+def _run_rank(spec: JobSpec, context: RankContext, store: Path, control: WishAfter | None) -> Ran:
     # The ranks are not pytest's processes, so they must be told.
     warnings.simplefilter("error")
-    with _process_group(place, store):
-        return _run_at(spec, place, control)
+    with _process_group(context, store):
+        return _run_at(spec, context, control)
 
 
 @contextmanager
-def _process_group(place: Place, store: Path) -> Iterator[None]:
+def _process_group(context: RankContext, store: Path) -> Iterator[None]:
     dist.init_process_group(
         "gloo",
-        store=dist.FileStore(str(store), place.world_size),
-        rank=place.rank,
-        world_size=place.world_size,
+        store=dist.FileStore(str(store), context.world_size),
+        rank=context.rank,
+        world_size=context.world_size,
         timeout=timedelta(seconds=RANK_TIMEOUT_S / 2),
     )
     try:

@@ -15,7 +15,7 @@ from tests.workers.training.runs import (
     Recorder,
     WishAfter,
     assert_equal_weights,
-    place_in,
+    context_in,
     run,
     spec_of,
     without_times,
@@ -109,8 +109,8 @@ def test_first_epoch__has_the_loss_and_accuracy_of_the_forward_passes(tmp_path: 
 
 
 def _digits(train_size: int | None) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    place = place_in(Path("unused"))
-    data = prepare_data(Digits(train_size=train_size), place, Ranks(place), seed=0)
+    context = context_in(Path("unused"))
+    data = prepare_data(Digits(train_size=train_size), context, Ranks(context), seed=0)
     scale, shift = data.normalisation.factors("cpu")
     parts = []
     for split in (data.train, data.evaluation):
@@ -326,5 +326,5 @@ def test_thread_count__is_the_places(tmp_path: Path) -> None:
 
 
 def test_run_training__accepts_a_device_object(tmp_path: Path) -> None:
-    place = place_in(tmp_path, device=torch.device("cpu"))
-    assert run_training(small_spec(epochs=1), place, Recorder(), WishAfter()).stopped_by is None
+    context = context_in(tmp_path, device=torch.device("cpu"))
+    assert run_training(small_spec(epochs=1), context, Recorder(), WishAfter()).stopped_by is None

@@ -7,7 +7,7 @@ import torchvision.models
 from pydantic import TypeAdapter
 from torch import nn
 
-from tests.workers.training.runs import place_in
+from tests.workers.training.runs import context_in
 from xsam.services.specs.model import MODELS, Model
 from xsam.workers.training.errors import TargetError, UserSpecError
 from xsam.workers.training.models import BUILDERS, build_model
@@ -17,9 +17,9 @@ BUILT_IN = [name for name in MODELS if name != "custom"]
 
 def build(spec: dict[str, Any], image_size: int, channels: int = 1, num_classes: int = 7) -> nn.Module:
     torch.manual_seed(0)
-    place = place_in(Path("unused"), allowed_packages=("tests",))
+    context = context_in(Path("unused"), allowed_packages=("tests",))
     model = TypeAdapter(Model).validate_python(spec)
-    return build_model(model, place, image_size=image_size, channels=channels, num_classes=num_classes)
+    return build_model(model, context, image_size=image_size, channels=channels, num_classes=num_classes)
 
 
 def test_builders__are_those_a_job_may_name() -> None:

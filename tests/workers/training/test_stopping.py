@@ -5,17 +5,17 @@ from typing import Any
 import pytest
 import torch
 
-from tests.workers.training.runs import WishAfter, place_in
+from tests.workers.training.runs import WishAfter, context_in
 from xsam.workers.training import stopping as pulse_module
 from xsam.workers.training.ranks import Ranks, mirrored
-from xsam.workers.training.stopping import Pulse
+from xsam.workers.training.stopping import StopSignal
 
 
 class TwoRanks(Ranks):
     """Rank 0's collectives as they are when rank 1 reports `other_bad` and proposes nothing."""
 
     def __init__(self, other_bad: int = 0) -> None:
-        super().__init__(place_in(Path("unused")))
+        super().__init__(context_in(Path("unused")))
         self.world_size = 2
         self.num_meetings = 0
         self._other_bad = other_bad
@@ -42,34 +42,34 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def pulse_of(ranks: Ranks, control: WishAfter, first_bad: Any = lambda: 0) -> Pulse:
-    return Pulse(ranks, control, first_bad)
+def signal_of(ranks: Ranks, control: WishAfter, first_bad: Any = lambda: 0) -> StopSignal:
+    return StopSignal(ranks, control, first_bad)
 
 
 def test_one_rank__asks_at_every_beat(clock: Clock) -> None:
     control = WishAfter("pause", after=3)
-    pulse = pulse_of(Ranks(place_in(Path("unused"))), control)
-    assert [pulse.beat()[0] for _ in range(4)] == [None, None, "pause", "pause"]
+    stop_signal = signal_of(Ranks(context_in(Path("unused"))), control)
+    assert [stop_signal.check()[0] for _ in range(4)] == [None, None, "pause", "pause"]
 
 
 def test_one_rank__does_not_look_at_the_losses_at_every_beat(clock: Clock) -> None:
     checks = []
-    pulse = pulse_of(Ranks(place_in(Path("unused"))), WishAfter(), lambda: checks.append(clock.now) or 0)
+    stop_signal = signal_of(Ranks(context_in(Path("unused"))), WishAfter(), lambda: checks.append(clock.now) or 0)
     for _ in range(100):
         clock.now += 0.01
-        pulse.beat()
+        stop_signal.check()
     assert len(checks) == pytest.approx(1.0 / pulse_module.TARGET_INTERVAL_S, abs=1)
 
 
 @pytest.mark.parametrize("beat_s", [0.0001, 0.01, 0.1, 2.0])
 def test_two_ranks__meet_about_every_interval_whatever_a_step_takes(beat_s: float, clock: Clock) -> None:
     ranks = TwoRanks()
-    pulse = pulse_of(ranks, WishAfter())
+    stop_signal = signal_of(ranks, WishAfter())
     meetings = []
     for _ in range(int(30 / beat_s)):
         clock.now += beat_s
         before = ranks.num_meetings
-        pulse.beat()
+        stop_signal.check()
         if ranks.num_meetings > before:
             meetings.append(clock.now)
     gaps = [later - earlier for earlier, later in itertools.pairwise(meetings)]
@@ -79,26 +79,26 @@ def test_two_ranks__meet_about_every_interval_whatever_a_step_takes(beat_s: floa
 
 def test_two_ranks__do_not_count_the_time_between_stretches(clock: Clock) -> None:
     ranks = TwoRanks()
-    pulse = pulse_of(ranks, WishAfter())
+    stop_signal = signal_of(ranks, WishAfter())
     for _ in range(100):
-        pulse.start()
+        stop_signal.start()
         for _ in range(10):
             clock.now += 0.01
-            pulse.beat()
-        pulse.pause()
+            stop_signal.check()
+        stop_signal.pause()
         clock.now += 50.0
     # 1,000 beats of 10 ms are 10 s.
     assert ranks.num_meetings == pytest.approx(10 / pulse_module.TARGET_INTERVAL_S, abs=8)
 
 
 def test_two_ranks__hear_of_the_others_bad_step(clock: Clock) -> None:
-    assert pulse_of(TwoRanks(other_bad=7), WishAfter()).beat() == (None, 7)
-    assert pulse_of(TwoRanks(other_bad=7), WishAfter(), lambda: 5).beat() == (None, 5)
-    assert pulse_of(TwoRanks(), WishAfter("cancel", after=1), lambda: 5).beat() == ("cancel", 5)
+    assert signal_of(TwoRanks(other_bad=7), WishAfter()).check() == (None, 7)
+    assert signal_of(TwoRanks(other_bad=7), WishAfter(), lambda: 5).check() == (None, 5)
+    assert signal_of(TwoRanks(), WishAfter("cancel", after=1), lambda: 5).check() == ("cancel", 5)
 
 
 def test_ranks__alone_need_no_process_group() -> None:
-    ranks = Ranks(place_in(Path("unused")))
+    ranks = Ranks(context_in(Path("unused")))
     assert ranks.sums(torch.tensor(1.5), 2) == [1.5, 2.0]
     assert ranks.maxima(3, 2**62) == [3, 2**62]
     assert ranks.earliest(0) == 0

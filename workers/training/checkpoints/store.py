@@ -1,6 +1,6 @@
 """Checkpoints: written whole or not at all, verified on load, the newest and the best kept.
 
-Layout, below `Place.checkpoint_dir`, which all ranks must share:
+Layout, below `RankContext.checkpoint_dir`, which all ranks must share:
 
     step-000000123/model.safetensors   parameters and rank 0's buffers
                    optimizer.pt        the optimizer's state, base optimizer included
@@ -40,7 +40,7 @@ from xsam.workers.training.checkpoints.files import (
     write_state,
     write_tensors,
 )
-from xsam.workers.training.context import Place
+from xsam.workers.training.context import RankContext
 from xsam.workers.training.errors import CheckpointError, CheckpointMismatchError, SupersededError
 from xsam.workers.training.progress import EpochLosses, Progress
 from xsam.workers.training.random_state import random_states, restore_random_states
@@ -61,24 +61,29 @@ class CheckpointStore:
 
     Args:
         spec: the job.
-        place: this rank.
+        context: this rank.
         ranks: the collectives.
         parts: the model and the optimizer that are saved and restored in place.
         may_publish: asked on rank 0 before a checkpoint is put in place.
     """
 
     def __init__(
-        self, spec: JobSpec, place: Place, ranks: Ranks, parts: Parts, may_publish: Callable[[], bool] = lambda: True
+        self,
+        spec: JobSpec,
+        context: RankContext,
+        ranks: Ranks,
+        parts: Parts,
+        may_publish: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._folder = place.checkpoint_dir
-        self._weights_folder = place.checkpoint_dir.parent / "weights"
+        self._folder = context.checkpoint_dir
+        self._weights_folder = context.checkpoint_dir.parent / "weights"
         self._keep_last = spec.checkpoint.keep_last
-        self._place = place
+        self._context = context
         self._ranks = ranks
         self._parts = parts
         self._identity = {
             **spec.model_dump(mode="json", include=_IDENTITY_FIELDS),
-            "num_workers": place.world_size,
+            "num_workers": context.world_size,
         }
         self._may_publish = may_publish
         self._unsaved_best: dict[str, Tensor] | None = None
@@ -126,28 +131,28 @@ class CheckpointStore:
         self._check_identity(folder, manifest.identity)
         self._parts.model.load_state_dict(load_file(folder / MODEL_FILE))
         self._parts.optimizer.load_state_dict(read_state(folder / OPTIMIZER_FILE))
-        state = read_state(folder / _rank_file(self._place.rank))
+        state = read_state(folder / _rank_file(self._context.rank))
         for name, buffer in self._parts.model.named_buffers():
             buffer.copy_(state["buffers"][name])
         losses.load_values(state["losses"])
-        restore_random_states(state["random"], self._place)
+        restore_random_states(state["random"], self._context)
         progress.load_values(manifest.progress)
 
     def _write_files(self, temporary: Path, losses: EpochLosses) -> None:
         temporary.mkdir(parents=True, exist_ok=True)
         model = self._parts.model
         rank_state = {
-            "random": random_states(self._place),
+            "random": random_states(self._context),
             "buffers": {name: buffer.detach().cpu() for name, buffer in model.named_buffers()},
             "losses": losses.values(),
         }
-        write_state(temporary / _rank_file(self._place.rank), rank_state)
+        write_state(temporary / _rank_file(self._context.rank), rank_state)
         if self._ranks.is_first:
             write_tensors(temporary / MODEL_FILE, model.state_dict())
             write_state(temporary / OPTIMIZER_FILE, self._parts.optimizer.state_dict())
 
     def _publish(self, temporary: Path, name: str, progress: Progress, accuracy: float | None) -> CheckpointRecord:
-        for rank in range(self._place.world_size):
+        for rank in range(self._context.world_size):
             if not (temporary / _rank_file(rank)).is_file():
                 raise CheckpointError(
                     f"rank {rank} has written its part of {name} elsewhere: {self._folder} must be storage "

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from xsam.services.specs.dataset import CustomDataset
-from xsam.workers.training.context import Place
+from xsam.workers.training.context import RankContext
 from xsam.workers.training.data.feeds import Data, LoadedImages, Normalisation, Split, as_image
 from xsam.workers.training.errors import DatasetFormatError, TargetError
 from xsam.workers.training.targets import load_target
 
 
-def read_custom(spec: CustomDataset, place: Place) -> Data:
+def read_custom(spec: CustomDataset, context: RankContext) -> Data:
     """Call `target(root, **options)` and look at what it returned.
 
     Images are PIL images or square `(channels, side, side)` tensors or arrays, all of one size. uint8 pixels are
@@ -24,9 +24,9 @@ def read_custom(spec: CustomDataset, place: Place) -> Data:
         TargetError: the factory is not allowed, fails on its options or returns something else.
         DatasetFormatError: the items are not as described.
     """
-    factory = load_target(spec.target, place)
+    factory = load_target(spec.target, context)
     try:
-        train, evaluation = factory(place.dataset_root, **spec.options)
+        train, evaluation = factory(context.dataset_root, **spec.options)
     except (TypeError, ValueError) as e:
         raise TargetError(
             f"dataset.target {spec.target} with options {sorted(spec.options)}: {e}; "

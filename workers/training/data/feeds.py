@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms.functional import pil_to_tensor
 
-from xsam.workers.training.context import Place
+from xsam.workers.training.context import RankContext
 from xsam.workers.training.data.augment import Augmentation
 from xsam.workers.training.errors import DatasetFormatError
 from xsam.workers.training.seeds import epoch_order
@@ -32,7 +32,7 @@ class ImageSource(Protocol):
     def subset(self, indices: Tensor) -> "ImageSource":
         """Return a source of these examples only, numbered from 0."""
 
-    def to(self, place: Place) -> "ImageSource":
+    def to(self, context: RankContext) -> "ImageSource":
         """Return the source ready for a run: on its device, or with its loader processes."""
 
 
@@ -51,9 +51,9 @@ class TensorImages:
         """Return a source of these examples only."""
         return TensorImages(self._images[indices])
 
-    def to(self, place: Place) -> "TensorImages":
+    def to(self, context: RankContext) -> "TensorImages":
         """Return a source on the run's device."""
-        return TensorImages(self._images.to(place.device))
+        return TensorImages(self._images.to(context.device))
 
 
 class LoadedImages:
@@ -62,17 +62,17 @@ class LoadedImages:
     The dataset must give the same image for the same index every time: randomness belongs into `augment`.
     """
 
-    def __init__(self, items: Any, indices: Tensor, place: Place | None = None) -> None:
+    def __init__(self, items: Any, indices: Tensor, context: RankContext | None = None) -> None:
         self._items = items
         self._indices = indices
-        self._device = place.device if place else "cpu"
+        self._device = context.device if context else "cpu"
         self._schedule: list[list[int]] = []
-        self._loader = self._make_loader(place) if place else None
+        self._loader = self._make_loader(context) if context else None
 
     def batches(self, index_batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Yield one batch after the other; the loader processes work ahead."""
         if self._loader is None:
-            raise RuntimeError("batches() before to(place): the source does not know its device yet")
+            raise RuntimeError("batches() before to(context): the source does not know its device yet")
         self._schedule[:] = [self._indices[indices].tolist() for indices in index_batches]
         for images in self._loader:
             yield images.to(self._device, non_blocking=True)
@@ -81,18 +81,18 @@ class LoadedImages:
         """Return a source of these examples only."""
         return LoadedImages(self._items, self._indices[indices])
 
-    def to(self, place: Place) -> "LoadedImages":
+    def to(self, context: RankContext) -> "LoadedImages":
         """Return a source with its loader processes."""
-        return LoadedImages(self._items, self._indices, place)
+        return LoadedImages(self._items, self._indices, context)
 
-    def _make_loader(self, place: Place) -> "DataLoader[Tensor]":
-        num_workers = place.num_threads - 1
+    def _make_loader(self, context: RankContext) -> "DataLoader[Tensor]":
+        num_workers = context.num_threads - 1
         return DataLoader(
             _ImagesOf(self._items),
             batch_sampler=self._schedule,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
-            pin_memory=torch.device(place.device).type == "cuda",
+            pin_memory=torch.device(context.device).type == "cuda",
             # Without a generator of its own the loader would draw from the global one, once per start of an
             # epoch, and a resumed run would draw once more than one that was not interrupted.
             generator=torch.Generator(),
@@ -147,9 +147,9 @@ class Split:
         """Return these examples only."""
         return Split(self.images.subset(indices), self.labels[indices])
 
-    def to(self, place: Place) -> "Split":
+    def to(self, context: RankContext) -> "Split":
         """Return the split ready for a run."""
-        return Split(self.images.to(place), self.labels.to(place.device))
+        return Split(self.images.to(context), self.labels.to(context.device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,18 +172,18 @@ class TrainFeed:
     end of the permutation, less than one global batch, is dropped; each epoch drops others.
     """
 
-    def __init__(self, data: Data, place: Place, *, batch_size: int, augment: Sequence[str], seed: int) -> None:
-        self._split = data.train.to(place)
-        self._scale, self._shift = data.normalisation.factors(place.device)
+    def __init__(self, data: Data, context: RankContext, *, batch_size: int, augment: Sequence[str], seed: int) -> None:
+        self._split = data.train.to(context)
+        self._scale, self._shift = data.normalisation.factors(context.device)
         self._augmentation = Augmentation(tuple(augment), seed)
-        self._place = place
+        self._context = context
         self._batch_size = batch_size
         self._seed = seed
         self.steps_per_epoch = len(data.train.labels) // batch_size
 
     def batches(self, epoch: int, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield `(images, labels)` for the steps of an epoch from `first_step` on, both counted from 0."""
-        device, num_examples = self._place.device, len(self._split.labels)
+        device, num_examples = self._context.device, len(self._split.labels)
         order = epoch_order(num_examples, self._seed, epoch)
         slices = [self._own_part(order, step) for step in range(first_step, self.steps_per_epoch)]
         draws = self._augmentation.draws(epoch, num_examples)
@@ -193,8 +193,8 @@ class TrainFeed:
             yield self._as_input(raw, draws[indices] if draws is not None else None), self._split.labels[indices]
 
     def _own_part(self, order: Tensor, step: int) -> Tensor:
-        size = self._batch_size // self._place.world_size
-        start = step * self._batch_size + self._place.rank * size
+        size = self._batch_size // self._context.world_size
+        start = step * self._batch_size + self._context.rank * size
         return order[start : start + size]
 
     def _as_input(self, raw: Tensor, draws: Tensor | None) -> Tensor:
@@ -210,15 +210,15 @@ class EvalFeed:
     All ranks walk the same number of batches, so that they can meet after each; a rank's last may be empty.
     """
 
-    def __init__(self, data: Data, place: Place, *, batch_size: int) -> None:
-        self._split = data.evaluation.to(place)
-        self._scale, self._shift = data.normalisation.factors(place.device)
-        self._device = place.device
+    def __init__(self, data: Data, context: RankContext, *, batch_size: int) -> None:
+        self._split = data.evaluation.to(context)
+        self._scale, self._shift = data.normalisation.factors(context.device)
+        self._device = context.device
         self.num_examples = len(data.evaluation.labels)
         values = data.channels * data.image_size**2
-        size = max(batch_size // place.world_size, min(EVAL_BATCH_MAX, EVAL_PIXELS // values))
-        own = torch.arange(place.rank, self.num_examples, place.world_size)
-        largest_share = -(-self.num_examples // place.world_size)
+        size = max(batch_size // context.world_size, min(EVAL_BATCH_MAX, EVAL_PIXELS // values))
+        own = torch.arange(context.rank, self.num_examples, context.world_size)
+        largest_share = -(-self.num_examples // context.world_size)
         self._slices = [own[start : start + size] for start in range(0, largest_share, size)]
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:

@@ -9,7 +9,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_datas
 from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
 from xsam.services.specs.dataset import ImageFolder
-from xsam.workers.training.context import Place
+from xsam.workers.training.context import RankContext
 from xsam.workers.training.data.feeds import Data, LoadedImages, Normalisation, Split
 from xsam.workers.training.data.roots import require_files, root_of
 from xsam.workers.training.errors import DatasetFormatError, DatasetMissingError
@@ -43,14 +43,14 @@ class ImageFiles(torch.utils.data.Dataset[tuple[Tensor, int]]):
         return len(self.samples)
 
 
-def read_image_folder(spec: ImageFolder, place: Place) -> Data:
+def read_image_folder(spec: ImageFolder, context: RankContext) -> Data:
     """List the files of both parts; they are decoded while training.
 
     Raises:
         DatasetMissingError: a folder is not there or holds no images.
         DatasetFormatError: the evaluation part names a class or a file that does not exist.
     """
-    root = root_of(place, spec.name)
+    root = root_of(context, spec.name)
     folder = root / spec.folder
     train_folder, val_folder = folder / "train", folder / "val"
     require_files(f"{spec.name} {spec.folder}", root, [train_folder, val_folder], remedy=_REMEDY)

@@ -2,22 +2,22 @@
 
 from pathlib import Path
 
-from xsam.workers.training.context import Place
+from xsam.workers.training.context import RankContext
 from xsam.workers.training.errors import DatasetMissingError
 
 
-def root_of(place: Place, dataset: str) -> Path:
+def root_of(context: RankContext, dataset: str) -> Path:
     """Return the dataset root.
 
     Raises:
         DatasetMissingError: none is configured.
     """
-    if place.dataset_root is None:
+    if context.dataset_root is None:
         raise DatasetMissingError(
             f"dataset {dataset} is read from files, but no dataset root is configured; "
             "the operator sets XSAM_TRAINING__DATASET_ROOT to a folder that all workers see"
         )
-    return place.dataset_root
+    return context.dataset_root
 
 
 def require_files(dataset: str, root: Path, paths: list[Path], *, remedy: str) -> None:

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from xsam.services.specs.dataset import CustomDataset, Dataset, Digits, ImageFolder, Synthetic
-from xsam.workers.training.context import Place
+from xsam.workers.training.context import RankContext
 from xsam.workers.training.data.custom import read_custom
 from xsam.workers.training.data.feeds import Data, Normalisation, Split, TensorImages
 from xsam.workers.training.data.image_folder import read_image_folder
@@ -31,7 +31,7 @@ _CIFAR10 = Normalisation(255.0, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.261
 _CIFAR100 = Normalisation(255.0, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
 
 
-def prepare_data(spec: Dataset, place: Place, ranks: Ranks, *, seed: int) -> Data:
+def prepare_data(spec: Dataset, context: RankContext, ranks: Ranks, *, seed: int) -> Data:
     """Read a dataset and apply what the job says about its training part: how many examples, which labels.
 
     Raises:
@@ -40,7 +40,7 @@ def prepare_data(spec: Dataset, place: Place, ranks: Ranks, *, seed: int) -> Dat
         TargetError: a custom dataset's factory is not allowed or unusable.
         TooFewExamplesError: `train_size` is larger than the dataset.
     """
-    data = _read_in_turn(spec, place, ranks, seed)
+    data = _read_in_turn(spec, context, ranks, seed)
     train = data.train
     if spec.train_size is not None:
         available = len(train.labels)
@@ -54,20 +54,20 @@ def prepare_data(spec: Dataset, place: Place, ranks: Ranks, *, seed: int) -> Dat
     return Data(train, data.evaluation, data.image_size, data.channels, data.num_classes, data.normalisation)
 
 
-def _read_in_turn(spec: Dataset, place: Place, ranks: Ranks, seed: int) -> Data:
+def _read_in_turn(spec: Dataset, context: RankContext, ranks: Ranks, seed: int) -> Data:
     read = READERS[spec.name]
-    if not place.allow_download:
-        return read(spec, place, seed)
+    if not context.allow_download:
+        return read(spec, context, seed)
     # Rank 0 downloads, the others find the files there.
     if ranks.is_first:
-        data = read(spec, place, seed)
+        data = read(spec, context, seed)
         ranks.wait()
         return data
     ranks.wait()
-    return read(spec, place, seed)
+    return read(spec, context, seed)
 
 
-def _read_digits(spec: Digits, place: Place, seed: int) -> Data:
+def _read_digits(spec: Digits, context: RankContext, seed: int) -> Data:
     bunch = load_digits()
     images = torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1)
     labels = torch.from_numpy(bunch.target).to(torch.int64)
@@ -78,7 +78,7 @@ def _read_digits(spec: Digits, place: Place, seed: int) -> Data:
     return _in_memory((images[~is_eval], labels[~is_eval]), (images[is_eval], labels[is_eval]), 10, _DIGITS)
 
 
-def _read_synthetic(spec: Synthetic, place: Place, seed: int) -> Data:
+def _read_synthetic(spec: Synthetic, context: RankContext, seed: int) -> Data:
     generator = generator_for(seed, "synthetic")
     shape = (spec.channels, spec.image_size, spec.image_size)
     scorer = torch.randn(spec.num_classes, spec.channels * spec.image_size**2, generator=generator)
@@ -96,12 +96,12 @@ def _read_synthetic(spec: Synthetic, place: Place, seed: int) -> Data:
 
 def _torchvision_reader(
     kind: Callable[..., Any], paths: list[str], num_classes: int, normalisation: Normalisation
-) -> Callable[[Any, Place, int], Data]:
+) -> Callable[[Any, RankContext, int], Data]:
     """Return a reader of a torchvision dataset whose files lie at `paths` below the dataset root."""
 
-    def read(spec: Any, place: Place, seed: int) -> Data:
-        root = root_of(place, spec.name)
-        if not place.allow_download:
+    def read(spec: Any, context: RankContext, seed: int) -> Data:
+        root = root_of(context, spec.name)
+        if not context.allow_download:
             remedy = (
                 "Unpack the published files there, let the workers download them (XSAM_TRAINING__ALLOW_DOWNLOAD=true)"
             )
@@ -149,12 +149,12 @@ def _in_memory(
     )
 
 
-def _read_image_folder(spec: ImageFolder, place: Place, seed: int) -> Data:
-    return read_image_folder(spec, place)
+def _read_image_folder(spec: ImageFolder, context: RankContext, seed: int) -> Data:
+    return read_image_folder(spec, context)
 
 
-def _read_custom(spec: CustomDataset, place: Place, seed: int) -> Data:
-    return read_custom(spec, place)
+def _read_custom(spec: CustomDataset, context: RankContext, seed: int) -> Data:
+    return read_custom(spec, context)
 
 
 def _idx_files(folder: str) -> list[str]:
@@ -169,7 +169,7 @@ _CIFAR10_FILES = [
 ] + ["cifar-10-batches-py/test_batch", "cifar-10-batches-py/batches.meta"]
 _CIFAR100_FILES = [f"cifar-100-python/{name}" for name in ("train", "test", "meta")]
 
-READERS: dict[str, Callable[[Any, Place, int], Data]] = {
+READERS: dict[str, Callable[[Any, RankContext, int], Data]] = {
     "digits": _read_digits,
     "mnist": _torchvision_reader(torchvision.datasets.MNIST, _idx_files("MNIST"), 10, _MNIST),
     "fashion_mnist": _torchvision_reader(

@@ -12,7 +12,7 @@ from tests.workers.training.runs import (
     RankPool,
     WishAfter,
     assert_equal_weights,
-    place_in,
+    context_in,
     run,
     spec_of,
     without_times,
@@ -91,10 +91,10 @@ class Stored:
     folder: Path
 
     def __post_init__(self) -> None:
-        place = place_in(self.folder)
-        self.parts = build_parts(self.spec, place, Ranks(place))
+        context = context_in(self.folder)
+        self.parts = build_parts(self.spec, context, Ranks(context))
         self.is_owner = True
-        self.store = CheckpointStore(self.spec, place, Ranks(place), self.parts, lambda: self.is_owner)
+        self.store = CheckpointStore(self.spec, context, Ranks(context), self.parts, lambda: self.is_owner)
         self.progress = Progress()
         self.losses = EpochLosses(STEPS_PER_EPOCH, 10, "cpu")
 
@@ -289,8 +289,8 @@ def test_build__gives_every_rank_the_same_weights_and_other_random_numbers(tmp_p
     spec = small_spec()
     weights, draws = [], []
     for rank in range(2):
-        place = place_in(tmp_path, rank)
-        weights.append(build_parts(spec, place, Ranks(place)).model.state_dict())
+        context = context_in(tmp_path, rank)
+        weights.append(build_parts(spec, context, Ranks(context)).model.state_dict())
         draws.append(torch.rand(3))
     assert_equal_weights(weights[1], weights[0])
     assert not torch.equal(draws[0], draws[1])

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.workers.training.runs import place_in
+from tests.workers.training.runs import context_in
 from xsam.workers.training.data.feeds import Data, EvalFeed, LoadedImages, Normalisation, Split, TensorImages, TrainFeed
 from xsam.workers.training.errors import DatasetFormatError
 from xsam.workers.training.seeds import epoch_order
@@ -35,8 +35,8 @@ def data_of(images: TensorImages | LoadedImages) -> Data:
 
 
 def feed_of(data: Data, rank: int = 0, world_size: int = 1, num_threads: int = 1, **options: object) -> TrainFeed:
-    place = place_in(Path("unused"), rank, world_size, num_threads=num_threads)
-    return TrainFeed(data, place, **{"batch_size": 12, "augment": (), "seed": 7, **options})
+    context = context_in(Path("unused"), rank, world_size, num_threads=num_threads)
+    return TrainFeed(data, context, **{"batch_size": 12, "augment": (), "seed": 7, **options})
 
 
 def test_train_feed__walks_the_epochs_permutation_in_whole_batches() -> None:
@@ -108,7 +108,7 @@ def test_train_feed__unreadable_item_is_named(num_threads: int) -> None:
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
 def test_eval_feed__every_example_once_and_equally_many_batches(world_size: int) -> None:
     data = replace(data_of(TensorImages(IMAGES)), image_size=256)
-    feeds = [EvalFeed(data, place_in(Path("unused"), rank, world_size), batch_size=21) for rank in range(world_size)]
+    feeds = [EvalFeed(data, context_in(Path("unused"), rank, world_size), batch_size=21) for rank in range(world_size)]
     batches = [[labels for _, labels in feed.batches()] for feed in feeds]
     assert torch.cat([labels for part in batches for labels in part]).sort().values.tolist() == list(range(50))
     assert len({len(part) for part in batches}) == 1

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from tests.workers.training import dataset_files as files
-from tests.workers.training.runs import place_in
+from tests.workers.training.runs import context_in
 from xsam.services.specs.dataset import DATASETS, Dataset
 from xsam.workers.training.data.feeds import Data, Split
 from xsam.workers.training.data.labels import with_label_noise
@@ -26,13 +26,13 @@ CIFAR: dict[str, tuple[Any, Any, int]] = {
 }
 
 
-def prepare(spec: dict[str, Any], root: Path | None, seed: int = 0, **place_options: Any) -> Data:
-    place = place_in(Path("unused"), dataset_root=root, **place_options)
-    return prepare_data(TypeAdapter(Dataset).validate_python(spec), place, Ranks(place), seed=seed)
+def prepare(spec: dict[str, Any], root: Path | None, seed: int = 0, **context_options: Any) -> Data:
+    context = context_in(Path("unused"), dataset_root=root, **context_options)
+    return prepare_data(TypeAdapter(Dataset).validate_python(spec), context, Ranks(context), seed=seed)
 
 
 def images_of(split: Split) -> Tensor:
-    return next(split.to(place_in(Path("unused"))).images.batches([torch.arange(len(split.labels))]))
+    return next(split.to(context_in(Path("unused"))).images.batches([torch.arange(len(split.labels))]))
 
 
 def accept_md5_of(monkeypatch: pytest.MonkeyPatch, kind: Any, folder: Path) -> None:
