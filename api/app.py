@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 
 from xsam.api.http import error_handlers
-from xsam.api.http.dependencies import Service, admit, local_user_name
+from xsam.api.http.dependencies import Service, local_user_name
+from xsam.api.http.health import VERSION
 from xsam.api.http.middleware import BodyLimit, RequestLog
-from xsam.api.http.problems import FieldError, Problem, documented
+from xsam.api.http.problems import FieldError, Problem
 from xsam.api.http.rate_limit import RateLimiter
 from xsam.api.routes import (
     artifacts,
@@ -25,7 +26,6 @@ from xsam.api.routes import (
     tokens,
     users,
 )
-from xsam.api.version import VERSION
 from xsam.services.db.session import Database
 from xsam.services.settings import Settings
 
@@ -52,21 +52,22 @@ _TAGS = [
     {"name": "health", "description": "Probes for whoever keeps the service running."},
 ]
 
-_OPEN_ROUTERS = (health.router,)
-_ROUTERS = (
-    jobs.router,
-    job_verbs.router,
-    scheduling.router,
-    studies.router,
-    studies.preview_router,
-    artifacts.router,
-    teams.router,
-    users.router,
-    tokens.router,
-    audit.router,
-    catalog.router,
+_ROUTES = tuple(
+    module.router.routes
+    for module in (
+        jobs,
+        job_verbs,
+        scheduling,
+        studies,
+        artifacts,
+        teams,
+        users,
+        tokens,
+        audit,
+        catalog,
+        health,
+    )
 )
-"""All that needs to know who is calling."""
 
 
 def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
@@ -98,12 +99,9 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     )
     limiter = RateLimiter(per_s=settings.api.rate_limit_per_s, burst=settings.api.rate_limit_burst)
     app.state.service = Service(settings, opened, local_user_name(_user_name()), limiter)
-    app.state.routes = [route for router in (*_ROUTERS, *_OPEN_ROUTERS) for route in router.routes]
-    for router in _ROUTERS:
-        refusals = documented("unauthenticated", "forbidden", "rate_limited", "database_unavailable", "internal_error")
-        app.include_router(router, dependencies=[Depends(admit)], responses=refusals)
-    for router in _OPEN_ROUTERS:
-        app.include_router(router)
+    app.state.routes = [route for routes in _ROUTES for route in routes.routes]
+    for routes in _ROUTES:
+        app.include_router(routes)
     error_handlers.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_bytes)
     app.add_middleware(RequestLog)  # added last, so outermost

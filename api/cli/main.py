@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from xsam.api.cli.options import out, use_token
-from xsam.api.version import VERSION
+from xsam.api.http.health import VERSION
 
 _COMMANDS = {
     "serve": "xsam.api.cli.serve:serve",

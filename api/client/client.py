@@ -21,7 +21,7 @@ from xsam.api.client.errors import WaitTimeoutError
 from xsam.api.client.http import Http
 from xsam.api.client.jobs import JobVerbs
 from xsam.api.client.studies import StudiesClient
-from xsam.api.http.schemas import Health, Readiness
+from xsam.api.http.health import Health, Readiness
 from xsam.services.artifacts.schemas import ArtifactRead, ArtifactsRead, ModelCard
 from xsam.services.jobs.schemas import EventPage, EventRead, JobPage, JobRead
 from xsam.services.jobs.states import JobState, is_terminal

@@ -29,7 +29,7 @@ RECHECK_S = 5.0
 _NO_TOKEN = "this service needs a token: send it as `Authorization: Bearer TOKEN`"  # noqa: S105 - a sentence
 _ID = re.compile(r"[a-z0-9]{1,32}")
 
-_OWNERS: dict[str, tuple[str, Callable[[Session, str], str | None]]] = {
+OWNERS: dict[str, tuple[str, Callable[[Session, str], str | None]]] = {
     "job_id": ("job", jobs.team_of),
     "study_id": ("study", jobs.team_of),  # a study is a job of another kind
 }
@@ -84,7 +84,7 @@ def check_request(session: Session, principal: Principal, method: str, path_para
         require_role(principal, Role.MEMBER)
     if principal.is_admin:
         return
-    for name, (what, team_of) in _OWNERS.items():
+    for name, (what, team_of) in OWNERS.items():
         thing_id = path_params.get(name)
         if thing_id is None or not _ID.fullmatch(thing_id):  # the route's own check answers for what is no id
             continue

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
 from xsam.api.http import access
-from xsam.api.http.errors import RateLimitedError
-from xsam.api.http.rate_limit import RateLimiter
+from xsam.api.http.rate_limit import RateLimitedError, RateLimiter
 from xsam.services.db.session import Database
 from xsam.services.errors import InvalidRequestError
 from xsam.services.settings import Settings
@@ -47,6 +46,14 @@ async def _service(request: Request) -> Service:
 
 
 ServiceDep = Annotated[Service, Depends(_service)]
+
+
+async def _allowed_packages(service: ServiceDep) -> tuple[str, ...]:
+    return service.settings.training.allowed_packages
+
+
+AllowedPackages = Annotated[tuple[str, ...], Depends(_allowed_packages)]
+"""Packages of users' own code that a specification may name."""
 
 
 def _read_session(service: ServiceDep) -> Iterator[Session]:
@@ -103,8 +110,6 @@ def admit(
 
 
 PrincipalDep = Annotated[Principal, Depends(admit)]
-
-JobId = Annotated[str, Path(pattern=r"^[a-z0-9]{1,32}$", description="The job's id.", examples=["k7m2p9xw4q3t"])]
 
 
 async def no_query(request: Request) -> None:

@@ -14,8 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from xsam.api.http.errors import RateLimitedError
 from xsam.api.http.problems import PROBLEM_JSON, FieldError, Problem, make_problem
+from xsam.api.http.rate_limit import RateLimitedError
 from xsam.api.http.validation import field_errors, parameter_error
 from xsam.services.errors import ServiceError, UnauthenticatedError
 from xsam.services.teams import token_text

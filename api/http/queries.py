@@ -1,17 +1,23 @@
-"""Query parameters and headers of the job routes; unknown ones are refused, as unknown fields of a body are.
+"""Path segments, query parameters and headers; unknown ones are refused, as unknown fields of a body are.
 
 A filter that is misspelt and ignored would show all jobs as if they matched.
 """
 
+from datetime import date
+from enum import StrEnum
 from typing import Annotated
 
-from fastapi import Header
+from fastapi import Header, Path
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
 
 from xsam.services.errors import InvalidRequestError
 from xsam.services.jobs.service import JobFilter
 from xsam.services.jobs.states import JobState
+from xsam.services.scheduling import last_decision
+from xsam.services.studies.pages import TrialFilter, TrialSort
+from xsam.services.studies.service import StudyFilter
+from xsam.services.teams.schemas import TeamName, UserName
 
 Absent = SkipJsonSchema[None]
 """The default of a parameter that may be left out; there is no way to send null in a URL or a header."""
@@ -24,6 +30,16 @@ LabelEquals = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*=[^\x00-\x1f\x7f]*$", max_length=319)
 ]
 After = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
+Limit = Annotated[int, Field(ge=1, le=200)]
+Cursor = Annotated[str | Absent, Field(max_length=500)]
+
+_ID = r"^[a-z0-9]{1,32}$"
+_EXAMPLES = ["k7m2p9xw4q3t"]
+JobId = Annotated[str, Path(pattern=_ID, description="The job's id.", examples=_EXAMPLES)]
+StudyId = Annotated[str, Path(pattern=_ID, description="The study's id.", examples=_EXAMPLES)]
+TokenId = Annotated[str, Path(pattern=_ID, description="The token's id.", examples=_EXAMPLES)]
+TeamPath = Annotated[TeamName, Path(description="The team's name.", examples=["vision"])]
+UserPath = Annotated[UserName, Path(description="The user's name.", examples=["ann"])]
 
 IdempotencyKey = Annotated[
     Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]+$", max_length=255)] | Absent,
@@ -54,9 +70,9 @@ class JobsQuery(_Query):
     """Jobs of exactly this name."""
     label: list[LabelEquals] = []
     """Jobs with this label, as `key=value`; repeated, all must match."""
-    cursor: Annotated[str | Absent, Field(max_length=500)] = None
+    cursor: Cursor = None
     """`next_cursor` of the page before."""
-    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    limit: Limit = 50
     """Jobs per page."""
 
     def as_filter(self) -> JobFilter:
@@ -109,3 +125,112 @@ class LogsQuery(_Query):
     """Only the last N lines there are now."""
     follow: bool = False
     """Keep the answer open and send lines as they come, until the job ends."""
+
+
+class QueueQuery(_Query):
+    """Which part of the line to read."""
+
+    after: Annotated[int, Field(ge=0, le=last_decision.LINE_LENGTH)] = 0
+    """`next_position` of the page before."""
+    limit: Limit = 50
+    """Jobs per page."""
+
+
+class UsageQuery(_Query):
+    """Whose usage to read, and of which days."""
+
+    since: date | Absent = None
+    """First day (UTC); by default 30 days before the last."""
+    until: date | Absent = None
+    """Last day (UTC), included; by default today."""
+    team: Text | Absent = None
+    """Usage of this team."""
+
+
+class ExportFormat(StrEnum):
+    """Files of all trials."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+class StudiesQuery(JobsQuery):
+    """Which studies to list."""
+
+    def as_study_filter(self) -> StudyFilter:
+        """Return the filter that the service understands.
+
+        Raises:
+            InvalidRequestError: one label is asked for twice with different values.
+        """
+        where = self.as_filter()
+        return StudyFilter(states=where.states, team=where.team, name=where.name, labels=where.labels)
+
+
+class _TrialsWanted(_Query):
+    state: Annotated[list[JobState], Field(default_factory=list)]
+    """Trials in any of these states; repeat the parameter for several."""
+    arm: Text | Absent = None
+    """Trials of this optimizer."""
+    phase: Text | Absent = None
+    """`search` or `confirm`."""
+    stopped_early: bool | Absent = None
+    """Trials that the early stopper ended, or the others."""
+    sort: TrialSort = TrialSort.NUMBER
+    """Order; a minus descends. Trials without a value come last in either."""
+
+    def as_filter(self) -> TrialFilter:
+        """Return the filter that the service understands."""
+        return TrialFilter(states=self.state, arm=self.arm, phase=self.phase, stopped_early=self.stopped_early)
+
+
+class TrialsQuery(_TrialsWanted):
+    """Which trials to list."""
+
+    cursor: Cursor = None
+    """`next_cursor` of the page before, made with the same `sort`."""
+    limit: Annotated[int, Field(ge=1, le=500)] = 50
+    """Trials per page."""
+
+
+class ExportQuery(_TrialsWanted):
+    """Which trials to export, and how."""
+
+    format: ExportFormat = ExportFormat.CSV
+    """The file's format."""
+
+
+class TeamsQuery(_Query):
+    """Which teams to list."""
+
+    after: TeamName | Absent = None
+    """Teams that follow this one by name."""
+    limit: Limit = 200
+    """Teams per page."""
+
+
+class UsersQuery(_Query):
+    """Which users to list."""
+
+    after: UserName | Absent = None
+    """Users that follow this one by name."""
+    limit: Limit = 200
+    """Users per page."""
+
+
+class TokensQuery(_Query):
+    """Which tokens to list."""
+
+    cursor: Cursor = None
+    """`next_cursor` of the page before."""
+    limit: Limit = 50
+    """Tokens per page."""
+
+
+class AuditQuery(_Query):
+    """Which changes to list."""
+
+    before: Annotated[int, Field(ge=1, le=LARGEST_EVENT_ID)] | Absent = None
+    """`next_before` of the page before."""
+    limit: Limit = 100
+    """Changes per page."""

@@ -2,23 +2,19 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import Path
 from fastapi.responses import FileResponse
 
-from xsam.api.http.dependencies import JobId, ReadSession, ServiceDep, no_query
-from xsam.api.http.problems import documented
+from xsam.api.http.dependencies import ReadSession, ServiceDep
+from xsam.api.http.queries import JobId
+from xsam.api.http.router import Router
 from xsam.services.artifacts import files
 from xsam.services.artifacts.layout import JobFolder
 from xsam.services.artifacts.schemas import ArtifactRead, ArtifactsRead, ModelCard
 from xsam.services.jobs import service as jobs
 from xsam.services.reports import model_card
 
-router = APIRouter(
-    prefix="/v1/jobs/{job_id}",
-    tags=["artifacts"],
-    responses=documented("validation_failed", "invalid_request", "database_unavailable", "not_found", "internal_error"),
-    dependencies=[Depends(no_query)],
-)
+router = Router("/v1/jobs/{job_id}", "artifacts")
 
 ArtifactName = Annotated[
     str, Path(max_length=300, description="Name from the list.", examples=["weights/best.safetensors"])
@@ -36,7 +32,7 @@ _FILE: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/artifacts", operation_id="listArtifacts", summary="List a job's files")
+@router.route("GET", "/artifacts", "List a job's files")
 def list_artifacts(job_id: JobId, session: ReadSession, service: ServiceDep) -> ArtifactsRead:
     """Return weights, checkpoints and logs that lie in the artifact store."""
     jobs.get(session, job_id)
@@ -44,13 +40,7 @@ def list_artifacts(job_id: JobId, session: ReadSession, service: ServiceDep) -> 
     return ArtifactsRead(items=[ArtifactRead.model_validate(file) for file in found])
 
 
-@router.get(
-    "/artifacts/{name:path}",
-    operation_id="downloadArtifact",
-    summary="Download a file",
-    response_class=FileResponse,
-    responses=_FILE,
-)
+@router.route("GET", "/artifacts/{name:path}", "Download a file", answers=_FILE, response_class=FileResponse)
 def download_artifact(job_id: JobId, name: ArtifactName, session: ReadSession, service: ServiceDep) -> FileResponse:
     """Return a file's bytes; `Range` and `If-Range` are honoured, so that a broken download can go on."""
     jobs.get(session, job_id)
@@ -58,7 +48,7 @@ def download_artifact(job_id: JobId, name: ArtifactName, session: ReadSession, s
     return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
 
-@router.get("/model-card", operation_id="getModelCard", summary="Read the model card")
+@router.route("GET", "/model-card", "Read the model card")
 def get_model_card(job_id: JobId, session: ReadSession, service: ServiceDep) -> ModelCard:
     """Return specification, result, versions and hardware: enough to run the job again."""
     job = jobs.get(session, job_id)

@@ -2,22 +2,18 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from xsam.api.http.dependencies import PrincipalDep, ReadSession
-from xsam.api.http.problems import documented
-from xsam.api.http.team_queries import AuditQuery
+from xsam.api.http.queries import AuditQuery
+from xsam.api.http.router import Router
 from xsam.services.teams import audit
 from xsam.services.teams.schemas import AuditEventRead, AuditPage
 
-router = APIRouter(
-    prefix="/v1/audit",
-    tags=["tokens"],
-    responses=documented("validation_failed", "invalid_request", "database_unavailable", "internal_error"),
-)
+router = Router("/v1/audit", "tokens")
 
 
-@router.get("", operation_id="listAuditEvents", summary="Who changed what?")
+@router.route("GET", "", "Who changed what?")
 def list_audit_events(
     session: ReadSession, principal: PrincipalDep, query: Annotated[AuditQuery, Query()]
 ) -> AuditPage:

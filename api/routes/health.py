@@ -1,32 +1,21 @@
 """Probes: is the process alive, and can the service do its work."""
 
-from fastapi import APIRouter, Depends
-
-from xsam.api.http.dependencies import ServiceDep, no_query
-from xsam.api.http.errors import NotReadyError
-from xsam.api.http.problems import documented
-from xsam.api.http.schemas import Health, Readiness
-from xsam.api.version import VERSION
+from xsam.api.http.dependencies import ServiceDep
+from xsam.api.http.health import VERSION, Health, NotReadyError, Readiness
+from xsam.api.http.router import Router
 from xsam.services.cluster import service as cluster
 from xsam.services.db import migrate
 
-router = APIRouter(
-    tags=["health"], dependencies=[Depends(no_query)], responses=documented("invalid_request", "internal_error")
-)
+router = Router("", "health", is_open=True)
 
 
-@router.get("/healthz", operation_id="getHealth", summary="Is the process alive?")
+@router.route("GET", "/healthz", "Is the process alive?")
 async def get_health() -> Health:
     """Answer without looking at anything; restart the process when this fails."""
     return Health(version=VERSION)
 
 
-@router.get(
-    "/readyz",
-    operation_id="getReadiness",
-    summary="Can jobs be submitted and run?",
-    responses=documented("not_ready", "database_unavailable"),
-)
+@router.route("GET", "/readyz", "Can jobs be submitted and run?", refuses=("not_ready", "database_unavailable"))
 def get_readiness(service: ServiceDep) -> Readiness:
     """Check that the database has this release's schema and that a dispatcher is alive."""
     if not migrate.is_current(service.database):

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Response, status
+from fastapi import Body, Response, status
 
 from xsam.api.examples import SUBMIT_EXAMPLES
 from xsam.api.http.access import visible_team
-from xsam.api.http.dependencies import JobId, PrincipalDep, ReadSession, ServiceDep, WriteSession, no_query
-from xsam.api.http.problems import documented
-from xsam.api.http.queries import IdempotencyKey
+from xsam.api.http.dependencies import AllowedPackages, PrincipalDep, ReadSession, WriteSession
+from xsam.api.http.queries import IdempotencyKey, JobId
+from xsam.api.http.router import Router
 from xsam.services.jobs import bulk, verbs
 from xsam.services.jobs.bodies import CloneJob, JobSelection, JobsUpdate
 from xsam.services.jobs.models import Job
@@ -19,78 +19,56 @@ from xsam.services.reports import job_preview
 from xsam.services.reports.job_preview import JobPreview
 from xsam.services.specs.job import JobSpec
 
-_BODY_CODES = ("malformed_body", "body_too_large", "unsupported_media_type", "validation_failed", "invalid_request")
-_REFUSED = documented("not_found", "invalid_transition")
-_SEVERAL = documented(*_BODY_CODES)
 _ASKED: dict[int | str, dict[str, Any]] = {
     202: {"description": "It runs and was asked to; it follows within seconds.", "model": JobRead}
 }
 
-router = APIRouter(
-    prefix="/v1",
-    tags=["jobs"],
-    responses=documented("validation_failed", "invalid_request", "database_unavailable", "internal_error"),
-    dependencies=[Depends(no_query)],
-)
+router = Router("/v1", "jobs")
 
 
-@router.patch(
-    "/jobs/{job_id}",
-    operation_id="updateJob",
-    summary="Change a job",
-    responses=documented(*_BODY_CODES, "not_found", "invalid_transition"),
-)
+@router.route("PATCH", "/jobs/{job_id}", "Change a job", refuses=("invalid_transition",))
 def update_job(job_id: JobId, change: JobUpdate, session: WriteSession, principal: PrincipalDep) -> JobRead:
     """Change priority and labels, also while it runs. All of a call takes effect, or nothing."""
     return JobRead.of(verbs.update(session, job_id, change, actor=principal))
 
 
-@router.post(
-    "/jobs/{job_id}/cancel", operation_id="cancelJob", summary="Cancel a job", responses={**_ASKED, **_REFUSED}
-)
+@router.route("POST", "/jobs/{job_id}/cancel", "Cancel a job", refuses=("invalid_transition",), answers=_ASKED)
 def cancel_job(job_id: JobId, session: WriteSession, principal: PrincipalDep, response: Response) -> JobRead:
     """Cancel a job that waits, or ask a running one to stop. Cancelling twice is no error."""
     return _answer(response, verbs.cancel(session, job_id, actor=principal))
 
 
-@router.post("/jobs/{job_id}/pause", operation_id="pauseJob", summary="Pause a job", responses={**_ASKED, **_REFUSED})
+@router.route("POST", "/jobs/{job_id}/pause", "Pause a job", refuses=("invalid_transition",), answers=_ASKED)
 def pause_job(job_id: JobId, session: WriteSession, principal: PrincipalDep, response: Response) -> JobRead:
     """Hold a job that waits, or ask a running one to save its state and give its resources back."""
     return _answer(response, verbs.pause(session, job_id, actor=principal))
 
 
-@router.post("/jobs/{job_id}/resume", operation_id="resumeJob", summary="Resume a job", responses=_REFUSED)
+@router.route("POST", "/jobs/{job_id}/resume", "Resume a job", refuses=("invalid_transition",))
 def resume_job(job_id: JobId, session: WriteSession, principal: PrincipalDep) -> JobRead:
     """Put a paused job back in the line; it goes on from its newest checkpoint."""
     return JobRead.of(verbs.resume(session, job_id, actor=principal))
 
 
-@router.post(
-    "/jobs/{job_id}/retry",
-    operation_id="retryJob",
-    summary="Retry a job",
-    responses=documented("not_found", "invalid_transition", "infeasible"),
-)
+@router.route("POST", "/jobs/{job_id}/retry", "Retry a job", refuses=("invalid_transition", "infeasible"))
 def retry_job(job_id: JobId, session: WriteSession, principal: PrincipalDep) -> JobRead:
     """Queue a failed or cancelled job again, with fresh retry budgets, from its newest checkpoint."""
     return JobRead.of(verbs.retry(session, job_id, actor=principal))
 
 
-@router.post(
+@router.route(
+    "POST",
     "/jobs/{job_id}/clone",
-    operation_id="cloneJob",
-    summary="Clone a job",
+    "Clone a job",
+    refuses=("conflict", "infeasible"),
+    answers={200: {"description": "The job that an earlier call with this Idempotency-Key made.", "model": JobRead}},
     status_code=status.HTTP_201_CREATED,
-    responses={
-        200: {"description": "The job that an earlier call with this Idempotency-Key made.", "model": JobRead},
-        **documented(*_BODY_CODES, "not_found", "conflict", "infeasible"),
-    },
 )
 def clone_job(  # noqa: PLR0913, PLR0917 - what the framework hands over
     job_id: JobId,
     wanted: CloneJob,
     session: WriteSession,
-    service: ServiceDep,
+    allowed_packages: AllowedPackages,
     principal: PrincipalDep,
     response: Response,
     idempotency_key: IdempotencyKey = None,
@@ -101,7 +79,7 @@ def clone_job(  # noqa: PLR0913, PLR0917 - what the framework hands over
         job_id,
         wanted.changes,
         actor=principal,
-        allowed_packages=service.settings.training.allowed_packages,
+        allowed_packages=allowed_packages,
         idempotency_key=idempotency_key,
     )
     if not is_new:
@@ -110,57 +88,45 @@ def clone_job(  # noqa: PLR0913, PLR0917 - what the framework hands over
     return JobRead.of(job)
 
 
-@router.post(
-    "/jobs:cancel", operation_id="cancelJobs", summary="Cancel several jobs", responses=documented(*_BODY_CODES)
-)
+@router.route("POST", "/jobs:cancel", "Cancel several jobs")
 def cancel_jobs(wanted: JobSelection, session: WriteSession, principal: PrincipalDep) -> BulkRead:
     """Cancel jobs; each has its own result, and one that is refused stops none of the others."""
     return _bulk(bulk.cancel, wanted, session, principal)
 
 
-@router.post("/jobs:pause", operation_id="pauseJobs", summary="Pause several jobs", responses=_SEVERAL)
+@router.route("POST", "/jobs:pause", "Pause several jobs")
 def pause_jobs(wanted: JobSelection, session: WriteSession, principal: PrincipalDep) -> BulkRead:
     """Hold jobs; each has its own result."""
     return _bulk(bulk.pause, wanted, session, principal)
 
 
-@router.post(
-    "/jobs:resume", operation_id="resumeJobs", summary="Resume several jobs", responses=documented(*_BODY_CODES)
-)
+@router.route("POST", "/jobs:resume", "Resume several jobs")
 def resume_jobs(wanted: JobSelection, session: WriteSession, principal: PrincipalDep) -> BulkRead:
     """Put paused jobs back in the line; each has its own result."""
     return _bulk(bulk.resume, wanted, session, principal)
 
 
-@router.post("/jobs:retry", operation_id="retryJobs", summary="Retry several jobs", responses=_SEVERAL)
+@router.route("POST", "/jobs:retry", "Retry several jobs")
 def retry_jobs(wanted: JobSelection, session: WriteSession, principal: PrincipalDep) -> BulkRead:
     """Queue failed and cancelled jobs again; each has its own result."""
     return _bulk(bulk.retry, wanted, session, principal)
 
 
-@router.post(
-    "/jobs:update", operation_id="updateJobs", summary="Change several jobs", responses=documented(*_BODY_CODES)
-)
+@router.route("POST", "/jobs:update", "Change several jobs")
 def update_jobs(wanted: JobsUpdate, session: WriteSession, principal: PrincipalDep) -> BulkRead:
     """Change priority and labels of jobs; each has its own result."""
     selection = wanted.chosen(_seen(wanted, principal))
     return bulk.update(session, selection, wanted.change, actor=principal)
 
 
-@router.post(
-    "/jobs:preview",
-    operation_id="previewJob",
-    summary="See what a job would take",
-    responses=documented(*_BODY_CODES, "infeasible"),
-)
+@router.route("POST", "/jobs:preview", "See what a job would take", refuses=("infeasible",))
 def preview_job(
     spec: Annotated[JobSpec, Body(openapi_examples=SUBMIT_EXAMPLES)],
     session: ReadSession,
-    service: ServiceDep,
+    allowed_packages: AllowedPackages,
     principal: PrincipalDep,
 ) -> JobPreview:
     """Count gradient evaluations and probes, predict time from earlier runs, look at the line; nothing is queued."""
-    allowed_packages = service.settings.training.allowed_packages
     return job_preview.preview(session, spec, team=principal.team, allowed_packages=allowed_packages)
 
 

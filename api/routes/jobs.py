@@ -3,23 +3,24 @@
 from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Query, Request, Response, status
+from fastapi import Body, Query, Request, Response, status
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from xsam.api.examples import SUBMIT_EXAMPLES
 from xsam.api.http import streams
 from xsam.api.http.access import Admission, visible_team
-from xsam.api.http.dependencies import JobId, PrincipalDep, ReadSession, ServiceDep, WriteSession, no_query
-from xsam.api.http.problems import documented
+from xsam.api.http.dependencies import AllowedPackages, PrincipalDep, ReadSession, ServiceDep, WriteSession
 from xsam.api.http.queries import (
     AlphaQuery,
     EventsQuery,
     IdempotencyKey,
+    JobId,
     JobsQuery,
     LastEventId,
     LogsQuery,
     MetricsQuery,
 )
+from xsam.api.http.router import Router
 from xsam.services.artifacts.layout import JobFolder
 from xsam.services.errors import NotFoundError
 from xsam.services.jobs import events
@@ -30,11 +31,7 @@ from xsam.services.metrics import service as metrics
 from xsam.services.metrics.schemas import AlphaRead, AlphasRead, EpochRead, MetricsRead
 from xsam.services.specs.job import JobSpec
 
-router = APIRouter(
-    prefix="/v1/jobs",
-    tags=["jobs"],
-    responses=documented("validation_failed", "invalid_request", "database_unavailable", "internal_error"),
-)
+router = Router("/v1/jobs", "jobs")
 
 _EVENT_STREAM: dict[int | str, dict[str, Any]] = {
     200: {
@@ -58,29 +55,18 @@ _LOG_TEXT: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post(
+@router.route(
+    "POST",
     "",
-    operation_id="submitJob",
-    summary="Submit a job",
+    "Submit a job",
+    refuses=("conflict", "infeasible"),
+    answers={200: {"description": "The job that an earlier submit with this Idempotency-Key made.", "model": JobRead}},
     status_code=status.HTTP_201_CREATED,
-    responses={
-        200: {"description": "The job that an earlier submit with this Idempotency-Key made.", "model": JobRead},
-        **documented(
-            "malformed_body",
-            "conflict",
-            "body_too_large",
-            "unsupported_media_type",
-            "validation_failed",
-            "infeasible",
-            "invalid_request",
-        ),
-    },
-    dependencies=[Depends(no_query)],
 )
 def submit_job(
     spec: Annotated[JobSpec, Body(openapi_examples=SUBMIT_EXAMPLES)],
     session: WriteSession,
-    service: ServiceDep,
+    allowed_packages: AllowedPackages,
     principal: PrincipalDep,
     response: Response,
     idempotency_key: IdempotencyKey = None,
@@ -90,16 +76,16 @@ def submit_job(
         session,
         spec,
         actor=principal,
-        allowed_packages=service.settings.training.allowed_packages,
+        allowed_packages=allowed_packages,
         idempotency_key=idempotency_key,
     )
     if not is_new:
         response.status_code = status.HTTP_200_OK
-    response.headers["Location"] = f"{router.prefix}/{job.id}"
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
     return JobRead.of(job)
 
 
-@router.get("", operation_id="listJobs", summary="List jobs")
+@router.route("GET", "", "List jobs")
 def list_jobs(session: ReadSession, principal: PrincipalDep, query: Annotated[JobsQuery, Query()]) -> JobPage:
     """Return a page of the team's jobs (of all teams', for admins), newest first; follow `next_cursor` for the rest.
 
@@ -110,21 +96,13 @@ def list_jobs(session: ReadSession, principal: PrincipalDep, query: Annotated[Jo
     return JobPage(items=[JobRead.of(job) for job in page], next_cursor=next_cursor)
 
 
-@router.get(
-    "/{job_id}",
-    operation_id="getJob",
-    summary="Read a job",
-    responses=documented("not_found"),
-    dependencies=[Depends(no_query)],
-)
+@router.route("GET", "/{job_id}", "Read a job")
 def get_job(job_id: JobId, session: ReadSession) -> JobRead:
     """Return a job: its state, progress, result and specification."""
     return JobRead.of(jobs.get(session, job_id))
 
 
-@router.get(
-    "/{job_id}/metrics", operation_id="listMetrics", summary="Read a job's epochs", responses=documented("not_found")
-)
+@router.route("GET", "/{job_id}/metrics", "Read a job's epochs")
 def list_metrics(job_id: JobId, session: ReadSession, query: Annotated[MetricsQuery, Query()]) -> MetricsRead:
     """Return what each epoch measured, in order."""
     jobs.get(session, job_id)
@@ -132,12 +110,7 @@ def list_metrics(job_id: JobId, session: ReadSession, query: Annotated[MetricsQu
     return MetricsRead(items=[EpochRead.model_validate(row) for row in rows])
 
 
-@router.get(
-    "/{job_id}/alpha",
-    operation_id="listAlphaEstimates",
-    summary="Read a job's alpha estimates",
-    responses=documented("not_found"),
-)
+@router.route("GET", "/{job_id}/alpha", "Read a job's alpha estimates")
 def list_alpha_estimates(job_id: JobId, session: ReadSession, query: Annotated[AlphaQuery, Query()]) -> AlphasRead:
     """Return every search for alpha* with its probe curve, in order; empty for optimizers that don't search."""
     jobs.get(session, job_id)
@@ -145,12 +118,8 @@ def list_alpha_estimates(job_id: JobId, session: ReadSession, query: Annotated[A
     return AlphasRead(items=[AlphaRead.model_validate(row) for row in rows])
 
 
-@router.get(
-    "/{job_id}/events",
-    operation_id="listEvents",
-    summary="Read or stream a job's events",
-    response_model=EventPage,
-    responses={**_EVENT_STREAM, **documented("not_found")},
+@router.route(
+    "GET", "/{job_id}/events", "Read or stream a job's events", answers=_EVENT_STREAM, response_model=EventPage
 )
 def list_events(  # noqa: PLR0913, PLR0917 - what the framework hands over
     request: Request,
@@ -177,12 +146,13 @@ def list_events(  # noqa: PLR0913, PLR0917 - what the framework hands over
     )
 
 
-@router.get(
+@router.route(
+    "GET",
     "/{job_id}/logs",
-    operation_id="readLogs",
-    summary="Read or follow a job's log",
+    "Read or follow a job's log",
+    refuses=("storage_error",),
+    answers=_LOG_TEXT,
     response_class=PlainTextResponse,
-    responses={**_LOG_TEXT, **documented("not_found", "storage_error")},
 )
 def read_logs(
     job_id: JobId,

@@ -2,30 +2,18 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response, status
+from fastapi import Query, Response, status
 
-from xsam.api.http.dependencies import PrincipalDep, ReadSession, WriteSession, no_query
-from xsam.api.http.problems import documented
-from xsam.api.http.team_queries import TokenId, TokensQuery
-from xsam.api.routes.teams import BODY_CODES
+from xsam.api.http.dependencies import PrincipalDep, ReadSession, WriteSession
+from xsam.api.http.queries import TokenId, TokensQuery
+from xsam.api.http.router import Router
 from xsam.services.teams import tokens
 from xsam.services.teams.schemas import TokenCreate, TokenCreated, TokenPage, TokenRead
 
-router = APIRouter(
-    prefix="/v1/tokens",
-    tags=["tokens"],
-    responses=documented("validation_failed", "invalid_request", "database_unavailable", "internal_error"),
-)
+router = Router("/v1/tokens", "tokens")
 
 
-@router.post(
-    "",
-    operation_id="createToken",
-    summary="Make a token",
-    status_code=status.HTTP_201_CREATED,
-    responses=documented("not_found", *BODY_CODES),
-    dependencies=[Depends(no_query)],
-)
+@router.route("POST", "", "Make a token", refuses=("not_found",), status_code=status.HTTP_201_CREATED)
 def create_token(
     wanted: TokenCreate, session: WriteSession, principal: PrincipalDep, response: Response
 ) -> TokenCreated:
@@ -38,21 +26,14 @@ def create_token(
     return TokenCreated.with_secret(row, text)
 
 
-@router.get("", operation_id="listTokens", summary="List tokens")
+@router.route("GET", "", "List tokens")
 def list_tokens(session: ReadSession, principal: PrincipalDep, query: Annotated[TokensQuery, Query()]) -> TokenPage:
     """Return one's own tokens, newest first; the team's, for its admins; all, for admins of the service."""
     page, next_cursor = tokens.list_tokens(session, principal, cursor=query.cursor, limit=query.limit)
     return TokenPage(items=[TokenRead.of(row) for row in page], next_cursor=next_cursor)
 
 
-@router.delete(
-    "/{token_id}",
-    operation_id="revokeToken",
-    summary="Revoke a token",
-    status_code=status.HTTP_204_NO_CONTENT,
-    responses=documented("not_found"),
-    dependencies=[Depends(no_query)],
-)
+@router.route("DELETE", "/{token_id}", "Revoke a token", refuses=("not_found",), status_code=status.HTTP_204_NO_CONTENT)
 def revoke_token(token_id: TokenId, session: WriteSession, principal: PrincipalDep) -> None:
     """End a token now. Doing it again is no error."""
     tokens.revoke(session, principal, token_id)

@@ -2,41 +2,36 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response, status
+from fastapi import Query, Response, status
 
-from xsam.api.http.dependencies import PrincipalDep, ReadSession, WriteSession, no_query
-from xsam.api.http.problems import documented
-from xsam.api.http.team_queries import UserPath, UsersQuery
-from xsam.api.routes.teams import BODY_CODES
+from xsam.api.http.dependencies import PrincipalDep, ReadSession, WriteSession
+from xsam.api.http.queries import UserPath, UsersQuery
+from xsam.api.http.router import Router
 from xsam.services.teams import service as teams
 from xsam.services.teams.schemas import UserPage, UserRead, UserWrite, WhoAmI
 
-router = APIRouter(
-    prefix="/v1",
-    tags=["teams"],
-    responses=documented("validation_failed", "invalid_request", "database_unavailable", "internal_error"),
-)
+router = Router("/v1", "teams")
 
 
-@router.get("/whoami", operation_id="whoAmI", summary="Who is calling?", dependencies=[Depends(no_query)])
+@router.route("GET", "/whoami", "Who is calling?")
 def who_am_i(principal: PrincipalDep) -> WhoAmI:
     """Return the user, team and role that the token speaks for."""
     return WhoAmI.model_validate(principal)
 
 
-@router.get("/users", operation_id="listUsers", summary="List users")
+@router.route("GET", "/users", "List users")
 def list_users(session: ReadSession, principal: PrincipalDep, query: Annotated[UsersQuery, Query()]) -> UserPage:
     """Return all users; for admins of the service."""
     rows = teams.list_users(session, principal, after=query.after, limit=query.limit)
     return UserPage(items=[UserRead.of(row) for row in rows])
 
 
-@router.put(
+@router.route(
+    "PUT",
     "/users/{user}",
-    operation_id="putUser",
-    summary="Create a user or make one an admin",
-    responses={201: {"description": "The user is new.", "model": UserRead}, **documented("conflict", *BODY_CODES)},
-    dependencies=[Depends(no_query)],
+    "Create a user or make one an admin",
+    refuses=("conflict",),
+    answers={201: {"description": "The user is new.", "model": UserRead}},
 )
 def put_user(
     user: UserPath, wanted: UserWrite, session: WriteSession, principal: PrincipalDep, response: Response

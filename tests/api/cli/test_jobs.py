@@ -16,7 +16,7 @@ from tests.support.row_runner import RowRunner
 from xsam.api.cli.main import app
 from xsam.api.cli.options import out
 from xsam.api.client import Client
-from xsam.api.version import VERSION
+from xsam.api.http.health import VERSION
 from xsam.services.jobs.states import JobState
 
 Command = Callable[..., Result]

@@ -2,7 +2,7 @@ import httpx
 import pytest
 
 from xsam.api.client import Client
-from xsam.api.version import VERSION
+from xsam.api.http.health import VERSION
 from xsam.services.cluster.models import Dispatcher
 from xsam.services.db import migrate
 from xsam.services.db.clock import db_now

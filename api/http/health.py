@@ -1,8 +1,20 @@
-"""Answers about the service itself; answers about jobs and measurements are the schemas of `services`."""
+"""What the service says about itself: its release, that it is alive, that it can do its work."""
 
+from importlib.metadata import version
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from xsam.services.errors import ServiceError
+
+VERSION = version("xsam")
+"""The release of this code."""
+
+
+class NotReadyError(ServiceError):
+    """The service can't do its work yet, or not at present."""
+
+    code = "not_ready"
 
 
 class Health(BaseModel):
