@@ -72,7 +72,7 @@ migrate: $(READY) ## bring the configured database to the current schema
 	$(BIN)/xsam migrate
 
 revision: $(READY) ## write a migration: make revision m="what changes"
-	$(BIN)/python -m xsam.services.db.revision "$(m)"
+	$(BIN)/python -m xsam.services.tables "$(m)"
 
 serve: $(READY) ## API and dispatcher on this machine
 	$(BIN)/xsam serve

@@ -77,7 +77,9 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         settings: what the operator set.
         database: already migrated; by default the one in the settings is opened, and closed with the app.
     """
-    opened = database or Database(settings.database_url, pool_size=settings.database.pool_size)
+    opened = database or Database(
+        settings.database_url, pool_size=settings.database.pool_size, scheduling=settings.scheduling
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -97,6 +97,41 @@ class DispatcherSettings(_Group):
     """Idle runners, and idle ranks, kept ready on each node; by default one per CPU, at most four."""
 
 
+class SchedulingSettings(_Group):
+    """Every number of the scheduling policy: the fair share, preemption, backfill. All processes must have the same."""
+
+    half_life_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 7 * 86_400.0
+    """Time after which used resource-seconds count half."""
+    gpu_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """Resource units of one GPU, in the fair share."""
+    cpu_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.05
+    """Resource units of one CPU, in the fair share."""
+    charge_window_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 3_600.0
+    """A job that starts or runs is charged this long in advance (less if it is known to end sooner), so that one plan
+    does not give all free resources to the team that is first by a hair."""
+    is_preemption_on: bool = True
+    """Whether strictly lower priorities can be sent back to the queue."""
+    min_run_time_s: Annotated[float, Field(ge=0)] = 600.0
+    """A running job younger than this is never preempted."""
+    max_preempting_jobs_per_plan: Annotated[int, Field(ge=0)] = 8
+    """Bounds both the disturbance and the time of one decision."""
+    is_backfill_on: bool = True
+    """Whether jobs behind a blocked one may use what it does not need."""
+    max_reservations: Annotated[int, Field(ge=0)] = 1
+    """How many blocked jobs may have nodes kept for them at once. More let large jobs of a busy cluster start sooner;
+    each keeps nodes partly idle while they drain."""
+    estimate_slack: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.5
+    """An estimated run time counts this many times as long when it is to fit before a reservation."""
+    patience_s: Annotated[float, Field(ge=0)] = 12 * 3_600.0
+    """A job that holds a reservation and has waited this long goes ahead of every priority, and its nodes are drained:
+    nothing starts there that it would have to wait for, whatever is estimated. So neither more important jobs that
+    trickle in nor jobs that underestimate themselves can starve it. (More important jobs that fill the whole cluster
+    can: they take the reservation first.) Higher priorities can still preempt elsewhere, and preempt it once it runs.
+    """
+    stop_grace_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0
+    """How soon a stopping job is expected to be gone; used for estimated starts only."""
+
+
 class ArtifactSettings(_Group):
     """What is kept of ended jobs."""
 
@@ -128,6 +163,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     ray: RayCluster = RayCluster()
     dispatcher: DispatcherSettings = DispatcherSettings()
+    scheduling: SchedulingSettings = SchedulingSettings()
     artifacts: ArtifactSettings = ArtifactSettings()
     training: TrainingSettings = TrainingSettings()
     parent_pid: Annotated[int, Field(ge=1)] | None = None

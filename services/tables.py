@@ -1,10 +1,19 @@
-"""All tables in one metadata: importing this module makes the mapping complete."""
+"""All tables in one metadata: importing this module makes the mapping complete.
+
+`python -m xsam.services.tables "what changes"` writes a migration from them, on a scratch database.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
 
 from sqlalchemy import MetaData
 
 from xsam.services.artifacts import models as artifact_models
 from xsam.services.cluster import models as cluster_models
+from xsam.services.db import migrate
 from xsam.services.db.base import Base
+from xsam.services.db.session import Database
 from xsam.services.jobs import models as job_models
 from xsam.services.metrics import models as metric_models
 from xsam.services.scheduling import models as scheduling_models
@@ -24,3 +33,18 @@ MODEL_MODULES = (
 )
 
 metadata: MetaData = Base.metadata
+
+
+def main() -> None:
+    """Migrate an empty SQLite file to the newest revision and write the difference as the next one."""
+    if len(sys.argv) != 2 or not sys.argv[1].strip():
+        sys.exit('usage: python -m xsam.services.tables "what changes"')
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(f"sqlite:///{Path(folder) / 'scratch.db'}")
+        migrate.upgrade(database)
+        migrate.write_revision(database, sys.argv[1], metadata)
+        database.dispose()
+
+
+if __name__ == "__main__":
+    main()

@@ -6,11 +6,9 @@ import sys
 
 import ray
 
-from xsam.services import parent_watch
 from xsam.services.db import migrate
 from xsam.services.db.session import Database
-from xsam.services.log import set_up_logging
-from xsam.services.memory import freeze_imports
+from xsam.services.process import freeze_imports, set_up_logging, stop_with
 from xsam.services.settings import get_settings
 from xsam.workers.dispatch import ray_cluster
 from xsam.workers.dispatch.dispatcher import Dispatcher
@@ -22,7 +20,7 @@ def main() -> None:
     """Connect, dispatch, drain."""
     set_up_logging()
     settings = get_settings()
-    database = Database(settings.database_url, pool_size=settings.database.pool_size)
+    database = Database(settings.database_url, pool_size=settings.database.pool_size, scheduling=settings.scheduling)
     migrate.upgrade(database)
     try:
         ray_cluster.connect(settings.ray)
@@ -33,7 +31,7 @@ def main() -> None:
         signal.signal(number, lambda *_: dispatcher.stop())
     dispatcher.recover()
     if settings.parent_pid is not None:
-        parent_watch.stop_with(settings.parent_pid)
+        stop_with(settings.parent_pid)
     log.info("dispatcher ready: %d nodes", len(ray_cluster.nodes()))
     freeze_imports()
     dispatcher.run()

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xsam.services.jobs.states import FailureKind
+
+if TYPE_CHECKING:  # whoever gets a handle loads this module, and needs none of pydantic for that
+    from xsam.services.settings import SchedulingSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +71,5 @@ class RunnerConfig:
     allow_download: bool
     allowed_packages: tuple[str, ...]
     lease_s: float
+    scheduling: "SchedulingSettings"
+    """By which what an attempt used is counted."""

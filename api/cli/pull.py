@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from xsam.api.cli.options import DEFAULT_URL, CommandError, JobIdArgument, UrlOption, connected, out
-from xsam.services.artifacts.files import ArtifactKind
+from xsam.services.artifacts.store import ArtifactKind
 
 MODEL_CARD = "model-card.json"
 

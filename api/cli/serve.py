@@ -15,10 +15,10 @@ from xsam.api.http.dependencies import Service
 from xsam.api.server.logs import log_to_file
 from xsam.api.server.server import AddressError, Server, bind, url_of
 from xsam.api.server.supervisor import DISPATCHER, Supervisor
-from xsam.services import parent_watch
 from xsam.services.cluster import service as cluster
 from xsam.services.db import migrate
 from xsam.services.db.session import Database
+from xsam.services.process import stop_with
 from xsam.services.settings import Settings, environment_for
 from xsam.services.teams import bootstrap
 from xsam.services.teams import service as teams
@@ -77,14 +77,14 @@ def run(settings: Settings, *, has_dispatcher: bool) -> None:
     """
     _on_stop_signals(_leave)
     if settings.parent_pid is not None:
-        parent_watch.stop_with(settings.parent_pid)
+        stop_with(settings.parent_pid)
     log_dir = settings.data_dir.resolve() / "logs"
     log_to_file(log_dir / "api.log")
     try:
         listener = bind(settings.api.host, settings.api.port)
     except AddressError as e:
         raise CommandError(str(e)) from e
-    database = Database(settings.database_url, pool_size=settings.database.pool_size)
+    database = Database(settings.database_url, pool_size=settings.database.pool_size, scheduling=settings.scheduling)
     supervisor = Supervisor(DISPATCHER, environment=environment_for(settings), log_path=log_dir / "dispatcher.log")
     with listener:
         try:

@@ -14,8 +14,8 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from xsam.api.http.access import Admission
 from xsam.api.http.dependencies import Service
-from xsam.services.artifacts.layout import JobFolder
 from xsam.services.artifacts.logs import LogFollower, LogLine, read_lines
+from xsam.services.artifacts.store import JobFolder
 from xsam.services.jobs import events
 from xsam.services.jobs import service as jobs
 from xsam.services.jobs.schemas import EventRead

@@ -8,9 +8,9 @@ from fastapi.responses import FileResponse
 from xsam.api.http.dependencies import ReadSession, ServiceDep
 from xsam.api.http.queries import JobId
 from xsam.api.http.router import Router
-from xsam.services.artifacts import files
-from xsam.services.artifacts.layout import JobFolder
+from xsam.services.artifacts import store
 from xsam.services.artifacts.schemas import ArtifactRead, ArtifactsRead, ModelCard
+from xsam.services.artifacts.store import JobFolder
 from xsam.services.jobs import service as jobs
 from xsam.services.reports import model_card
 
@@ -36,7 +36,7 @@ _FILE: dict[int | str, dict[str, Any]] = {
 def list_artifacts(job_id: JobId, session: ReadSession, service: ServiceDep) -> ArtifactsRead:
     """Return weights, checkpoints and logs that lie in the artifact store."""
     jobs.get(session, job_id)
-    found = files.list_files(JobFolder(service.settings.artifact_root, job_id))
+    found = store.list_files(JobFolder(service.settings.artifact_root, job_id))
     return ArtifactsRead(items=[ArtifactRead.model_validate(file) for file in found])
 
 
@@ -44,7 +44,7 @@ def list_artifacts(job_id: JobId, session: ReadSession, service: ServiceDep) -> 
 def download_artifact(job_id: JobId, name: ArtifactName, session: ReadSession, service: ServiceDep) -> FileResponse:
     """Return a file's bytes; `Range` and `If-Range` are honoured, so that a broken download can go on."""
     jobs.get(session, job_id)
-    path = files.resolve(JobFolder(service.settings.artifact_root, job_id), name)
+    path = store.resolve(JobFolder(service.settings.artifact_root, job_id), name)
     return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
 

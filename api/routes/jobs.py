@@ -21,7 +21,7 @@ from xsam.api.http.queries import (
     MetricsQuery,
 )
 from xsam.api.http.router import Router
-from xsam.services.artifacts.layout import JobFolder
+from xsam.services.artifacts.store import JobFolder
 from xsam.services.errors import NotFoundError
 from xsam.services.jobs import events
 from xsam.services.jobs import service as jobs

@@ -8,7 +8,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from xsam.api.http.dependencies import Service
-from xsam.services.memory import freeze_imports
+from xsam.services.process import freeze_imports
 
 _BACKLOG = 2048
 _CLOSE_WITHIN_S = 5

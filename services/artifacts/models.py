@@ -5,9 +5,8 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from xsam.services.db.base import Base
+from xsam.services.db.base import Base, BigId
 from xsam.services.db.clock import db_now
-from xsam.services.db.types import BigId
 
 
 class Checkpoint(Base):

@@ -2,9 +2,10 @@
 
 from datetime import datetime
 
-from xsam.services.artifacts.files import ArtifactKind
-from xsam.services.jobs.schemas import Read, SummaryRead
+from xsam.services.artifacts.store import ArtifactKind
+from xsam.services.jobs.schemas import SummaryRead
 from xsam.services.jobs.states import JobState
+from xsam.services.schemas import Read
 from xsam.services.specs.job import JobSpec
 
 

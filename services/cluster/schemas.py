@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from xsam.services.jobs.schemas import Read
+from xsam.services.schemas import Read
 
 
 class DispatcherRead(Read):

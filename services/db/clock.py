@@ -8,7 +8,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from xsam.services.db.types import UtcDateTime
+from xsam.services.db.base import UtcDateTime
 
 
 def utc_now() -> datetime:

@@ -8,7 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.orm import Session
 
+from xsam.services.settings import SchedulingSettings
+
 _SQLITE_BUSY_TIMEOUT_S = 30.0
+_SCHEDULING = "scheduling"
+_DEFAULT_SCHEDULING = SchedulingSettings()
 
 
 class Database:
@@ -19,9 +23,12 @@ class Database:
     Args:
         url: SQLAlchemy URL, `sqlite:///FILE` or `postgresql+psycopg://...`.
         pool_size: connections kept open (PostgreSQL).
+        scheduling: what its sessions carry for those who book usage (`numbers_of`): whichever call ends an attempt, in
+            whichever process, counts in the same units and with the same half-life.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, scheduling: SchedulingSettings = _DEFAULT_SCHEDULING) -> None:
+        self._info = {_SCHEDULING: scheduling}
         self.engine = _create_engine(url, pool_size)
         # SQLite: a transaction that will write takes the write lock at once. Upgrading a read transaction later can
         # fail with SQLITE_BUSY however long the timeout is, because its snapshot is stale by then.
@@ -35,18 +42,24 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """Open a session that only reads; whatever it flushed is rolled back."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        with Session(self.engine, expire_on_commit=False, info=self._info) as session:
             yield session
 
     @contextmanager
     def unit_of_work(self) -> Iterator[Session]:
         """Open a session that is committed when the block ends and rolled back when it raises."""
-        with Session(self._write_engine, expire_on_commit=False) as session, session.begin():
+        with Session(self._write_engine, expire_on_commit=False, info=self._info) as session, session.begin():
             yield session
 
     def dispose(self) -> None:
         """Close the pool's connections."""
         self.engine.dispose()
+
+
+def numbers_of(session: Session) -> SchedulingSettings:
+    """Return the numbers by which usage is counted, as this process was told."""
+    numbers: SchedulingSettings = session.info.get(_SCHEDULING, _DEFAULT_SCHEDULING)
+    return numbers
 
 
 def _create_engine(url: str, pool_size: int) -> Engine:

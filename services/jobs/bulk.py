@@ -8,11 +8,11 @@ from sqlalchemy.orm import Session
 
 from xsam.services.errors import NotFoundError, ServiceError
 from xsam.services.jobs import verbs
-from xsam.services.jobs.actor import Actor
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.schemas import BulkItem, BulkRead, JobUpdate
 from xsam.services.jobs.service import JobFilter, get, list_jobs
 from xsam.services.jobs.states import JobState
+from xsam.services.teams.roles import Actor
 
 MAX_JOBS = 1000
 """A call works on so many jobs at most; a filter that matches more says so, and the call can be repeated."""

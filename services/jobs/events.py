@@ -7,11 +7,9 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from xsam.services.jobs.models import JobEvent
+from xsam.services.teams.roles import SYSTEM
 
 _INSERT: Any = insert(JobEvent.__table__)  # type: ignore[arg-type]
-
-SYSTEM = "system"
-"""Actor of what the service does by itself."""
 
 
 def record(

@@ -6,9 +6,8 @@ from typing import Any
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from xsam.services.db.base import CHECKED_ON_POSTGRESQL, Base, new_id
+from xsam.services.db.base import CHECKED_ON_POSTGRESQL, Base, BigId, new_id
 from xsam.services.db.clock import db_now
-from xsam.services.db.types import BigId
 from xsam.services.jobs.states import JobState
 
 KIND_TRAINING = "training"

@@ -8,13 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from xsam.services.jobs.hints import hint
 from xsam.services.jobs.models import Job, JobEvent
 from xsam.services.jobs.states import FailureKind, JobState, Wish
+from xsam.services.schemas import Read
 from xsam.services.specs.job import MAX_LABELS, JobSpec, LabelKey, LabelValue, Priority
-
-
-class Read(BaseModel):
-    """A document the service answers with."""
-
-    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
 
 class JobUpdate(BaseModel):

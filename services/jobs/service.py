@@ -14,13 +14,13 @@ from xsam.services.cluster import service as cluster
 from xsam.services.db.clock import db_now
 from xsam.services.errors import ConflictError, InvalidRequestError, NotFoundError
 from xsam.services.jobs import events
-from xsam.services.jobs.actor import Actor
 from xsam.services.jobs.models import KIND_STUDY, KIND_TRAINING, Job, JobAttempt
 from xsam.services.jobs.states import JobState
 from xsam.services.specs.dataset import CustomDataset
 from xsam.services.specs.job import JobSpec
 from xsam.services.specs.model import CustomModel, package_of
 from xsam.services.teams import limits
+from xsam.services.teams.roles import Actor
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ from sqlalchemy.orm import Session
 from xsam.services.cluster import service as cluster
 from xsam.services.errors import InvalidRequestError, InvalidTransitionError
 from xsam.services.jobs import wishes
-from xsam.services.jobs.actor import Actor
 from xsam.services.jobs.models import KIND_TRIAL, Job
 from xsam.services.jobs.schemas import JobUpdate
 from xsam.services.jobs.service import get, submit
 from xsam.services.specs.job import MAX_LABELS, JobSpec
 from xsam.services.teams import limits
+from xsam.services.teams.roles import Actor
 
 
 def cancel(session: Session, job_id: str, *, actor: Actor) -> Job:

@@ -1,6 +1,6 @@
 """What the doors show of measurements."""
 
-from xsam.services.jobs.schemas import Read
+from xsam.services.schemas import Read
 
 
 class EpochRead(Read):

@@ -7,14 +7,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from xsam.services.cluster import service as cluster
+from xsam.services.jobs.cost import cost_of, measured_pace
 from xsam.services.jobs.models import KIND_STUDY, Job
-from xsam.services.jobs.schemas import Read
 from xsam.services.jobs.service import check_targets
 from xsam.services.jobs.states import JobState
 from xsam.services.scheduling import last_decision
+from xsam.services.schemas import Read
 from xsam.services.specs.job import JobSpec
-from xsam.services.studies.arms import cost_of
-from xsam.services.studies.cost import measured_pace
 from xsam.services.teams import limits
 
 MAX_COUNTED = 10_000

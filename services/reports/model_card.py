@@ -3,9 +3,8 @@
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from xsam.services.artifacts.files import ArtifactKind, list_files
-from xsam.services.artifacts.layout import JobFolder
 from xsam.services.artifacts.schemas import ArtifactRead, ModelCard
+from xsam.services.artifacts.store import ArtifactKind, JobFolder, list_files
 from xsam.services.jobs.models import Job, JobAttempt
 from xsam.services.jobs.schemas import JobRead
 

@@ -4,8 +4,8 @@ from datetime import datetime
 
 from pydantic import Field
 
-from xsam.services.jobs.schemas import Read
 from xsam.services.jobs.states import JobState
+from xsam.services.schemas import Read
 
 
 class RequestRead(Read):

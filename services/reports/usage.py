@@ -8,13 +8,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from xsam.services.db.clock import db_now
+from xsam.services.db.session import numbers_of
 from xsam.services.errors import InvalidRequestError
 from xsam.services.jobs.models import Job, JobAttempt
 from xsam.services.jobs.states import JobState
-from xsam.services.scheduling.policy import order
-from xsam.services.scheduling.policy.plan import DEFAULT_CONFIG
 from xsam.services.teams import limits
 from xsam.services.usage import ledger
+from xsam.services.usage.decay import usage_at
 from xsam.services.usage.models import UsageDay
 from xsam.services.usage.schemas import ShareRead, UsageItem, UsageRead
 
@@ -53,7 +53,7 @@ def usage(
     items = [_item(key, amount) for key, amount in sorted(amounts.items())]
     shares = [share for share in _shares(session, now) if team in (None, share.team)]
     return UsageRead(
-        since=first, until=last, as_of=now, half_life_s=DEFAULT_CONFIG.half_life_s, items=items, shares=shares
+        since=first, until=last, as_of=now, half_life_s=numbers_of(session).half_life_s, items=items, shares=shares
     )
 
 
@@ -93,7 +93,8 @@ def _running(session: Session, now: datetime, team: str | None) -> dict[_Key, tu
 
 def _shares(session: Session, now: datetime) -> list[ShareRead]:
     shares = ledger.shares(session, limits.weights(session))
-    used = {team: order.usage_at(share.usage, now, DEFAULT_CONFIG.half_life_s) for team, share in shares.items()}
+    half_life_s = numbers_of(session).half_life_s
+    used = {team: usage_at(share.usage, now, half_life_s) for team, share in shares.items()}
     all_used = math.fsum(used.values())
     all_weights = math.fsum(share.weight for share in shares.values())
     return [

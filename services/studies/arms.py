@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xsam.services.specs.job import JobSpec
-from xsam.services.specs.optimizer import OPTIMIZERS, XsamVariant
+from xsam.services.specs.optimizer import OPTIMIZERS
 from xsam.services.studies import space as spaces
 from xsam.services.studies.space import Dimension, Point, Ratio
 from xsam.services.studies.spec import GridSampler, StudySpec
@@ -27,15 +27,6 @@ class Arm:
     space: Mapping[str, Dimension]
     """The searched fields that this optimizer has; may be empty."""
     num_configs: int
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a trial takes, from its specification alone; None where only the data's files can tell."""
-
-    grad_evals: int | None
-    probe_forwards: int | None
-    steps: int | None
 
 
 def arms_of(
@@ -82,15 +73,6 @@ def confirm_seed(spec: StudySpec, number: int) -> int:
     return (spec.base.seed + CONFIRM_SEED_OFFSET + number) % 2**32
 
 
-def cost_of(job: JobSpec) -> Cost:
-    """Return what a whole run of a job takes, when nothing stops it."""
-    if job.num_train is None:
-        return Cost(None, None, None)
-    steps_per_epoch = job.num_train // job.batch_size
-    steps = job.epochs * steps_per_epoch
-    return Cost(steps * job.optimizer.grad_evals_per_step, _probes(job, steps), steps)
-
-
 def _control_arm(spec: StudySpec, main: Arm, variant: str) -> Arm:
     fields = OPTIMIZERS[variant].model_fields
     optimizer = {name: value for name, value in main.document["optimizer"].items() if name in fields}
@@ -117,12 +99,3 @@ def _rescaled(document: dict[str, Any], job: JobSpec, share: float) -> dict[str,
     if "milestones" in schedule:
         schedule["milestones"] = sorted({max(1, round(m * stretch)) for m in schedule["milestones"]})
     return {**document, "epochs": epochs, "schedule": schedule}
-
-
-def _probes(job: JobSpec, steps: int) -> int:
-    """Return the probe forwards; an adaptive search takes fewer than the grid that is counted here."""
-    optimizer = job.optimizer
-    if not isinstance(optimizer, XsamVariant) or optimizer.alpha is not None:
-        return 0
-    searches = job.epochs if optimizer.alpha_every == "epoch" else math.ceil(steps / optimizer.alpha_every)
-    return searches * optimizer.grid_probes()

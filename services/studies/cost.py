@@ -7,22 +7,18 @@ from dataclasses import dataclass
 from itertools import islice
 
 from pydantic import ValidationError
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from xsam.services.cluster import service as cluster
-from xsam.services.jobs.models import KIND_STUDY, Job
-from xsam.services.jobs.states import JobState
-from xsam.services.specs.job import JobSpec
+from xsam.services.jobs.cost import cost_of, measured_pace
 from xsam.services.studies import space as spaces
-from xsam.services.studies.arms import Arm, arms_of, cost_of, job_spec
+from xsam.services.studies.arms import Arm, arms_of, job_spec
 from xsam.services.studies.service import check_runnable
 from xsam.services.studies.space import Point
 from xsam.services.studies.spec import GridSampler, StudySpec
 
 MAX_SAMPLED_POINTS = 64
 """The mean over so many points stands for the mean over the space; trials of one study cost about the same."""
-HISTORY_JOBS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,27 +86,6 @@ def preview(session: Session, spec: StudySpec, *, team: str, allowed_packages: S
         wall_s=None if work_s is None else work_s / at_once,
         gpu_hours=None if work_s is None else work_s * gpus / 3600,
     )
-
-
-def measured_pace(session: Session, job: JobSpec) -> tuple[float | None, int]:
-    """Return the median seconds per gradient evaluation of recent comparable runs, and how many there were."""
-    query = (
-        select(Job.spec, Job.summary)
-        .where(Job.state == JobState.SUCCEEDED, Job.kind != KIND_STUDY)
-        .order_by(Job.created_at.desc(), Job.id.desc())
-        .limit(HISTORY_JOBS)
-    )
-    wanted = _comparable(job.model_dump(mode="json"))
-    paces = [
-        summary["train_s"] / summary["grad_evals"]
-        for spec, summary in session.execute(query)
-        if summary and summary["grad_evals"] and _comparable(spec) == wanted
-    ]
-    return (statistics.median(paces) if paces else None), len(paces)
-
-
-def _comparable(spec: dict[str, object]) -> list[object]:
-    return [spec.get(name) for name in ("model", "dataset", "batch_size", "precision", "resources")]
 
 
 def _arm_cost(spec: StudySpec, arm: Arm) -> ArmCost:

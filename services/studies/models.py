@@ -5,8 +5,7 @@ from typing import Any
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from xsam.services.db.base import Base
-from xsam.services.db.types import BigId
+from xsam.services.db.base import Base, BigId
 
 
 class Study(Base):

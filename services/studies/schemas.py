@@ -4,8 +4,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from xsam.services.jobs.models import Job
-from xsam.services.jobs.schemas import Read
 from xsam.services.jobs.states import FailureKind, JobState, Wish
+from xsam.services.schemas import Read
 from xsam.services.studies.spec import StudySpec
 
 if TYPE_CHECKING:  # clients read these documents and need not load a statistics library

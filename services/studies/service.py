@@ -11,13 +11,13 @@ from xsam.services import paging as cursors
 from xsam.services.cluster import service as cluster
 from xsam.services.errors import ConflictError, InfeasibleError, InvalidRequestError, NotFoundError
 from xsam.services.jobs import events
-from xsam.services.jobs.actor import Actor
 from xsam.services.jobs.models import KIND_STUDY, Job
 from xsam.services.jobs.service import check_targets
 from xsam.services.jobs.states import JobState
 from xsam.services.studies.models import Study
 from xsam.services.studies.spec import StudySpec
 from xsam.services.teams import limits
+from xsam.services.teams.roles import Actor
 
 
 @dataclass(frozen=True, slots=True)

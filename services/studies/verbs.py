@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 
 from xsam.services.errors import InvalidRequestError, InvalidTransitionError
 from xsam.services.jobs import attempts, events, wishes
-from xsam.services.jobs.actor import Actor
 from xsam.services.jobs.models import KIND_STUDY, Job
 from xsam.services.jobs.states import TERMINAL_STATES, FailureKind, JobState
 from xsam.services.studies import space as spaces
@@ -20,6 +19,7 @@ from xsam.services.studies.models import Study, Trial
 from xsam.services.studies.service import get, spec_of
 from xsam.services.studies.spec import GridSampler, StudySpec, check_space, read_space
 from xsam.services.studies.trials import PAUSE, STOP
+from xsam.services.teams.roles import Actor
 
 
 def pause(session: Session, study_id: str, *, actor: Actor) -> Job:

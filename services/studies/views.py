@@ -9,7 +9,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import JsonValue
 
-from xsam.services.jobs.schemas import Read
+from xsam.services.schemas import Read
 from xsam.services.studies import space as spaces
 from xsam.services.studies.results import Mode
 from xsam.services.studies.space import Axis, Choice, Dimension, IntRange, LogUniform

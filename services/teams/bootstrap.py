@@ -4,10 +4,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from xsam.services.db.upsert import upsert
-from xsam.services.jobs.events import SYSTEM
 from xsam.services.teams import service, tokens
 from xsam.services.teams.models import Team, User
-from xsam.services.teams.roles import Principal, Role
+from xsam.services.teams.roles import SYSTEM, Principal, Role
 from xsam.services.teams.schemas import TokenCreate
 
 FIRST_ADMIN = "admin"

@@ -4,9 +4,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from xsam.services.errors import InfeasibleError
-from xsam.services.scheduling.policy.types import TeamQuota
 from xsam.services.specs.job import Resources
 from xsam.services.teams.models import Team
+from xsam.services.teams.quota import TeamQuota
 
 
 def quotas(session: Session) -> dict[str, TeamQuota]:

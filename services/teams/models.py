@@ -6,9 +6,8 @@ from typing import Any
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from xsam.services.db.base import Base, new_id
+from xsam.services.db.base import Base, BigId, new_id
 from xsam.services.db.clock import db_now
-from xsam.services.db.types import BigId
 from xsam.services.teams.roles import Role
 
 _ROLES = ", ".join(f"'{role}'" for role in Role)

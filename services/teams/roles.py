@@ -4,7 +4,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from xsam.services.errors import ForbiddenError, NotFoundError
-from xsam.services.jobs.actor import Actor
+
+SYSTEM = "system"
+"""Actor of what the service does by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who calls: a user of a team."""
+
+    user: str
+    team: str
 
 
 class Role(StrEnum):

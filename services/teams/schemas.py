@@ -6,11 +6,10 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from xsam.services.jobs.events import SYSTEM
-from xsam.services.jobs.schemas import Read
+from xsam.services.schemas import Read
 from xsam.services.specs.base import Spec
 from xsam.services.teams.models import AuditEvent, Membership, Team, Token, User
-from xsam.services.teams.roles import Role
+from xsam.services.teams.roles import SYSTEM, Role
 
 DEFAULT_LIFETIME_S = 90 * 86_400.0
 LONGEST_LIFETIME_S = 3650 * 86_400.0

@@ -7,10 +7,10 @@ from datetime import UTC, date, datetime, time, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from xsam.services.db.session import numbers_of
 from xsam.services.db.upsert import add_up, insert_missing
-from xsam.services.scheduling.policy import order
-from xsam.services.scheduling.policy.plan import DEFAULT_CONFIG
-from xsam.services.scheduling.policy.types import DecayedUsage, TeamShare
+from xsam.services.usage import decay
+from xsam.services.usage.decay import DecayedUsage, TeamShare
 from xsam.services.usage.models import UsageDay, UsageShare
 
 
@@ -63,21 +63,21 @@ def shares(session: Session, weights: Mapping[str, float]) -> dict[str, TeamShar
 
     Decay is linear, so a team's usage is the sum of its users', taken at one instant.
     """
+    half_life_s = numbers_of(session).half_life_s
     users: dict[str, dict[str, DecayedUsage]] = {team: {} for team in weights}
     for row in session.scalars(select(UsageShare).order_by(UsageShare.team, UsageShare.user_name)):
         users.setdefault(row.team, {})[row.user_name] = DecayedUsage(row.value_resource_s, row.as_of)
     return {
-        team: TeamShare(weight=weights.get(team, 1.0), usage=_sum(by_user), users=by_user)
+        team: TeamShare(weight=weights.get(team, 1.0), usage=_sum(by_user, half_life_s), users=by_user)
         for team, by_user in users.items()
     }
 
 
-def _sum(by_user: Mapping[str, DecayedUsage]) -> DecayedUsage | None:
+def _sum(by_user: Mapping[str, DecayedUsage], half_life_s: float) -> DecayedUsage | None:
     if not by_user:
         return None
     as_of = max(usage.as_of for usage in by_user.values())
-    half_life_s = DEFAULT_CONFIG.half_life_s
-    return DecayedUsage(sum(order.usage_at(usage, as_of, half_life_s) for usage in by_user.values()), as_of)
+    return DecayedUsage(sum(decay.usage_at(usage, as_of, half_life_s) for usage in by_user.values()), as_of)
 
 
 def _add_to_share(session: Session, held: Allocation, started_at: datetime, ended_at: datetime) -> None:
@@ -86,12 +86,13 @@ def _add_to_share(session: Session, held: Allocation, started_at: datetime, ende
     insert_missing(session, UsageShare, [new], keys=("team", "user_name"))
     query = select(UsageShare).filter_by(**key).with_for_update().execution_options(populate_existing=True)
     row = session.scalars(query).one()
-    usage = order.add_attempt(
+    numbers = numbers_of(session)
+    usage = decay.add_attempt(
         DecayedUsage(row.value_resource_s, row.as_of),
-        rate=order.resource_rate(held.gpus, held.cpus, DEFAULT_CONFIG),
+        rate=decay.resource_rate(held.gpus, held.cpus, numbers),
         started_at=started_at,
         ended_at=ended_at,
-        half_life_s=DEFAULT_CONFIG.half_life_s,
+        half_life_s=numbers.half_life_s,
     )
     row.value_resource_s, row.as_of = usage.value_resource_s, usage.as_of
     session.flush()

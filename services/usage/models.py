@@ -23,7 +23,7 @@ class UsageDay(Base):
 
 
 class UsageShare(Base):
-    """A user's decayed resource-seconds of ended attempts at `as_of`; see `xsam.services.scheduling.policy.order`."""
+    """A user's decayed resource-seconds of ended attempts at `as_of`; see `xsam.services.usage.decay`."""
 
     __tablename__ = "usage_shares"
 

@@ -16,8 +16,8 @@ from tests.support.row_runner import RowRunner
 from xsam.services.cluster.models import Dispatcher
 from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
-from xsam.services.jobs.actor import Actor
 from xsam.services.settings import ApiSettings, Settings
+from xsam.services.teams.roles import Actor
 
 # That a body fits the schema does not make it acceptable: batch size and workers must fit each other, for example.
 _CHECKS = [check for check in CHECKS.get_all() if check is not positive_data_acceptance]

@@ -21,7 +21,7 @@ from xsam.services.db.session import Database
 from xsam.services.jobs import queue
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import JobState
-from xsam.services.memory import freeze_imports
+from xsam.services.process import freeze_imports
 from xsam.services.scheduling import last_decision
 from xsam.services.scheduling import snapshot as scheduling
 from xsam.services.scheduling.policy.plan import plan

@@ -21,13 +21,13 @@ from tests.support.served import Served, served
 from xsam.services.db import migrate
 from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
-from xsam.services.jobs.actor import Actor
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import JobState
 from xsam.services.metrics.models import EpochMetric
 from xsam.services.studies import service as study_service
 from xsam.services.studies.models import Trial
 from xsam.services.studies.spec import StudySpec
+from xsam.services.teams.roles import Actor
 
 ROOT = Path(__file__).parents[2]
 TINY: dict[str, Any] = {"epochs": 6, "checkpoint": {"every_epochs": 6}, "batch_size": 64}

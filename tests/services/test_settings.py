@@ -28,7 +28,16 @@ def test_get_settings__reads_nested_variables(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("API__PORT", "70000"), ("DISPATCHER__POLL_S", "0"), ("API__PROT", "1"), ("DATABASE__POOL_SIZE", "many")],
+    [
+        ("API__PORT", "70000"),
+        ("DISPATCHER__POLL_S", "0"),
+        ("API__PROT", "1"),
+        ("DATABASE__POOL_SIZE", "many"),
+        ("SCHEDULING__HALF_LIFE_S", "0"),
+        ("SCHEDULING__ESTIMATE_SLACK", "0.5"),
+        ("SCHEDULING__MIN_RUN_TIME_S", "-1"),
+        ("SCHEDULING__PATIENCE", "1"),
+    ],
 )
 def test_get_settings__refuses_wrong_values_and_unknown_names(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
@@ -53,6 +62,8 @@ def test_settings__never_show_the_database_password() -> None:
 def test_environment_for__gives_a_child_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XSAM_API__PORT", "9000")
     monkeypatch.setenv("XSAM_RAY__NUM_CPUS", "3")
+    monkeypatch.setenv("XSAM_SCHEDULING__HALF_LIFE_S", "3600.5")
+    monkeypatch.setenv("XSAM_SCHEDULING__IS_PREEMPTION_ON", "false")
     monkeypatch.setenv("XSAM_TRAINING__ALLOWED_PACKAGES", '["ours", "theirs"]')
     monkeypatch.setenv("XSAM_DATABASE__URL", "postgresql+psycopg://u:hunter2@h/d")
     monkeypatch.setenv("XSAM_DATA_DIR", str(tmp_path))

@@ -8,12 +8,12 @@ from sqlalchemy import text, update
 from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 from xsam.services.jobs import events, queue, service, stalled
-from xsam.services.jobs.actor import Actor
 from xsam.services.jobs.models import Job, JobAttempt
 from xsam.services.jobs.queue import ClaimedJob, Lease
 from xsam.services.jobs.stalled import Patience
 from xsam.services.jobs.states import JobState
 from xsam.services.specs.job import JobSpec
+from xsam.services.teams.roles import Actor
 
 ALICE = Actor(user="alice", team="red")
 BOB = Actor(user="bob", team="blue")

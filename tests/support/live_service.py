@@ -10,17 +10,17 @@ import ray
 from ray.cluster_utils import Cluster
 from sqlalchemy import select
 
-from xsam.services.artifacts.layout import JobFolder
 from xsam.services.artifacts.logs import read_lines
+from xsam.services.artifacts.store import JobFolder
 from xsam.services.db import migrate
 from xsam.services.db.session import Database
 from xsam.services.jobs import service, verbs
-from xsam.services.jobs.actor import Actor
 from xsam.services.jobs.models import Job, JobAttempt, JobEvent
 from xsam.services.jobs.states import JobState, is_terminal
 from xsam.services.metrics.models import AlphaEstimate, EpochMetric
 from xsam.services.settings import DatabaseSettings, DispatcherSettings, RayCluster, Settings
 from xsam.services.specs.job import JobSpec
+from xsam.services.teams.roles import Actor
 from xsam.workers.dispatch import ray_cluster
 from xsam.workers.dispatch.dispatcher import Dispatcher
 

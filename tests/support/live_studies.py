@@ -9,13 +9,13 @@ from ray.actor import ActorHandle
 
 from tests.support.live_service import LiveService
 from tests.support.processes import descendants
-from xsam.services.jobs.actor import Actor
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import JobState, is_terminal
 from xsam.services.studies import service, trials
 from xsam.services.studies.models import Study
 from xsam.services.studies.spec import StudySpec
 from xsam.services.studies.trials import TrialState
+from xsam.services.teams.roles import Actor
 
 TESTER = Actor("tester", "default")
 TINY: dict[str, Any] = {

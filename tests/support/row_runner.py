@@ -1,7 +1,7 @@
 """Moves a job through its states as a runner does, by the queue's own functions, without training anything."""
 
-from xsam.services.artifacts.layout import JobFolder
 from xsam.services.artifacts.logs import LogWriter
+from xsam.services.artifacts.store import JobFolder
 from xsam.services.db.session import Database
 from xsam.services.jobs import queue
 from xsam.services.jobs.queue import Lease

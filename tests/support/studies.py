@@ -6,7 +6,7 @@ from typing import Any
 
 from xsam.services.db.session import Database
 from xsam.services.jobs import queue
-from xsam.services.jobs.actor import Actor
+from xsam.services.jobs.cost import cost_of
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.queue import Lease
 from xsam.services.jobs.retry import RetryDecision
@@ -14,12 +14,13 @@ from xsam.services.jobs.states import FailureKind
 from xsam.services.metrics import service as metrics
 from xsam.services.metrics.records import EpochRecord
 from xsam.services.studies import service, trials
-from xsam.services.studies.arms import arms_of, cost_of, job_spec
+from xsam.services.studies.arms import arms_of, job_spec
 from xsam.services.studies.models import Study
 from xsam.services.studies.service import spec_of
 from xsam.services.studies.space import Point
 from xsam.services.studies.spec import StudySpec, read_space
 from xsam.services.studies.trials import NewTrial, Result, TrialState
+from xsam.services.teams.roles import Actor
 
 ALICE = Actor(user="alice", team="red")
 BOB = Actor(user="bob", team="blue")

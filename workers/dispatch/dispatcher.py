@@ -12,7 +12,7 @@ import ray
 from ray.actor import ActorHandle
 from sqlalchemy.exc import DBAPIError
 
-from xsam.services.artifacts import retention
+from xsam.services.artifacts import service as artifacts
 from xsam.services.cluster import leader
 from xsam.services.cluster import service as cluster_service
 from xsam.services.cluster.service import NodeSeen
@@ -58,6 +58,7 @@ class Dispatcher:
             allow_download=settings.training.allow_download,
             allowed_packages=settings.training.allowed_packages,
             lease_s=settings.dispatcher.lease_s,
+            scheduling=settings.scheduling,
         )
         self._patience = Patience(
             stop_s=settings.dispatcher.cancel_grace_s,
@@ -178,10 +179,10 @@ class Dispatcher:
             return
         self._clean_up_at = time.monotonic() + CLEAN_UP_INTERVAL_S
         with self._database.read() as session:
-            outdated = retention.find_outdated(session, keep_days=self._settings.artifacts.checkpoint_keep_days)
+            outdated = artifacts.find_outdated(session, keep_days=self._settings.artifacts.checkpoint_keep_days)
         for job_id in outdated:
             with self._database.unit_of_work() as session:
-                retention.forget(session, self._settings.artifact_root, job_id)
+                artifacts.forget(session, self._settings.artifact_root, job_id)
 
     def _reap(self) -> None:
         """Act on jobs that have been in one state for too long, and end the processes of those taken back."""

@@ -18,7 +18,7 @@ from ray.actor import ActorHandle
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from xsam.services.jobs.states import FailureKind
-from xsam.services.memory import freeze_imports
+from xsam.services.process import freeze_imports
 from xsam.services.specs.job import JobSpec, Resources
 from xsam.workers.messages import Assignment, RankResult, explain
 from xsam.workers.rank import failures

@@ -12,7 +12,7 @@ from ray.actor import ActorHandle
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from xsam.services.artifacts.layout import JobFolder
+from xsam.services.artifacts.store import JobFolder
 from xsam.services.db.session import Database
 from xsam.services.errors import LeaseLostError
 from xsam.services.jobs import queue

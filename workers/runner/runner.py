@@ -7,7 +7,7 @@ from ray.actor import ActorHandle
 
 from xsam.services.db.session import Database
 from xsam.services.jobs.queue import ClaimedJob
-from xsam.services.memory import freeze_imports
+from xsam.services.process import freeze_imports
 from xsam.workers.messages import Report, RunnerConfig
 from xsam.workers.runner.attempt import Attempt, RunnerOutcome
 
@@ -37,7 +37,7 @@ class Runner:
         The process ends instead if the job has become somebody else's.
         """
         if self._database is None:
-            self._database = Database(config.database_url, pool_size=3)
+            self._database = Database(config.database_url, pool_size=3, scheduling=config.scheduling)
         self._run = Attempt(config, self._database, claimed, ray.get_runtime_context().current_actor)
         try:
             outcome = self._run.run(ranks, nodes)

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pydantic import ValidationError
 
 from xsam.services.errors import ServiceError
-from xsam.services.studies.arms import Arm, arms_of, confirm_seed, cost_of, job_spec, search_seed
+from xsam.services.jobs.cost import cost_of
+from xsam.services.studies.arms import Arm, arms_of, confirm_seed, job_spec, search_seed
 from xsam.services.studies.models import Study
 from xsam.services.studies.results import ConfigResult, best_config, configs_of
 from xsam.services.studies.space import Point

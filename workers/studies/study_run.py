@@ -20,7 +20,7 @@ from xsam.services.jobs import queue
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.queue import ClaimedJob
 from xsam.services.jobs.states import Wish
-from xsam.services.memory import freeze_imports
+from xsam.services.process import freeze_imports
 from xsam.services.specs.job import JobSpec
 from xsam.services.studies import trials
 from xsam.services.studies.service import get
@@ -65,7 +65,7 @@ class Runner:
             claimed: the study and its lease.
         """
         self._config = config
-        self._database = Database(config.database_url, pool_size=10)
+        self._database = Database(config.database_url, pool_size=10, scheduling=config.scheduling)
         self._claimed = claimed
         keeper = LeaseKeeper(self._database, claimed.lease, lease_s=config.lease_s, on_lost=self._lost.set)
         try:

@@ -5,15 +5,14 @@ from typing import Any, Literal
 
 from alembic import context
 
-from xsam.services.db import types
-from xsam.services.tables import metadata
+from xsam.services.db import base
 
 
 def _render_item(kind: str, item: Any, _: Any) -> str | Literal[False]:
     for name in ("JsonColumn", "BigId"):
-        if kind == "type" and item is getattr(types, name):
-            return f"types.{name}"
-    return "types.UtcDateTime()" if isinstance(item, types.UtcDateTime) else False
+        if kind == "type" and item is getattr(base, name):
+            return f"base.{name}"
+    return "base.UtcDateTime()" if isinstance(item, base.UtcDateTime) else False
 
 
 def _include_name(name: str | None, kind: str, _: Any) -> bool:
@@ -25,6 +24,7 @@ def _include_object(item: Any, name: str | None, kind: str, *_: Any) -> bool:
 
 
 connection = context.config.attributes["connection"]
+metadata = context.config.attributes["models"]
 _uncompared = {
     index.name
     for table in metadata.tables.values()

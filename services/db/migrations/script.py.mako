@@ -7,7 +7,7 @@ Follows: ${down_revision | comma,n}
 import sqlalchemy as sa
 from alembic import op
 
-from xsam.services.db import types
+from xsam.services.db import base
 ${imports if imports else ""}
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}

@@ -3,8 +3,8 @@
 Why nothing starves. A reservation stays with its job (`Plan.holders`). If enough running jobs have a known end, it has
 a start time, and others may use its nodes only if they end before, or only what it leaves over: if ends are limits,
 the start time can only move forward. Limits are generous and estimates are wrong, so a job that waited for long
-(`PolicyConfig.patience_s`) stops relying on them: its nodes are those where the least has still to be released, and
-nothing may be started that makes this least amount larger. Each end of a job there makes it smaller, until it is 0.
+(`SchedulingSettings.patience_s`) stops relying on them: its nodes are those where the least has still to be released,
+and nothing may be started that makes this least amount larger. Each end of a job there makes it smaller, until it is 0.
 
 References:
     D. Lifka, "The ANL/IBM SP scheduling system", JSSPP 1995 (EASY); draining by the least amount is our own.
@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from xsam.services.scheduling.policy.capacity import UNITS, Book, Cluster, Free, Shape
-from xsam.services.scheduling.policy.types import PendingJob, PolicyConfig, RunningJob
+from xsam.services.scheduling.policy.types import PendingJob, RunningJob
+from xsam.services.settings import SchedulingSettings
 
 _CPUS_PER_GPU = 16
 """How many missing CPUs weigh as much as one missing GPU where the place with the least to release is chosen."""
@@ -58,7 +59,7 @@ def known_end(job: RunningJob, now: datetime) -> datetime | None:
     return min(ends, default=None)
 
 
-def time_bound_s(job: PendingJob, config: PolicyConfig) -> float | None:
+def time_bound_s(job: PendingJob, config: SchedulingSettings) -> float | None:
     """Return how long a job that starts now is taken to hold its resources, None if nothing is known."""
     if job.max_run_time_s is not None:
         return job.max_run_time_s

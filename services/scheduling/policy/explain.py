@@ -18,7 +18,8 @@ from xsam.services.scheduling.policy.free_nodes import Board
 from xsam.services.scheduling.policy.order import ShareLedger, line_up
 from xsam.services.scheduling.policy.quotas import QuotaBook, amount_of
 from xsam.services.scheduling.policy.reasons import Holding, Reason, ReasonCode, Request, Shortage, Standing
-from xsam.services.scheduling.policy.types import Explanations, PendingJob, PolicyConfig, Snapshot
+from xsam.services.scheduling.policy.types import Explanations, PendingJob, Snapshot
+from xsam.services.settings import SchedulingSettings
 
 MAX_BLOCKING_JOBS = 5
 OUT_OF_LINE = frozenset(
@@ -55,7 +56,7 @@ class Outcome:
     """The final state of a plan."""
 
     snapshot: Snapshot
-    config: PolicyConfig
+    config: SchedulingSettings
     cluster: Cluster
     board: Board
     quotas: QuotaBook

@@ -1,15 +1,4 @@
-"""Decayed usage and the order that follows from it.
-
-A job that holds `rate` resource units adds `rate` per second to the usage of its team and user, and whatever was used
-counts half after each half-life: usage at t = integral of rate(s) * 2^(-(t - s) / half_life) ds. Decay is linear, so
-the contribution of each attempt can be computed alone, when it ends, and added to one stored pair (value, as_of):
-
-    value(t) = value(as_of) * 2^(-(t - as_of) / half_life)
-    after an attempt [start, end]: (value(end) + contribution(rate, start, end), end)
-
-which is one UPDATE per ended attempt and needs no periodic job. Running attempts are not in the stored value; the
-policy adds their contribution up to now itself.
-"""
+"""The order of the line: priority, promises, then fair share by decayed usage (`xsam.services.usage.decay`)."""
 
 from __future__ import annotations
 
@@ -20,58 +9,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
 
-from xsam.services.scheduling.policy.types import DecayedUsage, PendingJob, PolicyConfig, RunningJob, TeamShare
+from xsam.services.scheduling.policy.types import PendingJob, RunningJob
+from xsam.services.settings import SchedulingSettings
+from xsam.services.usage.decay import TeamShare, contribution, resource_rate, usage_at
 
 _NO_SHARE = TeamShare()
-
-
-def decay(value_resource_s: float, elapsed_s: float, half_life_s: float) -> float:
-    """Return what is left of a usage after `elapsed_s`; time that runs backwards changes nothing."""
-    return value_resource_s * math.exp2(-max(0.0, elapsed_s) / half_life_s)
-
-
-def contribution(rate: float, duration_s: float, half_life_s: float) -> float:
-    """Return the decayed resource-seconds, at its end, of holding `rate` units for `duration_s`.
-
-    The closed form of the integral: rate * tau * (1 - 2^(-duration / half_life)), tau = half_life / ln 2; it grows
-    like rate * duration at first and never beyond rate * tau.
-    """
-    exponent = max(0.0, duration_s) * math.log(2.0) / half_life_s
-    return -rate * half_life_s / math.log(2.0) * math.expm1(-exponent)
-
-
-def usage_at(usage: DecayedUsage | None, now: datetime, half_life_s: float) -> float:
-    """Return the stored usage, decayed to `now`."""
-    if usage is None:
-        return 0.0
-    return decay(usage.value_resource_s, (now - usage.as_of).total_seconds(), half_life_s)
-
-
-def add_attempt(
-    usage: DecayedUsage | None, *, rate: float, started_at: datetime, ended_at: datetime, half_life_s: float
-) -> DecayedUsage:
-    """Return the usage with one ended attempt added.
-
-    Attempts may be added in any order: one that ended before `as_of` is decayed to it.
-    """
-    added = contribution(rate, (ended_at - started_at).total_seconds(), half_life_s)
-    if usage is None:
-        return DecayedUsage(added, ended_at)
-    as_of = max(usage.as_of, ended_at)
-    late_s = (as_of - ended_at).total_seconds()
-    return DecayedUsage(usage_at(usage, as_of, half_life_s) + decay(added, late_s, half_life_s), as_of)
-
-
-def resource_rate(gpus: float, cpus: float, config: PolicyConfig) -> float:
-    """Return the resource units that an allocation uses per second."""
-    return gpus * config.gpu_weight + cpus * config.cpu_weight
 
 
 class ShareLedger:
     """Usage of teams and users at one instant, plus what this plan promises in advance."""
 
     def __init__(
-        self, shares: Mapping[str, TeamShare], running: Iterable[RunningJob], now: datetime, config: PolicyConfig
+        self, shares: Mapping[str, TeamShare], running: Iterable[RunningJob], now: datetime, config: SchedulingSettings
     ) -> None:
         self._now = now
         self._config = config

@@ -26,14 +26,15 @@ from xsam.services.scheduling.policy.order import ShareLedger, line_up
 from xsam.services.scheduling.policy.preemption import VictimFinder
 from xsam.services.scheduling.policy.quotas import QuotaBook, amount_of, amount_of_running
 from xsam.services.scheduling.policy.reasons import ReasonCode
-from xsam.services.scheduling.policy.types import PendingJob, Placement, Plan, PolicyConfig, Preemption, Snapshot
+from xsam.services.scheduling.policy.types import PendingJob, Placement, Plan, Preemption, Snapshot
+from xsam.services.settings import SchedulingSettings
 
-DEFAULT_CONFIG = PolicyConfig()
+DEFAULT_CONFIG = SchedulingSettings()
 _HELD = Blocked(ReasonCode.HELD)
 _NOT_YET_ELIGIBLE = Blocked(ReasonCode.NOT_YET_ELIGIBLE)
 
 
-def plan(snapshot: Snapshot, config: PolicyConfig = DEFAULT_CONFIG) -> Plan:
+def plan(snapshot: Snapshot, config: SchedulingSettings = DEFAULT_CONFIG) -> Plan:
     """Decide which queued jobs start now, which running jobs make room, and why the others wait.
 
     Args:
@@ -49,7 +50,7 @@ def plan(snapshot: Snapshot, config: PolicyConfig = DEFAULT_CONFIG) -> Plan:
 class _Planner:
     """The state of one decision."""
 
-    def __init__(self, snapshot: Snapshot, config: PolicyConfig) -> None:
+    def __init__(self, snapshot: Snapshot, config: SchedulingSettings) -> None:
         self._snapshot = snapshot
         self._config = config
         # Sums of floats depend on the order of their terms: one fixed order makes the order of the input irrelevant.

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from xsam.services.scheduling.policy.capacity import Shape, to_units
 from xsam.services.scheduling.policy.free_nodes import Board
 from xsam.services.scheduling.policy.quotas import Amount, QuotaBook, amount_of, amount_of_running
-from xsam.services.scheduling.policy.types import PendingJob, PolicyConfig, RunningJob
+from xsam.services.scheduling.policy.types import PendingJob, RunningJob
+from xsam.services.settings import SchedulingSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class VictimFinder:
     among equals the one that started last: it loses the least.
     """
 
-    def __init__(self, running: Iterable[RunningJob], board: Board, now: datetime, config: PolicyConfig) -> None:
+    def __init__(self, running: Iterable[RunningJob], board: Board, now: datetime, config: SchedulingSettings) -> None:
         self._running = running
         self._board = board
         self._now = now
@@ -163,7 +164,7 @@ class VictimFinder:
         return room
 
 
-def _is_candidate(job: RunningJob, now: datetime, config: PolicyConfig) -> bool:
+def _is_candidate(job: RunningJob, now: datetime, config: SchedulingSettings) -> bool:
     ran_s = (now - job.started_at).total_seconds()
     return job.is_preemptible and not job.is_stopping and ran_s >= config.min_run_time_s
 

@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from xsam.services.scheduling.policy.capacity import UNITS, Shape, to_units
-from xsam.services.scheduling.policy.types import RunningJob, TeamQuota
+from xsam.services.scheduling.policy.types import RunningJob
+from xsam.services.teams.quota import TeamQuota
 
 
 class Amount(NamedTuple):

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from xsam.services.scheduling.policy.reasons import Reason, ReasonCode
+from xsam.services.teams.quota import TeamQuota
+from xsam.services.usage.decay import TeamShare
 
 
 def _require(is_valid: bool, field_name: str, value: object, allowed: str) -> None:
@@ -113,97 +115,6 @@ class Node:
     num_gpus: int
     num_cpus: float
     is_schedulable: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class TeamQuota:
-    """What a team may hold at once; None is no limit."""
-
-    gpus: float | None = None
-    cpus: float | None = None
-    running_jobs: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse negative limits."""
-        for name in ("gpus", "cpus", "running_jobs"):
-            limit = getattr(self, name)
-            _require(limit is None or limit >= 0, name, limit, "0 or more, or None for no limit")
-
-
-@dataclass(frozen=True, slots=True)
-class DecayedUsage:
-    """Decayed resource-seconds of the attempts that ended, true at `as_of` (see `fair_share`)."""
-
-    value_resource_s: float
-    as_of: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class TeamShare:
-    """A team's claim: its weight, and what it and its users used (running attempts not included)."""
-
-    weight: float = 1.0
-    usage: DecayedUsage | None = None
-    users: Mapping[str, DecayedUsage] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Refuse a weight that cannot divide."""
-        _require(self.weight > 0, "weight", self.weight, "above 0")
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyConfig:
-    """Every number of the policy.
-
-    Args:
-        half_life_s: Time after which used resource-seconds count half.
-        gpu_weight: Resource units of one GPU.
-        cpu_weight: Resource units of one CPU.
-        charge_window_s: A job that starts or runs is charged this long in advance (less if it is known to end
-            sooner), so that one plan does not give all free resources to the team that is first by a hair.
-        is_preemption_on: Whether strictly lower priorities can be sent back to the queue.
-        min_run_time_s: A running job younger than this is never preempted.
-        max_preempting_jobs_per_plan: Bounds both the disturbance and the time of one decision.
-        is_backfill_on: Whether jobs behind a blocked one may use what it does not need.
-        max_reservations: How many blocked jobs may have nodes kept for them at once. More let large jobs of a busy
-            cluster start sooner; each keeps nodes partly idle while they drain.
-        estimate_slack: An estimated run time counts this many times as long when it is to fit before a reservation.
-        patience_s: A job that holds a reservation and has waited this long goes ahead of every priority, and its
-            nodes are drained: nothing starts there that it would have to wait for, whatever is estimated. So neither
-            more important jobs that trickle in nor jobs that underestimate themselves can starve it. (More important
-            jobs that fill the whole cluster can: they take the reservation first.) Higher priorities can still
-            preempt elsewhere, and preempt it once it runs.
-        stop_grace_s: How soon a stopping job is expected to be gone; used for estimated starts only.
-    """
-
-    half_life_s: float = 7 * 86_400.0
-    gpu_weight: float = 1.0
-    cpu_weight: float = 0.05
-    charge_window_s: float = 3_600.0
-    is_preemption_on: bool = True
-    min_run_time_s: float = 600.0
-    max_preempting_jobs_per_plan: int = 8
-    is_backfill_on: bool = True
-    max_reservations: int = 1
-    estimate_slack: float = 1.5
-    patience_s: float = 12 * 3_600.0
-    stop_grace_s: float = 60.0
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that make the arithmetic meaningless."""
-        _require(self.half_life_s > 0, "half_life_s", self.half_life_s, "above 0")
-        _require(self.estimate_slack >= 1, "estimate_slack", self.estimate_slack, "1 or more")
-        for name in (
-            "gpu_weight",
-            "cpu_weight",
-            "charge_window_s",
-            "min_run_time_s",
-            "max_preempting_jobs_per_plan",
-            "max_reservations",
-            "patience_s",
-            "stop_grace_s",
-        ):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
 
 
 @dataclass(frozen=True, slots=True)

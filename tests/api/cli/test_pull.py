@@ -9,8 +9,8 @@ from xsam.api.cli.main import app
 from xsam.api.cli.options import CommandError
 from xsam.api.cli.pull import _inside
 from xsam.api.client import Client
-from xsam.services.artifacts.layout import JobFolder
 from xsam.services.artifacts.schemas import ModelCard
+from xsam.services.artifacts.store import JobFolder
 from xsam.services.settings import Settings
 
 

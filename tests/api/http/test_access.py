@@ -16,11 +16,10 @@ from tests.support.studies import HandRunner
 from xsam.api.client import Client
 from xsam.api.http import access
 from xsam.api.http.problems import PROBLEM_JSON, STATUSES, Problem
-from xsam.services.artifacts.layout import JobFolder
+from xsam.services.artifacts.store import JobFolder
 from xsam.services.db.session import Database
-from xsam.services.jobs.actor import Actor
 from xsam.services.settings import ApiSettings, Settings
-from xsam.services.teams.roles import Role
+from xsam.services.teams.roles import Actor, Role
 
 
 @pytest.fixture

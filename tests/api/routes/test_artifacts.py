@@ -7,7 +7,7 @@ import pytest
 
 from xsam.api.client import Client
 from xsam.api.client.errors import ApiError
-from xsam.services.artifacts.layout import JobFolder
+from xsam.services.artifacts.store import JobFolder
 from xsam.services.settings import Settings
 
 WEIGHTS = bytes(range(256)) * 40

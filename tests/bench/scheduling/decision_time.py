@@ -10,15 +10,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from xsam.services.scheduling.policy.plan import plan
-from xsam.services.scheduling.policy.types import (
-    DecayedUsage,
-    Node,
-    PendingJob,
-    RunningJob,
-    Snapshot,
-    TeamQuota,
-    TeamShare,
-)
+from xsam.services.scheduling.policy.types import Node, PendingJob, RunningJob, Snapshot
+from xsam.services.teams.quota import TeamQuota
+from xsam.services.usage.decay import DecayedUsage, TeamShare
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TEAMS = ("audio", "language", "robotics", "search", "vision")

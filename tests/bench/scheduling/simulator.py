@@ -12,19 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from xsam.services.scheduling.policy.order import add_attempt, resource_rate
-from xsam.services.scheduling.policy.types import (
-    DecayedUsage,
-    Node,
-    PendingJob,
-    Placement,
-    Plan,
-    PolicyConfig,
-    RunningJob,
-    Snapshot,
-    TeamQuota,
-    TeamShare,
-)
+from xsam.services.scheduling.policy.types import Node, PendingJob, Placement, Plan, RunningJob, Snapshot
+from xsam.services.settings import SchedulingSettings
+from xsam.services.teams.quota import TeamQuota
+from xsam.services.usage.decay import DecayedUsage, TeamShare, add_attempt, resource_rate
 
 EPOCH = datetime(2026, 1, 5, tzinfo=UTC)  # a Monday
 Decide = Callable[[Snapshot], Plan]
@@ -70,7 +61,7 @@ class Site:
     nodes: tuple[Node, ...]
     quotas: Mapping[str, TeamQuota] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
-    config: PolicyConfig = field(default_factory=PolicyConfig)
+    config: SchedulingSettings = field(default_factory=SchedulingSettings)
     plan_interval_s: float = 60.0
     idle_interval_s: float = 600.0
     stop_s: float = 30.0

@@ -3,9 +3,8 @@ from pathlib import Path
 from sqlalchemy import update
 
 from tests.support import jobs
-from xsam.services.artifacts import retention
 from xsam.services.artifacts import service as artifacts
-from xsam.services.artifacts.layout import JobFolder
+from xsam.services.artifacts.store import JobFolder
 from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 from xsam.services.jobs import queue
@@ -39,12 +38,12 @@ def test_checkpoints_of_jobs_that_ended_long_ago__are_deleted_and_weights_stay(
     with database.unit_of_work() as session:
         artifacts.write_checkpoints(session, running, [RECORD], kept=["step-10"])
     with database.read() as session:
-        assert retention.find_outdated(session, keep_days=30) == [old]
+        assert artifacts.find_outdated(session, keep_days=30) == [old]
     with database.unit_of_work() as session:
-        retention.forget(session, tmp_path, old)
+        artifacts.forget(session, tmp_path, old)
     assert not JobFolder(tmp_path, old).checkpoints.exists()
     assert (JobFolder(tmp_path, old).path / "weights" / "best.safetensors").exists()
     assert JobFolder(tmp_path, new).checkpoints.exists()
     with database.read() as session:
-        assert retention.find_outdated(session, keep_days=30) == []
+        assert artifacts.find_outdated(session, keep_days=30) == []
         assert artifacts.list_checkpoints(session, old) == []

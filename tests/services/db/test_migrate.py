@@ -31,7 +31,7 @@ def test_upgrade__makes_exactly_the_tables_of_the_models(empty_database: Databas
     migrate.upgrade(empty_database)
     assert migrate.is_current(empty_database)
     assert _tables(empty_database) == set(metadata.tables)
-    migrate.check(empty_database)
+    migrate.check(empty_database, metadata)
 
 
 def test_upgrade__of_a_current_database_changes_nothing(database: Database) -> None:
@@ -47,7 +47,7 @@ def test_every_revision__goes_up_down_and_up_again(empty_database: Database) -> 
         migrate.upgrade(empty_database, revision)
         migrate.downgrade(empty_database, "-1")
         migrate.upgrade(empty_database, revision)
-    migrate.check(empty_database)
+    migrate.check(empty_database, metadata)
     migrate.downgrade(empty_database, "base")
     assert _tables(empty_database) == set()
 
@@ -70,7 +70,7 @@ def test_upgrade__from_several_processes_at_once(empty_database_url: str) -> Non
     database = Database(empty_database_url)
     try:
         assert migrate.is_current(database)
-        migrate.check(database)
+        migrate.check(database, metadata)
     finally:
         database.dispose()
 

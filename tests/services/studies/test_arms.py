@@ -1,6 +1,7 @@
 import pytest
 
-from xsam.services.studies.arms import arms_of, confirm_seed, cost_of, job_spec, search_seed
+from xsam.services.jobs.cost import cost_of
+from xsam.services.studies.arms import arms_of, confirm_seed, job_spec, search_seed
 from xsam.services.studies.spec import StudySpec
 
 RHO = {"type": "log_uniform", "low": 0.01, "high": 0.5}

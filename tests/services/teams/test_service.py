@@ -7,13 +7,12 @@ from tests.support.callers import ROOT, admin_token, make_member, make_team
 from xsam.services.db.session import Database
 from xsam.services.errors import ConflictError, ForbiddenError, InfeasibleError, NotFoundError
 from xsam.services.jobs import service as jobs
-from xsam.services.jobs.actor import Actor
-from xsam.services.scheduling.policy.types import TeamQuota
 from xsam.services.scheduling.snapshot import take_snapshot
 from xsam.services.specs.job import JobSpec
 from xsam.services.teams import audit, bootstrap, service, tokens
 from xsam.services.teams.models import Team
-from xsam.services.teams.roles import Principal, Role
+from xsam.services.teams.quota import TeamQuota
+from xsam.services.teams.roles import Actor, Principal, Role
 from xsam.services.teams.schemas import Quota, TeamPatch, TeamWrite
 
 LEAD = Principal("lea", "red", role=Role.ADMIN)

@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from tests.support.live_service import LiveService
 from tests.support.processes import descendants, stopped
-from xsam.services.artifacts.layout import JobFolder
+from xsam.services.artifacts.store import JobFolder
 from xsam.services.db.clock import db_now
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import FailureKind, JobState

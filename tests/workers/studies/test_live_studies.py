@@ -8,7 +8,7 @@ import pytest
 import ray
 
 from tests.support.live_studies import LONG, SLOW, TINY, LiveStudies, own_processes
-from xsam.services.artifacts.layout import JobFolder
+from xsam.services.artifacts.store import JobFolder
 from xsam.services.jobs import wishes
 from xsam.services.jobs.states import FailureKind, JobState
 from xsam.services.studies import verbs

@@ -7,7 +7,7 @@ Follows:
 import sqlalchemy as sa
 from alembic import op
 
-from xsam.services.db import types
+from xsam.services.db import base
 
 revision = "600aa7716849"
 down_revision = None
@@ -24,14 +24,14 @@ def upgrade() -> None:
         sa.Column("num_cpus", sa.Double(), nullable=False),
         sa.Column("num_gpus", sa.Double(), nullable=False),
         sa.Column("is_alive", sa.Boolean(), nullable=False),
-        sa.Column("seen_at", types.UtcDateTime(), nullable=False),
+        sa.Column("seen_at", base.UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_cluster_nodes")),
     )
     op.create_table(
         "dispatchers",
         sa.Column("id", sa.String(length=100), nullable=False),
-        sa.Column("started_at", types.UtcDateTime(), nullable=False),
-        sa.Column("seen_at", types.UtcDateTime(), nullable=False),
+        sa.Column("started_at", base.UtcDateTime(), nullable=False),
+        sa.Column("seen_at", base.UtcDateTime(), nullable=False),
         sa.Column("num_warm_runners", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_dispatchers")),
     )
@@ -43,28 +43,28 @@ def upgrade() -> None:
         sa.Column("team", sa.String(length=63), nullable=False),
         sa.Column("submitted_by", sa.String(length=63), nullable=False),
         sa.Column("idempotency_key", sa.String(length=255), nullable=True),
-        sa.Column("spec", types.JsonColumn, nullable=False),
-        sa.Column("labels", types.JsonColumn, nullable=False),
+        sa.Column("spec", base.JsonColumn, nullable=False),
+        sa.Column("labels", base.JsonColumn, nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
         sa.Column("num_workers", sa.Integer(), nullable=False),
         sa.Column("gpus_per_worker", sa.Double(), nullable=False),
         sa.Column("cpus_per_worker", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
-        sa.Column("created_at", types.UtcDateTime(), nullable=False),
-        sa.Column("scheduled_at", types.UtcDateTime(), nullable=False),
-        sa.Column("started_at", types.UtcDateTime(), nullable=True),
-        sa.Column("finished_at", types.UtcDateTime(), nullable=True),
+        sa.Column("created_at", base.UtcDateTime(), nullable=False),
+        sa.Column("scheduled_at", base.UtcDateTime(), nullable=False),
+        sa.Column("started_at", base.UtcDateTime(), nullable=True),
+        sa.Column("finished_at", base.UtcDateTime(), nullable=True),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("lease_token", sa.String(length=32), nullable=True),
-        sa.Column("lease_expires_at", types.UtcDateTime(), nullable=True),
+        sa.Column("lease_expires_at", base.UtcDateTime(), nullable=True),
         sa.Column("runner", sa.String(length=100), nullable=True),
-        sa.Column("placement", types.JsonColumn, nullable=True),
+        sa.Column("placement", base.JsonColumn, nullable=True),
         sa.Column("wish", sa.String(length=16), nullable=True),
-        sa.Column("wish_at", types.UtcDateTime(), nullable=True),
+        sa.Column("wish_at", base.UtcDateTime(), nullable=True),
         sa.Column("num_epochs", sa.Integer(), nullable=False),
         sa.Column("epochs_done", sa.Integer(), nullable=False),
-        sa.Column("progress", types.JsonColumn, nullable=False),
-        sa.Column("summary", types.JsonColumn, nullable=True),
+        sa.Column("progress", base.JsonColumn, nullable=False),
+        sa.Column("summary", base.JsonColumn, nullable=True),
         sa.Column("failure_kind", sa.String(length=32), nullable=True),
         sa.Column("failure_message", sa.String(), nullable=True),
         sa.CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name=op.f("ck_jobs_running_has_lease")),
@@ -87,8 +87,8 @@ def upgrade() -> None:
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("alpha", sa.Double(), nullable=False),
         sa.Column("angle_rad", sa.Double(), nullable=False),
-        sa.Column("alphas", types.JsonColumn, nullable=False),
-        sa.Column("losses", types.JsonColumn, nullable=False),
+        sa.Column("alphas", base.JsonColumn, nullable=False),
+        sa.Column("losses", base.JsonColumn, nullable=False),
         sa.ForeignKeyConstraint(
             ["job_id"], ["jobs.id"], name=op.f("fk_alpha_estimates_job_id_jobs"), ondelete="CASCADE"
         ),
@@ -100,10 +100,10 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("step", sa.Integer(), nullable=False),
-        sa.Column("size_bytes", types.BigId, nullable=False),
+        sa.Column("size_bytes", base.BigId, nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("is_best", sa.Boolean(), nullable=False),
-        sa.Column("created_at", types.UtcDateTime(), nullable=False),
+        sa.Column("created_at", base.UtcDateTime(), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_checkpoints_job_id_jobs"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "name", name=op.f("pk_checkpoints")),
     )
@@ -130,9 +130,9 @@ def upgrade() -> None:
         sa.Column("job_id", sa.String(length=12), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("runner", sa.String(length=100), nullable=False),
-        sa.Column("started_at", types.UtcDateTime(), nullable=False),
-        sa.Column("first_step_at", types.UtcDateTime(), nullable=True),
-        sa.Column("finished_at", types.UtcDateTime(), nullable=True),
+        sa.Column("started_at", base.UtcDateTime(), nullable=False),
+        sa.Column("first_step_at", base.UtcDateTime(), nullable=True),
+        sa.Column("finished_at", base.UtcDateTime(), nullable=True),
         sa.Column("outcome", sa.String(length=32), nullable=True),
         sa.Column("message", sa.String(), nullable=True),
         sa.Column("traceback", sa.String(), nullable=True),
@@ -141,13 +141,13 @@ def upgrade() -> None:
     )
     op.create_table(
         "job_events",
-        sa.Column("id", types.BigId, autoincrement=True, nullable=False),
+        sa.Column("id", base.BigId, autoincrement=True, nullable=False),
         sa.Column("job_id", sa.String(length=12), nullable=False),
-        sa.Column("at", types.UtcDateTime(), nullable=False),
+        sa.Column("at", base.UtcDateTime(), nullable=False),
         sa.Column("kind", sa.String(length=32), nullable=False),
         sa.Column("actor", sa.String(length=100), nullable=False),
         sa.Column("message", sa.String(), nullable=False),
-        sa.Column("data", types.JsonColumn, nullable=False),
+        sa.Column("data", base.JsonColumn, nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_job_events_job_id_jobs"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job_events")),
     )

@@ -7,7 +7,7 @@ Follows: 1c4f0729a36a
 import sqlalchemy as sa
 from alembic import op
 
-from xsam.services.db import types
+from xsam.services.db import base
 
 revision = "e6461a9a9669"
 down_revision = "1c4f0729a36a"
@@ -21,7 +21,7 @@ def upgrade() -> None:
         "studies",
         sa.Column("job_id", sa.String(length=12), nullable=False),
         sa.Column("num_configs", sa.Integer(), nullable=False),
-        sa.Column("space", types.JsonColumn, nullable=False),
+        sa.Column("space", base.JsonColumn, nullable=False),
         sa.Column("concurrency", sa.Integer(), nullable=False),
         sa.Column("hold", sa.String(length=8), nullable=True),
         sa.Column("revision", sa.Integer(), nullable=False),
@@ -38,11 +38,11 @@ def upgrade() -> None:
         sa.Column("arm", sa.String(length=32), nullable=False),
         sa.Column("phase", sa.String(length=8), nullable=False),
         sa.Column("config", sa.Integer(), nullable=False),
-        sa.Column("seed", types.BigId, nullable=False),
-        sa.Column("params", types.JsonColumn, nullable=False),
-        sa.Column("planned_grad_evals", types.BigId, nullable=True),
+        sa.Column("seed", base.BigId, nullable=False),
+        sa.Column("params", base.JsonColumn, nullable=False),
+        sa.Column("planned_grad_evals", base.BigId, nullable=True),
         sa.Column("value", sa.Double(), nullable=True),
-        sa.Column("grad_evals", types.BigId, nullable=True),
+        sa.Column("grad_evals", base.BigId, nullable=True),
         sa.Column("is_stopped_early", sa.Boolean(), nullable=False),
         sa.CheckConstraint("phase IN ('search', 'confirm')", name=op.f("ck_trials_phase")),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_trials_job_id_jobs"), ondelete="CASCADE"),

@@ -7,7 +7,7 @@ Follows: e6461a9a9669
 import sqlalchemy as sa
 from alembic import op
 
-from xsam.services.db import types
+from xsam.services.db import base
 
 revision = "96affe14485c"
 down_revision = "e6461a9a9669"
@@ -17,7 +17,7 @@ depends_on = None
 
 def upgrade() -> None:
     with op.batch_alter_table("job_attempts", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("environment", types.JsonColumn, nullable=True))
+        batch_op.add_column(sa.Column("environment", base.JsonColumn, nullable=True))
 
 
 def downgrade() -> None:

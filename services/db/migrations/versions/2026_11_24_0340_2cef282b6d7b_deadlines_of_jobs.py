@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from xsam.services.db import types
+from xsam.services.db import base
 
 revision = "2cef282b6d7b"
 down_revision = "96affe14485c"
@@ -25,8 +25,8 @@ def _columns() -> tuple[sa.Column[Any], ...]:
         sa.Column("max_run_s", sa.Double(), nullable=True),
         sa.Column("max_queue_s", sa.Double(), nullable=True),
         sa.Column("ran_s", sa.Double(), server_default="0", nullable=False),
-        sa.Column("deadline_at", types.UtcDateTime(), nullable=True),
-        sa.Column("reported_at", types.UtcDateTime(), nullable=True),
+        sa.Column("deadline_at", base.UtcDateTime(), nullable=True),
+        sa.Column("reported_at", base.UtcDateTime(), nullable=True),
         sa.Column("budget_after", sa.Integer(), server_default="0", nullable=False),
     )
 
@@ -36,7 +36,7 @@ def upgrade() -> None:
     # their foreign keys, all attempts, events and measurements.
     is_sqlite = op.get_bind().dialect.name == "sqlite"
     long_ago = _LONG_AGO.removesuffix("+00:00") if is_sqlite else _LONG_AGO
-    op.add_column("jobs", sa.Column("state_since", types.UtcDateTime(), server_default=long_ago, nullable=False))
+    op.add_column("jobs", sa.Column("state_since", base.UtcDateTime(), server_default=long_ago, nullable=False))
     for column in _columns():
         op.add_column("jobs", column)
     # A paused job has no record of when it was paused: its patience starts now.

@@ -7,7 +7,7 @@ Follows: 2cef282b6d7b
 import sqlalchemy as sa
 from alembic import op
 
-from xsam.services.db import types
+from xsam.services.db import base
 
 revision = "63d8c10004dc"
 down_revision = "2cef282b6d7b"
@@ -21,18 +21,18 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=32), nullable=False),
         sa.Column("holder", sa.String(length=100), nullable=False),
         sa.Column("term", sa.Integer(), nullable=False),
-        sa.Column("since", types.UtcDateTime(), nullable=False),
-        sa.Column("expires_at", types.UtcDateTime(), nullable=False),
+        sa.Column("since", base.UtcDateTime(), nullable=False),
+        sa.Column("expires_at", base.UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_leader_leases")),
     )
     op.create_table(
         "queue_views",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("planned_at", types.UtcDateTime(), nullable=False),
+        sa.Column("planned_at", base.UtcDateTime(), nullable=False),
         sa.Column("num_queued", sa.Integer(), nullable=False),
-        sa.Column("line", types.JsonColumn, nullable=False),
-        sa.Column("reasons", types.JsonColumn, nullable=False),
-        sa.Column("kinds", types.JsonColumn, nullable=False),
+        sa.Column("line", base.JsonColumn, nullable=False),
+        sa.Column("reasons", base.JsonColumn, nullable=False),
+        sa.Column("kinds", base.JsonColumn, nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_queue_views")),
     )
     op.create_table(
@@ -50,7 +50,7 @@ def upgrade() -> None:
         sa.Column("team", sa.String(length=63), nullable=False),
         sa.Column("user_name", sa.String(length=63), nullable=False),
         sa.Column("value_resource_s", sa.Double(), nullable=False),
-        sa.Column("as_of", types.UtcDateTime(), nullable=False),
+        sa.Column("as_of", base.UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("team", "user_name", name=op.f("pk_usage_shares")),
     )
 

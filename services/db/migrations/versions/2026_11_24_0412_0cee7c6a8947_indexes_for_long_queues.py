@@ -7,7 +7,7 @@ Follows: 63d8c10004dc
 import sqlalchemy as sa
 from alembic import op
 
-from xsam.services.db import types
+from xsam.services.db import base
 
 revision = "0cee7c6a8947"
 down_revision = "63d8c10004dc"
@@ -20,7 +20,7 @@ def upgrade() -> None:
     line: list[str | sa.TextClause] = [sa.text("priority DESC"), "created_at", "id"]
     op.create_index("ix_jobs_line", "jobs", ["state", *line])
     op.create_index("ix_jobs_owner_line", "jobs", ["state", "team", "submitted_by", *line])
-    op.add_column("queue_views", sa.Column("positions", types.JsonColumn, server_default="{}", nullable=False))
+    op.add_column("queue_views", sa.Column("positions", base.JsonColumn, server_default="{}", nullable=False))
 
 
 def downgrade() -> None:

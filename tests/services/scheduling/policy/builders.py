@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from xsam.services.scheduling.policy.plan import plan
-from xsam.services.scheduling.policy.types import Node, PendingJob, Plan, PolicyConfig, RunningJob, Snapshot
+from xsam.services.scheduling.policy.types import Node, PendingJob, Plan, RunningJob, Snapshot
+from xsam.services.settings import SchedulingSettings
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
@@ -40,12 +41,12 @@ def decide(
     on: list[Node] | None = None,
     runs: list[RunningJob] | None = None,
     *,
-    config: PolicyConfig | None = None,
+    config: SchedulingSettings | None = None,
     **fields: Any,
 ) -> Plan:
     """Plan once at `NOW`."""
     snapshot = Snapshot(now=NOW, pending=queue, running=runs or [], nodes=nodes() if on is None else on, **fields)
-    return plan(snapshot, config or PolicyConfig())
+    return plan(snapshot, config or SchedulingSettings())
 
 
 def placed(made: Plan) -> dict[str, str]:

@@ -12,7 +12,7 @@ from xsam.services.scheduling.policy.backfill import (
     time_bound_s,
 )
 from xsam.services.scheduling.policy.capacity import Cluster, Shape, to_units
-from xsam.services.scheduling.policy.types import PolicyConfig
+from xsam.services.settings import SchedulingSettings
 
 
 def later(seconds):
@@ -31,7 +31,7 @@ def test_known_end__passed_estimate_says_nothing_and_passed_limit_is_now():
 
 
 def test_time_bound__prefers_the_limit_and_stretches_the_estimate():
-    config = PolicyConfig(estimate_slack=2.0)
+    config = SchedulingSettings(estimate_slack=2.0)
     assert time_bound_s(pending("j"), config) is None
     assert time_bound_s(pending("j", expected_run_time_s=10), config) == 20
     assert time_bound_s(pending("j", expected_run_time_s=10, max_run_time_s=15), config) == 15
@@ -110,7 +110,7 @@ def test_backfill__nothing_enters_a_drained_node_whose_jobs_have_no_known_end():
 def test_backfill__can_be_switched_off():
     runs = [running("r", "m", 8.0), running("s", "n", 4.0)]
     queue = [pending("large", 8.0, age_s=9), pending("small", 4.0, age_s=1)]
-    assert placed(decide(queue, nodes("mn"), runs, config=PolicyConfig(is_backfill_on=False))) == {}
+    assert placed(decide(queue, nodes("mn"), runs, config=SchedulingSettings(is_backfill_on=False))) == {}
 
 
 def test_reservation__stays_with_its_job_against_teams_that_used_less():
@@ -122,7 +122,7 @@ def test_reservation__stays_with_its_job_against_teams_that_used_less():
 
 def test_reservation__yields_to_a_higher_priority_until_patience_ends():
     runs = [running("s", "n", 4.0, is_preemptible=False)]
-    config = PolicyConfig(patience_s=3_600)
+    config = SchedulingSettings(patience_s=3_600)
     urgent = pending("urgent", 1.0, priority=9)
     fresh = [pending("large", 8.0, age_s=3_599), urgent]
     tired = [pending("large", 8.0, age_s=3_600), urgent]
@@ -134,15 +134,15 @@ def test_reservation__out_of_patience_drains_even_if_ends_are_known():
     runs = [running("s", "n", 4.0, expected_end_at=later(5_000))]
     short = pending("short", 1.0, age_s=1, max_run_time_s=60)
     assert placed(decide([pending("large", 8.0, age_s=9), short], nodes("n"), runs)) == {"short": "n"}
-    config = PolicyConfig(patience_s=5)
+    config = SchedulingSettings(patience_s=5)
     assert placed(decide([pending("large", 8.0, age_s=9), short], nodes("n"), runs, config=config)) == {}
 
 
 def test_reservation__several_jobs_reserve_different_nodes():
     runs = [running("r", "m", 6.0), running("s", "n", 6.0)]
     queue = [pending("l0", 8.0, age_s=9), pending("l1", 8.0, age_s=8), pending("small", 1.0, age_s=1)]
-    assert placed(decide(queue, nodes("mn"), runs, config=PolicyConfig(max_reservations=1))) == {"small": "n"}
-    both = decide(queue, nodes("mn"), runs, config=PolicyConfig(max_reservations=2))
+    assert placed(decide(queue, nodes("mn"), runs, config=SchedulingSettings(max_reservations=1))) == {"small": "n"}
+    both = decide(queue, nodes("mn"), runs, config=SchedulingSettings(max_reservations=2))
     assert placed(both) == {}
     assert both.holders == ("l0", "l1")
 
@@ -154,7 +154,7 @@ def test_reservation__short_job_enters_only_the_nodes_whose_start_is_known():
         pending("l1", 8.0, age_s=8),
         *(pending(f"short{i}", 1.0, age_s=3 - i, max_run_time_s=60) for i in range(3)),
     ]
-    made = decide(queue, nodes("mn"), runs, config=PolicyConfig(max_reservations=2))
+    made = decide(queue, nodes("mn"), runs, config=SchedulingSettings(max_reservations=2))
     assert placed(made) == {"short0": "m", "short1": "m"}
 
 
@@ -167,5 +167,5 @@ def test_reservation__counts_the_limits_of_jobs_that_start_in_the_same_plan():
 
 def test_reservation__jobs_out_of_patience_keep_the_order_of_their_promises():
     queue = [pending("older", 8.0, age_s=99), pending("promised", 8.0, age_s=50)]
-    config = PolicyConfig(patience_s=10)
+    config = SchedulingSettings(patience_s=10)
     assert placed(decide(queue, nodes("n"), config=config, holders=("promised", "older"))) == {"promised": "n"}

@@ -6,16 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.services.scheduling.policy.builders import NOW, ago, pending, running
-from xsam.services.scheduling.policy.order import (
-    ShareLedger,
-    add_attempt,
-    contribution,
-    decay,
-    line_up,
-    resource_rate,
-    usage_at,
-)
-from xsam.services.scheduling.policy.types import DecayedUsage, PolicyConfig, TeamShare
+from xsam.services.scheduling.policy.order import ShareLedger, line_up
+from xsam.services.settings import SchedulingSettings
+from xsam.services.usage.decay import DecayedUsage, TeamShare, add_attempt, contribution, decay, resource_rate, usage_at
 
 DAY_S = 86_400.0
 durations = st.floats(0, 30 * DAY_S)
@@ -71,7 +64,7 @@ def test_add_attempt__does_not_depend_on_the_order_of_ends(attempts, rng):
 
 
 def test_ledger__adds_what_running_jobs_used_so_far():
-    config = PolicyConfig(half_life_s=DAY_S, cpu_weight=0.0)
+    config = SchedulingSettings(half_life_s=DAY_S, cpu_weight=0.0)
     shares = {"b": TeamShare(1.0, DecayedUsage(1_000.0, ago(DAY_S)), {"bob": DecayedUsage(600.0, ago(DAY_S))})}
     ledger = ShareLedger(shares, [running("r", "n", 2.0, age_s=100.0)], NOW, config)
     assert ledger.team_usage["b"] == pytest.approx(500.0 + 200.0, rel=1e-3)
@@ -80,17 +73,17 @@ def test_ledger__adds_what_running_jobs_used_so_far():
 
 def test_ledger__divides_by_the_weight():
     shares = {"a": TeamShare(4.0, DecayedUsage(100.0, NOW)), "b": TeamShare(1.0, DecayedUsage(50.0, NOW))}
-    ledger = ShareLedger(shares, [], NOW, PolicyConfig())
+    ledger = ShareLedger(shares, [], NOW, SchedulingSettings())
     assert ledger.team_key("a") == pytest.approx(25.0)
     assert ledger.team_key("b") == pytest.approx(50.0)
 
 
 def test_resource_rate__weighs_gpus_and_cpus():
-    assert resource_rate(8, 64, PolicyConfig(gpu_weight=2.0, cpu_weight=0.25)) == pytest.approx(32.0)
+    assert resource_rate(8, 64, SchedulingSettings(gpu_weight=2.0, cpu_weight=0.25)) == pytest.approx(32.0)
 
 
 def _order(jobs, shares=None, holders=(), *, charging=True):
-    ledger = ShareLedger(shares or {}, [], NOW, PolicyConfig())
+    ledger = ShareLedger(shares or {}, [], NOW, SchedulingSettings())
     order = []
     for job in line_up(jobs, ledger, holders):
         order.append(job.job_id)

@@ -3,7 +3,9 @@ from datetime import timedelta
 import pytest
 
 from tests.services.scheduling.policy.builders import NOW, decide, nodes, pending, placed, running
-from xsam.services.scheduling.policy.types import Node, PendingJob, PolicyConfig, TeamQuota, TeamShare
+from xsam.services.scheduling.policy.types import Node, PendingJob
+from xsam.services.teams.quota import TeamQuota
+from xsam.services.usage.decay import TeamShare
 
 
 def test_plan__empty_queue_is_an_empty_plan():
@@ -98,9 +100,6 @@ def test_pending_job__refuses_impossible_amounts(field, value):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: PolicyConfig(half_life_s=0),
-        lambda: PolicyConfig(estimate_slack=0.5),
-        lambda: PolicyConfig(min_run_time_s=-1),
         lambda: TeamShare(0.0),
         lambda: TeamQuota(gpus=-1),
     ],

@@ -12,24 +12,17 @@ from hypothesis import strategies as st
 from tests.services.scheduling.policy.builders import NOW, ago
 from xsam.services.scheduling.policy.capacity import Cluster, Shape, to_units
 from xsam.services.scheduling.policy.plan import plan
-from xsam.services.scheduling.policy.types import (
-    DecayedUsage,
-    Node,
-    PendingJob,
-    Plan,
-    PolicyConfig,
-    RunningJob,
-    Snapshot,
-    TeamQuota,
-    TeamShare,
-)
+from xsam.services.scheduling.policy.types import Node, PendingJob, Plan, RunningJob, Snapshot
+from xsam.services.settings import SchedulingSettings
+from xsam.services.teams.quota import TeamQuota
+from xsam.services.usage.decay import DecayedUsage, TeamShare
 
 TEAMS = ("a", "b", "c")
 GPUS = st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.0, 2.0, 4.0, 8.0])
 CPUS = st.sampled_from([0.0, 0.5, 1.0, 4.0])
 SECONDS = st.sampled_from([None, None, 50.0, 500.0, 5_000.0])
 CONFIGS = st.builds(
-    PolicyConfig,
+    SchedulingSettings,
     is_preemption_on=st.booleans(),
     is_backfill_on=st.booleans(),
     min_run_time_s=st.sampled_from([0.0, 600.0]),
@@ -286,7 +279,7 @@ def test_feasible_job_alone_on_the_empty_cluster_starts(snapshot):
 @given(snapshots())
 def test_first_in_line_starts_whenever_it_fits(snapshot):
     """Nobody behind can take what the first in line could use."""
-    made = plan(replace(snapshot, holders=()), PolicyConfig(is_preemption_on=False))
+    made = plan(replace(snapshot, holders=()), SchedulingSettings(is_preemption_on=False))
     first = [reason for reason in made.reasons.values() if reason.position == 1]
     if first and not made.placements and first[0].code == "insufficient_resources":
         job = next(job for job in snapshot.pending if job.job_id == first[0].job_id)
@@ -298,7 +291,7 @@ def test_first_in_line_starts_whenever_it_fits(snapshot):
 @given(snapshots(), st.sampled_from(TEAMS))
 def test_raising_a_priority_never_stops_a_job_that_would_start(snapshot, team):
     """With everything else equal, and nobody promised anything, the most important job starts if it ever would."""
-    config = PolicyConfig(is_preemption_on=False)
+    config = SchedulingSettings(is_preemption_on=False)
     base = replace(snapshot, holders=())
     started = {placement.job_id for placement in plan(base, config).placements}
     for job in snapshot.pending:

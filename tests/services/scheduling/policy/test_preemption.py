@@ -1,7 +1,8 @@
 import pytest
 
 from tests.services.scheduling.policy.builders import decide, nodes, pending, placed, running, victims
-from xsam.services.scheduling.policy.types import PolicyConfig, TeamQuota
+from xsam.services.settings import SchedulingSettings
+from xsam.services.teams.quota import TeamQuota
 
 
 def test_preempt__makes_room_for_a_higher_priority():
@@ -18,7 +19,7 @@ def test_preempt__never_the_same_or_a_higher_priority(priority):
 
 
 def test_preempt__spares_jobs_below_the_minimum_run_time():
-    config = PolicyConfig(min_run_time_s=600)
+    config = SchedulingSettings(min_run_time_s=600)
     queue = [pending("up", 8.0, priority=1)]
     assert victims(decide(queue, runs=[running("r", "n", 8.0, age_s=599)], config=config)) == {}
     assert victims(decide(queue, runs=[running("r", "n", 8.0, age_s=600)], config=config)) == {"r": "up"}
@@ -30,7 +31,7 @@ def test_preempt__spares_jobs_that_cannot_checkpoint():
 
 
 def test_preempt__can_be_switched_off():
-    config = PolicyConfig(is_preemption_on=False)
+    config = SchedulingSettings(is_preemption_on=False)
     assert victims(decide([pending("up", 8.0, priority=1)], runs=[running("r", "n", 8.0)], config=config)) == {}
 
 
@@ -124,7 +125,7 @@ def test_preempt__other_teams_jobs_do_not_help_against_a_quota():
 def test_preempt__is_bounded_per_plan():
     runs = [running(f"r{i}", "n") for i in range(8)]
     queue = [pending(f"u{i}", priority=1) for i in range(8)]
-    assert len(victims(decide(queue, runs=runs, config=PolicyConfig(max_preempting_jobs_per_plan=3)))) == 3
+    assert len(victims(decide(queue, runs=runs, config=SchedulingSettings(max_preempting_jobs_per_plan=3)))) == 3
 
 
 def test_preempt__a_fraction_frees_a_whole_gpu_only_if_its_neighbour_leaves_too():

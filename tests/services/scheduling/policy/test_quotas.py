@@ -2,7 +2,7 @@ import math
 
 from tests.services.scheduling.policy.builders import decide, nodes, pending, placed, running
 from xsam.services.scheduling.policy.quotas import Amount, QuotaBook
-from xsam.services.scheduling.policy.types import TeamQuota
+from xsam.services.teams.quota import TeamQuota
 
 UNIT = 10_000
 

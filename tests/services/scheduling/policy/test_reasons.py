@@ -6,7 +6,10 @@ import pytest
 
 from tests.services.scheduling.policy.builders import NOW, decide, nodes, pending, running
 from xsam.services.scheduling.policy.reasons import ReasonCode
-from xsam.services.scheduling.policy.types import DecayedUsage, Node, PolicyConfig, TeamQuota, TeamShare
+from xsam.services.scheduling.policy.types import Node
+from xsam.services.settings import SchedulingSettings
+from xsam.services.teams.quota import TeamQuota
+from xsam.services.usage.decay import DecayedUsage, TeamShare
 
 
 def reason_of(job_id, made):
@@ -144,7 +147,7 @@ def test_reserved():
 
 def test_preempting():
     runs = [running("r", "n", 4.0), running("s", "n", 4.0)]
-    config = PolicyConfig(stop_grace_s=60.0)
+    config = SchedulingSettings(stop_grace_s=60.0)
     reason, sentence = reason_of("j", decide([pending("j", 8.0, priority=1)], runs=runs, config=config))
     assert (reason.code, reason.blocking_job_ids) == (ReasonCode.PREEMPTING, ("r", "s"))
     assert sentence == (

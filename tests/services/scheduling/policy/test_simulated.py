@@ -11,7 +11,9 @@ from tests.bench.scheduling.fifo import greedy_fifo, plain_fifo
 from tests.bench.scheduling.report import jain
 from tests.bench.scheduling.simulator import Record, Site, TraceJob, simulate
 from xsam.services.scheduling.policy.plan import plan
-from xsam.services.scheduling.policy.types import Node, PolicyConfig, TeamQuota
+from xsam.services.scheduling.policy.types import Node
+from xsam.services.settings import SchedulingSettings
+from xsam.services.teams.quota import TeamQuota
 
 HOUR_S = 3_600.0
 
@@ -58,7 +60,7 @@ STREAMS = {
 def test_large_job_starts_under_an_endless_stream_of_small_ones(fields):
     # Twice as much work as the cluster can do: it is never empty by chance.
     small = stream("s", every_s=60.0, run_s=1_800.0, until_s=14 * HOUR_S, **fields)
-    config = PolicyConfig(patience_s=6 * HOUR_S)
+    config = SchedulingSettings(patience_s=6 * HOUR_S)
     records = simulate([*small, large()], site(), lambda s: plan(s, config), until_s=13 * HOUR_S)
     assert start_h(records) <= 12.0
 
@@ -66,7 +68,7 @@ def test_large_job_starts_under_an_endless_stream_of_small_ones(fields):
 def test_large_job_starts_under_a_stream_of_more_important_ones_that_leaves_it_room():
     # Six of the sixteen GPUs are in use on average, somewhere; the cluster is never empty by chance.
     small = stream("s", every_s=300.0, run_s=1_800.0, until_s=14 * HOUR_S, priority=5)
-    config = PolicyConfig(patience_s=6 * HOUR_S)
+    config = SchedulingSettings(patience_s=6 * HOUR_S)
     records = simulate([*small, large()], site(), lambda s: plan(s, config), until_s=13 * HOUR_S)
     assert 6.0 < start_h(records) <= 12.0
 
@@ -88,7 +90,7 @@ def test_large_job_that_fills_its_quota_starts_under_a_stream_of_its_own_team():
 def test_every_large_job_of_several_starts_in_turn():
     small = stream("s", every_s=60.0, run_s=1_800.0, until_s=24 * HOUR_S)
     gangs = [replace(large(), job_id=f"large{i}") for i in range(3)]
-    config = PolicyConfig(patience_s=2 * HOUR_S)
+    config = SchedulingSettings(patience_s=2 * HOUR_S)
     records = simulate([*small, *gangs], site(), lambda s: plan(s, config), until_s=23 * HOUR_S)
     assert all(start_h(records, gang.job_id) < 20.0 for gang in gangs)
 
@@ -147,7 +149,7 @@ def test_a_late_team_catches_up_and_then_shares_equally():
         for job in stream("b", every_s=120.0, run_s=1_800.0, until_s=24 * HOUR_S)
     ]
     trace = [*stream("a", every_s=120.0, run_s=1_800.0, until_s=until_s), *late]
-    config = PolicyConfig(half_life_s=2 * HOUR_S)
+    config = SchedulingSettings(half_life_s=2 * HOUR_S)
     records = simulate(trace, site(config=config), lambda s: plan(s, config), until_s=until_s)
     shares = _shares(records, from_h=18.0)
     assert shares["a"] / shares["b"] == pytest.approx(1.0, rel=0.1)

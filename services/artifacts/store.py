@@ -1,13 +1,56 @@
-"""What lies in a job's folder, by name: listed, and resolved only if listed, so that no name can lead elsewhere."""
+"""The artifact store: one folder per job below the root, shared by all nodes, and what lies in it, by name.
 
+Files are listed, and resolved only if listed, so that no name can lead elsewhere.
+"""
+
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from xsam.services.artifacts.layout import JobFolder
-from xsam.services.errors import NotFoundError
+from xsam.services.errors import NotFoundError, StorageError
+
+_JOB_ID = re.compile(r"[a-z0-9]{1,32}")
+
+
+@dataclass(frozen=True, slots=True)
+class JobFolder:
+    """The folder of one job. Building it touches no file.
+
+    Args:
+        root: the artifact root.
+        job_id: checked, so that no id can lead out of the root.
+
+    Raises:
+        StorageError: the id is not one of ours.
+    """
+
+    root: Path
+    job_id: str
+
+    def __post_init__(self) -> None:
+        if not _JOB_ID.fullmatch(self.job_id):
+            raise StorageError(f"job id is {self.job_id!r}; allowed are lower-case letters and digits")
+
+    @property
+    def path(self) -> Path:
+        """The job's own folder."""
+        return self.root / "jobs" / self.job_id
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints of all attempts: a later attempt goes on from an earlier one's."""
+        return self.path / "checkpoints"
+
+    def attempt(self, number: int) -> Path:
+        """Folder of one attempt."""
+        return self.path / "attempts" / str(number)
+
+    def logs(self, attempt: int) -> Path:
+        """Folder with one log file per rank."""
+        return self.attempt(attempt) / "logs"
 
 
 class ArtifactKind(StrEnum):

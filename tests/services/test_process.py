@@ -6,8 +6,8 @@ from pathlib import Path
 
 _CHILD = """
 import os, signal, time
-from services import parent_watch
-parent_watch.stop_with(int(os.environ["PARENT"]))
+from xsam.services.process import stop_with
+stop_with(int(os.environ["PARENT"]))
 print("watching", flush=True)
 time.sleep(60)
 """

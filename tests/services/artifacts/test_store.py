@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xsam.services.artifacts.layout import JobFolder
+from xsam.services.artifacts.store import JobFolder
 from xsam.services.db.base import new_id
 from xsam.services.errors import StorageError
 

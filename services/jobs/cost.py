@@ -1,0 +1,64 @@
+"""What a job takes: counted from its specification, timed from what the service has measured before."""
+
+import math
+import statistics
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from xsam.services.jobs.models import KIND_STUDY, Job
+from xsam.services.jobs.states import JobState
+from xsam.services.specs.job import JobSpec
+from xsam.services.specs.optimizer import XsamVariant
+
+HISTORY_JOBS = 200
+"""So many of the last jobs that succeeded are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a whole run takes, from its specification alone; None where only the data's files can tell."""
+
+    grad_evals: int | None
+    probe_forwards: int | None
+    steps: int | None
+
+
+def cost_of(job: JobSpec) -> Cost:
+    """Return what a whole run of a job takes, when nothing stops it."""
+    if job.num_train is None:
+        return Cost(None, None, None)
+    steps_per_epoch = job.num_train // job.batch_size
+    steps = job.epochs * steps_per_epoch
+    return Cost(steps * job.optimizer.grad_evals_per_step, _probes(job, steps), steps)
+
+
+def measured_pace(session: Session, job: JobSpec) -> tuple[float | None, int]:
+    """Return the median seconds per gradient evaluation of recent comparable runs, and how many there were."""
+    query = (
+        select(Job.spec, Job.summary)
+        .where(Job.state == JobState.SUCCEEDED, Job.kind != KIND_STUDY)
+        .order_by(Job.created_at.desc(), Job.id.desc())
+        .limit(HISTORY_JOBS)
+    )
+    wanted = _comparable(job.model_dump(mode="json"))
+    paces = [
+        summary["train_s"] / summary["grad_evals"]
+        for spec, summary in session.execute(query)
+        if summary and summary["grad_evals"] and _comparable(spec) == wanted
+    ]
+    return (statistics.median(paces) if paces else None), len(paces)
+
+
+def _probes(job: JobSpec, steps: int) -> int:
+    """Return the probe forwards; an adaptive search takes fewer than the grid that is counted here."""
+    optimizer = job.optimizer
+    if not isinstance(optimizer, XsamVariant) or optimizer.alpha is not None:
+        return 0
+    searches = job.epochs if optimizer.alpha_every == "epoch" else math.ceil(steps / optimizer.alpha_every)
+    return searches * optimizer.grid_probes()
+
+
+def _comparable(spec: dict[str, object]) -> list[object]:
+    return [spec.get(name) for name in ("model", "dataset", "batch_size", "precision", "resources")]
