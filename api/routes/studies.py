@@ -190,5 +190,4 @@ def preview_study(
     principal: PrincipalDep,
 ) -> StudyPreview:
     """Count trials, gradient evaluations and probes, predict time from earlier runs; nothing is queued."""
-    found = cost.preview(session, spec, team=principal.team, allowed_packages=allowed_packages)
-    return StudyPreview.of(spec, found)
+    return cost.preview(session, spec, team=principal.team, allowed_packages=allowed_packages)

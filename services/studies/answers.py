@@ -2,113 +2,73 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
 from xsam.services.db.clock import utc_now
 from xsam.services.jobs.models import Job
-from xsam.services.jobs.states import TERMINAL_STATES, JobState
+from xsam.services.jobs.states import TERMINAL_STATES
 from xsam.services.studies import compare, trials
 from xsam.services.studies.arms import Arm, arms_of
-from xsam.services.studies.compare import PairedTest
 from xsam.services.studies.models import Study
 from xsam.services.studies.results import ConfigResult, best_config, best_trial, configs_of
+from xsam.services.studies.schemas import (
+    ArmRead,
+    CauseRead,
+    ComparisonRead,
+    ConfigRead,
+    PredictionRead,
+    SpentRead,
+    StudyRead,
+)
 from xsam.services.studies.service import spec_of
 from xsam.services.studies.spec import StudySpec, read_space
 from xsam.services.studies.trials import CONFIRM, SEARCH, TrialState
 
-
-@dataclass(frozen=True, slots=True)
-class ArmAnswer:
-    """One optimizer's search so far."""
-
-    arm: Arm
-    num_configs_done: int
-    best: ConfigResult | None
-    """The best configuration of the search."""
-    confirmed: ConfigResult | None
-    """The same on seeds that the search has not seen."""
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The main arm against a control arm, each at its own best."""
-
-    arm: str
-    against: str
-    basis: str
-    """`confirm`: on seeds that neither search has seen. `search`: on the seeds that chose the winners, which flatters
-    whichever arm had more configurations."""
-    test: PairedTest
-    value: float
-    against_value: float
-    grad_evals_ratio: float | None
-    seconds_ratio: float | None
+_OF_JOB = (
+    "id",
+    "name",
+    "team",
+    "submitted_by",
+    "state",
+    "wish",
+    "priority",
+    "labels",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "attempt",
+)
+_OF_STUDY = ("hold", "concurrency", "space")
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What the study has used so far."""
-
-    grad_evals: int
-    probe_forwards: int
-    train_s: float
-    """Of the trials that ended well."""
-    gpu_hours: float
-    wall_s: float
-    """Since its first start, pauses included."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """When it should end, from its own trials so far."""
-
-    num_trials_left: int
-    left_s: float
-    ends_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Everything a study says."""
-
-    num_trials: int
-    """Trials planned in all, extensions and confirmation included."""
-    num_by_state: dict[JobState, int]
-    num_stopped_early: int
-    best: TrialState | None
-    arms: Sequence[ArmAnswer]
-    comparisons: Sequence[Comparison]
-    spent: Spent
-    prediction: Prediction | None
-
-
-def answer(session: Session, job: Job, study: Study) -> Answer:
-    """Return what a study says so far."""
+def answer(session: Session, job: Job, study: Study) -> StudyRead:
+    """Return a study and what it says so far."""
     spec = spec_of(job)
     found = trials.load(session, job.id)
-    planned = arms_of(spec, space=read_space(study.space), num_configs=study.num_configs)
-    arms = [_arm_answer(spec, arm, found) for arm in planned]
-    num_trials = sum(arm.num_configs * spec.seeds_per_config + spec.num_confirm_seeds for arm in planned)
-    spent = Spent(
-        grad_evals=sum(trial.grad_evals or 0 for trial in found),
-        probe_forwards=sum(trial.probe_forwards or 0 for trial in found),
-        train_s=sum(trial.train_s or 0.0 for trial in found),
-        gpu_hours=trials.gpu_hours(session, job.id) if spec.base.resources.gpus_per_worker else 0.0,
-        wall_s=_wall_s(job),
-    )
-    return Answer(
-        num_trials=num_trials,
-        num_by_state=dict(Counter(trial.state for trial in found)),
-        num_stopped_early=sum(trial.is_stopped_early for trial in found),
-        best=best_trial((t for t in found if t.phase == SEARCH and t.arm == planned[0].name), spec.objective.mode),
-        arms=arms,
-        comparisons=_comparisons(spec, arms),
-        spent=spent,
-        prediction=_prediction(job, study, found, num_trials),
+    arms = arms_of(spec, space=read_space(study.space), num_configs=study.num_configs)
+    winners = [_winners(spec, arm.name, found) for arm in arms]
+    num_trials = sum(arm.num_configs * spec.seeds_per_config + spec.num_confirm_seeds for arm in arms)
+    best = best_trial((t for t in found if t.phase == SEARCH and t.arm == arms[0].name), spec.objective.mode)
+    return StudyRead.model_validate(
+        {
+            **{name: getattr(job, name) for name in _OF_JOB},
+            **{name: getattr(study, name) for name in _OF_STUDY},
+            "num_trials": num_trials,
+            "num_by_state": Counter(trial.state for trial in found),
+            "num_stopped_early": sum(trial.is_stopped_early for trial in found),
+            "best_trial": None if best is None else best.number,
+            "best_value": None if best is None else best.value,
+            "arms": [_arm(spec, arm, won, found) for arm, won in zip(arms, winners, strict=True)],
+            "comparisons": _comparisons(spec, winners),
+            "spent": _spent(session, job, spec, found),
+            "prediction": _prediction(job, study, found, num_trials),
+            "ended_by": (job.summary or {}).get("ended_by"),
+            "failure": CauseRead.of(job),
+            "spec": spec,
+        }
     )
 
 
@@ -130,51 +90,64 @@ def _best(spec: StudySpec, arm: str, found: Sequence[TrialState]) -> ConfigResul
     return best_config(found, arm, spec.objective.mode, num_seeds=spec.seeds_per_config)
 
 
-def _arm_answer(spec: StudySpec, arm: Arm, found: Sequence[TrialState]) -> ArmAnswer:
+def _winners(spec: StudySpec, arm: str, found: Sequence[TrialState]) -> dict[str, ConfigResult]:
+    """Return an arm's best configuration of the search and the same one confirmed, by phase, as far as they exist."""
+    best = _best(spec, arm, found)
+    if best is None:
+        return {}
+    confirmed = [c for c in configs_of(found, phase=CONFIRM) if (c.arm, c.config) == (arm, best.config) and c.values]
+    return {SEARCH: best, CONFIRM: confirmed[0]} if confirmed else {SEARCH: best}
+
+
+def _arm(spec: StudySpec, arm: Arm, won: Mapping[str, ConfigResult], found: Sequence[TrialState]) -> ArmRead:
     done = [c for c in configs_of(found) if c.arm == arm.name and c.is_over and len(c.trials) >= spec.seeds_per_config]
-    best = _best(spec, arm.name, found)
-    confirmed = [c for c in configs_of(found, phase=CONFIRM) if c.arm == arm.name and c.values]
-    chosen = [c for c in confirmed if best is not None and c.config == best.config]
-    return ArmAnswer(arm, len(done), best, chosen[0] if chosen else None)
+    return ArmRead(
+        arm=arm.name,
+        num_configs=arm.num_configs,
+        num_configs_done=len(done),
+        best=_config(won.get(SEARCH)),
+        confirmed=_config(won.get(CONFIRM)),
+    )
 
 
-def _comparisons(spec: StudySpec, arms: Sequence[ArmAnswer]) -> list[Comparison]:
-    main, *others = arms
+def _config(result: ConfigResult | None) -> ConfigRead | None:
+    if result is None or result.mean is None:
+        return None
+    values = result.values
+    return ConfigRead(config=result.config, params=result.point, mean=result.mean, num_seeds=len(values), values=values)
+
+
+def _comparisons(spec: StudySpec, winners: Sequence[Mapping[str, ConfigResult]]) -> list[ComparisonRead]:
+    main, *others = winners
     return [comparison for other in others if (comparison := _comparison(spec, main, other)) is not None]
 
 
-def _comparison(spec: StudySpec, main: ArmAnswer, other: ArmAnswer) -> Comparison | None:
-    for basis, first, second in ((CONFIRM, main.confirmed, other.confirmed), (SEARCH, main.best, other.best)):
-        if first is None or second is None:
-            continue
-        test = compare.paired_test(first.values, second.values, spec.objective.mode)
-        if test is None:
-            continue
-        shared = sorted(first.values.keys() & second.values.keys())
-        grad_evals, seconds = compare.price(first, second)
-        return Comparison(
-            arm=main.arm.name,
-            against=other.arm.name,
-            basis=basis,
-            test=test,
-            value=statistics.fmean(first.values[seed] for seed in shared),
-            against_value=statistics.fmean(second.values[seed] for seed in shared),
-            grad_evals_ratio=grad_evals,
-            seconds_ratio=seconds,
-        )
+def _comparison(
+    spec: StudySpec, main: Mapping[str, ConfigResult], other: Mapping[str, ConfigResult]
+) -> ComparisonRead | None:
+    for basis in (CONFIRM, SEARCH):
+        if basis in main and basis in other:
+            found = compare.compared(main[basis], other[basis], spec.objective.mode, basis)
+            if found is not None:
+                return found
     return None
 
 
-def _wall_s(job: Job) -> float:
-    if job.started_at is None:
-        return 0.0
-    return max(0.0, ((job.finished_at or utc_now()) - job.started_at).total_seconds())
+def _spent(session: Session, job: Job, spec: StudySpec, found: Sequence[TrialState]) -> SpentRead:
+    wall_s = 0.0 if job.started_at is None else ((job.finished_at or utc_now()) - job.started_at).total_seconds()
+    return SpentRead(
+        grad_evals=sum(trial.grad_evals or 0 for trial in found),
+        probe_forwards=sum(trial.probe_forwards or 0 for trial in found),
+        train_s=sum(trial.train_s or 0.0 for trial in found),
+        gpu_hours=trials.gpu_hours(session, job.id) if spec.base.resources.gpus_per_worker else 0.0,
+        wall_s=max(0.0, wall_s),
+    )
 
 
-def _prediction(job: Job, study: Study, found: Sequence[TrialState], num_trials: int) -> Prediction | None:
+def _prediction(job: Job, study: Study, found: Sequence[TrialState], num_trials: int) -> PredictionRead | None:
     paces = [trial.train_s for trial in found if trial.train_s is not None]
     if job.state in TERMINAL_STATES or not paces:
         return None
     left = max(0, num_trials - sum(1 for trial in found if trial.is_over))
     left_s = left * statistics.fmean(paces) / study.concurrency
-    return Prediction(left, left_s, utc_now() + timedelta(seconds=left_s))
+    return PredictionRead(num_trials_left=left, left_s=left_s, ends_at=utc_now() + timedelta(seconds=left_s))

@@ -1,38 +1,42 @@
 """Is one optimizer better than another here? A paired test over seeds, and what the difference costs."""
 
-import math
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from scipy import stats
 
 from xsam.services.studies.results import ConfigResult, Mode
+from xsam.services.studies.schemas import ComparisonRead, PairedTestRead
 
 MIN_PAIRS = 2
 _CONFIDENCE = 0.95
 
 
-@dataclass(frozen=True, slots=True)
-class PairedTest:
-    """Differences between two arms that were trained on the same seeds; positive means that the first is better."""
+def compared(first: ConfigResult, second: ConfigResult, mode: Mode, basis: str) -> ComparisonRead | None:
+    """Compare an arm's winner with another one's; None where they share fewer than two seeds."""
+    test = paired_test(first.values, second.values, mode)
+    if test is None:
+        return None
+    shared = first.values.keys() & second.values.keys()
+    grad_evals = _ratio([t.grad_evals for t in first.trials], [t.grad_evals for t in second.trials])
+    seconds = _ratio([t.train_s for t in first.trials], [t.train_s for t in second.trials])
+    return ComparisonRead(
+        arm=first.arm,
+        against=second.arm,
+        basis=basis,
+        **test.model_dump(),
+        value=statistics.fmean(first.values[seed] for seed in sorted(shared)),
+        against_value=statistics.fmean(second.values[seed] for seed in sorted(shared)),
+        grad_evals_ratio=grad_evals,
+        seconds_ratio=seconds,
+        sentence=f"{first.arm} {_gained(test, second.arm)}{_price(grad_evals, seconds)}",
+    )
 
-    num_pairs: int
-    wins: int
-    """Seeds on which the first is better."""
-    gain: float
-    """Mean difference."""
-    gain_sd: float
-    """Standard deviation of the differences over seeds."""
-    low: float | None
-    """95 % confidence interval of the mean difference; None where the differences do not vary."""
-    high: float | None
-    p_value: float | None
-    """Two-sided paired t-test; None where the differences do not vary."""
 
-
-def paired_test(first: Mapping[int, float], second: Mapping[int, float], mode: Mode) -> PairedTest | None:
+def paired_test(first: Mapping[int, float], second: Mapping[int, float], mode: Mode) -> PairedTestRead | None:
     """Compare two arms on the seeds they share; None where those are fewer than two.
+
+    Where the differences do not vary, they have neither an interval nor a p-value.
 
     Args:
         first: value by seed.
@@ -50,7 +54,7 @@ def paired_test(first: Mapping[int, float], second: Mapping[int, float], mode: M
         test = stats.ttest_1samp(differences, 0.0)
         interval = test.confidence_interval(_CONFIDENCE)
         low, high, p_value = float(interval.low), float(interval.high), float(test.pvalue)
-    return PairedTest(
+    return PairedTestRead(
         num_pairs=len(seeds),
         wins=sum(difference > 0 for difference in differences),
         gain=statistics.fmean(differences),
@@ -61,18 +65,22 @@ def paired_test(first: Mapping[int, float], second: Mapping[int, float], mode: M
     )
 
 
-def price(first: ConfigResult, second: ConfigResult) -> tuple[float | None, float | None]:
-    """Return how many times the gradient evaluations and the seconds of `second` a trial of `first` takes."""
-    grad_evals = _ratio([t.grad_evals for t in first.trials], [t.grad_evals for t in second.trials])
-    return grad_evals, _ratio([t.train_s for t in first.trials], [t.train_s for t in second.trials])
+def _gained(test: PairedTestRead, against: str) -> str:
+    verdict = "the seeds do not vary"
+    if test.p_value is not None:
+        verdict = f"95 % interval {test.low:+.2g} to {test.high:+.2g}, p = {test.p_value:.2g}"
+    return f"{test.gain:+.2g} ± {test.gain_sd:.2g} over {test.num_pairs} seeds against {against} ({verdict})"
 
 
-def _ratio(first: list[float | None] | list[int | None], second: list[float | None] | list[int | None]) -> float | None:
-    above, below = _mean(first), _mean(second)
-    return above / below if above is not None and below else None
+def _price(grad_evals: float | None, seconds: float | None) -> str:
+    if grad_evals is None:
+        return ""
+    in_seconds = "" if seconds is None else f" and {seconds:.2f} times the seconds"
+    return f"; it takes {grad_evals:.2f} times the gradient evaluations{in_seconds}"
 
 
-def _mean(values: list[float | None] | list[int | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    mean = statistics.fmean(known) if known else math.nan
-    return None if math.isnan(mean) else mean
+def _ratio(first: Sequence[float | None], second: Sequence[float | None]) -> float | None:
+    """Return how many times as much the first take as the second, on average; None where that is not known."""
+    above, below = ([value for value in side if value is not None] for side in (first, second))
+    mean = statistics.fmean(below) if below else 0.0
+    return statistics.fmean(above) / mean if above and mean else None

@@ -3,7 +3,6 @@
 import random
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 from pydantic import ValidationError
@@ -13,6 +12,7 @@ from xsam.services.cluster import service as cluster
 from xsam.services.jobs.cost import cost_of, measured_pace
 from xsam.services.studies import space as spaces
 from xsam.services.studies.arms import Arm, arms_of, job_spec
+from xsam.services.studies.schemas import ArmCostRead, StudyPreview
 from xsam.services.studies.service import check_runnable
 from xsam.services.studies.space import Point
 from xsam.services.studies.spec import GridSampler, StudySpec
@@ -21,49 +21,7 @@ MAX_SAMPLED_POINTS = 64
 """The mean over so many points stands for the mean over the space; trials of one study cost about the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class ArmCost:
-    """What one arm will take, from the mean over its space. None where only the data's files can tell."""
-
-    arm: str
-    num_configs: int
-    num_trials: int
-    """Of the search."""
-    num_confirm_trials: int
-    grad_evals: int | None
-    probe_forwards: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class StudyCost:
-    """What a whole study will take."""
-
-    arms: Sequence[ArmCost]
-    seconds_per_grad_eval: float | None
-    """Median of comparable runs: same model, dataset and resources. None if there was none."""
-    num_comparable: int
-    work_s: float | None
-    """Seconds of training of all trials together."""
-    wall_s: float | None
-    gpu_hours: float | None
-
-    @property
-    def num_trials(self) -> int:
-        """All trials."""
-        return sum(arm.num_trials + arm.num_confirm_trials for arm in self.arms)
-
-    @property
-    def grad_evals(self) -> int | None:
-        """Forward-backward passes of all trials."""
-        return _total(arm.grad_evals for arm in self.arms)
-
-    @property
-    def probe_forwards(self) -> int | None:
-        """Forward passes of all searches for alpha*."""
-        return _total(arm.probe_forwards for arm in self.arms)
-
-
-def preview(session: Session, spec: StudySpec, *, team: str, allowed_packages: Sequence[str] = ()) -> StudyCost:
+def preview(session: Session, spec: StudySpec, *, team: str, allowed_packages: Sequence[str] = ()) -> StudyPreview:
     """Return what the study would take, without queueing anything.
 
     Raises:
@@ -78,22 +36,26 @@ def preview(session: Session, spec: StudySpec, *, team: str, allowed_packages: S
     resources = spec.base.resources
     at_once = min(spec.concurrency, _room(session, spec) or spec.concurrency)
     gpus = resources.gpus_per_worker * resources.num_workers
-    return StudyCost(
-        arms=arms,
+    return StudyPreview(
+        num_trials=sum(arm.num_trials + arm.num_confirm_trials for arm in arms),
+        grad_evals=grad_evals,
+        probe_forwards=_total(arm.probe_forwards for arm in arms),
         seconds_per_grad_eval=pace,
         num_comparable=num_comparable,
         work_s=work_s,
         wall_s=None if work_s is None else work_s / at_once,
         gpu_hours=None if work_s is None else work_s * gpus / 3600,
+        arms=arms,
+        spec=spec,
     )
 
 
-def _arm_cost(spec: StudySpec, arm: Arm) -> ArmCost:
+def _arm_cost(spec: StudySpec, arm: Arm) -> ArmCostRead:
     num_trials = arm.num_configs * spec.seeds_per_config
     num_confirm = spec.num_confirm_seeds
     grad_evals, probes = _mean_cost(spec, arm)
     count = num_trials + num_confirm
-    return ArmCost(
+    return ArmCostRead(
         arm=arm.name,
         num_configs=arm.num_configs,
         num_trials=num_trials,

@@ -16,6 +16,7 @@ from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import JobState
 from xsam.services.metrics.models import EpochMetric
 from xsam.services.studies.models import Trial
+from xsam.services.studies.schemas import TrialPage, TrialRead
 from xsam.services.studies.spec import Objective
 
 _FAR = 1e300
@@ -43,16 +44,6 @@ class TrialFilter:
     stopped_early: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TrialRow:
-    """A trial with its job, and what it has measured if it still runs."""
-
-    trial: Trial
-    job: Job
-    value: float | None
-    grad_evals: int | None
-
-
 def page(  # noqa: PLR0913 - what every page has
     session: Session,
     study_id: str,
@@ -62,8 +53,8 @@ def page(  # noqa: PLR0913 - what every page has
     sort: TrialSort = TrialSort.NUMBER,
     cursor: str | None = None,
     limit: int = 50,
-) -> tuple[Sequence[TrialRow], str | None]:
-    """Return a page of a study's trials and the cursor of the next one, None on the last.
+) -> TrialPage:
+    """Return a page of a study's trials.
 
     Args:
         session: open for reading.
@@ -88,13 +79,12 @@ def page(  # noqa: PLR0913 - what every page has
     rows = session.execute(query).all()
     shown = rows[:limit]
     live = _live_values(session, [row[1].id for row in shown if row[1].state == JobState.RUNNING], objective)
-    result = [TrialRow(row[0], row[1], *_measured(row[0], live)) for row in shown]
+    items = []
+    for trial, job, _ in shown:
+        value, grad_evals = live.get(job.id, (trial.value, trial.grad_evals))
+        items.append(TrialRead.of(trial, job, value=value, grad_evals=grad_evals))
     more = len(rows) > limit
-    return result, _encode(sort, shown[-1][2], shown[-1][0].number) if more else None
-
-
-def _measured(trial: Trial, live: dict[str, tuple[float, int]]) -> tuple[float | None, int | None]:
-    return live.get(trial.job_id, (trial.value, trial.grad_evals))
+    return TrialPage(items=items, next_cursor=_encode(sort, shown[-1][2], shown[-1][0].number) if more else None)
 
 
 def _filtered(query: Any, study_id: str, where: TrialFilter) -> Any:

@@ -28,7 +28,7 @@ def read_study(session: Session, study_id: str) -> StudyRead:
         NotFoundError: no such study.
     """
     job, study = service.get(session, study_id)
-    return StudyRead.of(job, study, answers.answer(session, job, study))
+    return answers.answer(session, job, study)
 
 
 def list_studies(session: Session, *, where: StudyFilter, cursor: str | None, limit: int) -> StudyPage:
@@ -53,8 +53,7 @@ def read_trials(
     """
     job, _ = service.get(session, study_id)
     objective = spec_of(job).objective
-    rows, next_cursor = pages.page(session, study_id, objective, where=where, sort=sort, cursor=cursor, limit=limit)
-    return TrialPage(items=[TrialRead.of(row) for row in rows], next_cursor=next_cursor)
+    return pages.page(session, study_id, objective, where=where, sort=sort, cursor=cursor, limit=limit)
 
 
 def all_trials(session: Session, study_id: str, *, where: TrialFilter, sort: TrialSort) -> list[TrialRead]:

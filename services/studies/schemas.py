@@ -1,19 +1,13 @@
 """What the doors show of studies; what they take is `xsam.services.studies.spec.StudySpec`."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import FailureKind, JobState, Wish
 from xsam.services.schemas import Read
+from xsam.services.studies.models import Trial
 from xsam.services.studies.spec import StudySpec
-
-if TYPE_CHECKING:  # clients read these documents and need not load a statistics library
-    from xsam.services.studies.answers import Answer, ArmAnswer, Comparison
-    from xsam.services.studies.cost import StudyCost
-    from xsam.services.studies.models import Study
-    from xsam.services.studies.pages import TrialRow
-    from xsam.services.studies.results import ConfigResult
 
 
 class CauseRead(Read):
@@ -22,11 +16,14 @@ class CauseRead(Read):
     kind: FailureKind
     message: str
 
-
-def _cause(job: Job) -> CauseRead | None:
-    if job.failure_kind is None:
-        return None
-    return CauseRead(kind=FailureKind(job.failure_kind), message=job.failure_message or "")
+    @classmethod
+    def of(cls, job: Job) -> Self | None:
+        """Return the document for a row; None for one that has not failed."""
+        return (
+            None
+            if job.failure_kind is None
+            else cls(kind=FailureKind(job.failure_kind), message=job.failure_message or "")
+        )
 
 
 class TrialRead(Read):
@@ -59,18 +56,17 @@ class TrialRead(Read):
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, row: "TrialRow") -> Self:
-        """Return the document for a row."""
-        trial, job = row.trial, row.job
+    def of(cls, trial: Trial, job: Job, *, value: float | None, grad_evals: int | None) -> Self:
+        """Return the document for a trial's two rows; what it has measured may be newer than they are."""
         return cls.model_validate(
             {
                 "id": job.id,
                 **{name: getattr(trial, name) for name in _TRIAL_FIELDS},
                 **{name: getattr(job, name) for name in _JOB_FIELDS},
-                "value": row.value,
-                "grad_evals": row.grad_evals,
+                "value": value,
+                "grad_evals": grad_evals,
                 "train_s": (job.summary or {}).get("train_s"),
-                "failure": _cause(job),
+                "failure": CauseRead.of(job),
             }
         )
 
@@ -97,14 +93,6 @@ class ConfigRead(Read):
     values: dict[int, float]
     """The objective by seed."""
 
-    @classmethod
-    def of(cls, result: "ConfigResult") -> Self | None:
-        """Return the document; None for a configuration that not all its seeds speak for."""
-        if result.mean is None:
-            return None
-        values = result.values
-        return cls(config=result.config, params=result.point, mean=result.mean, num_seeds=len(values), values=values)
-
 
 class ArmRead(Read):
     """One optimizer's search."""
@@ -117,26 +105,10 @@ class ArmRead(Read):
     confirmed: ConfigRead | None
     """The same configuration on seeds that the search has not seen."""
 
-    @classmethod
-    def of(cls, answer: "ArmAnswer") -> Self:
-        """Return the document."""
-        return cls(
-            arm=answer.arm.name,
-            num_configs=answer.arm.num_configs,
-            num_configs_done=answer.num_configs_done,
-            best=None if answer.best is None else ConfigRead.of(answer.best),
-            confirmed=None if answer.confirmed is None else ConfigRead.of(answer.confirmed),
-        )
 
+class PairedTestRead(Read):
+    """Differences between two arms that were trained on the same seeds."""
 
-class ComparisonRead(Read):
-    """The study's optimizer against a control arm, each at its best, on the same seeds and compute."""
-
-    arm: str
-    against: str
-    basis: str
-    """`confirm`: on seeds that neither search has seen. `search`: on the seeds that chose the winners, which flatters
-    whichever arm had more configurations."""
     num_pairs: int
     """Seeds compared."""
     wins: int
@@ -150,6 +122,16 @@ class ComparisonRead(Read):
     high: float | None
     p_value: float | None
     """Two-sided paired t-test over the seeds."""
+
+
+class ComparisonRead(PairedTestRead):
+    """The study's optimizer against a control arm, each at its best, on the same seeds and compute."""
+
+    arm: str
+    against: str
+    basis: str
+    """`confirm`: on seeds that neither search has seen. `search`: on the seeds that chose the winners, which flatters
+    whichever arm had more configurations."""
     value: float
     against_value: float
     grad_evals_ratio: float | None
@@ -158,28 +140,6 @@ class ComparisonRead(Read):
     """Likewise in seconds of training."""
     sentence: str
     """The same for people."""
-
-    @classmethod
-    def of(cls, found: "Comparison") -> Self:
-        """Return the document."""
-        test = found.test
-        return cls(
-            arm=found.arm,
-            against=found.against,
-            basis=found.basis,
-            num_pairs=test.num_pairs,
-            wins=test.wins,
-            gain=test.gain,
-            gain_sd=test.gain_sd,
-            low=test.low,
-            high=test.high,
-            p_value=test.p_value,
-            value=found.value,
-            against_value=found.against_value,
-            grad_evals_ratio=found.grad_evals_ratio,
-            seconds_ratio=found.seconds_ratio,
-            sentence=_sentence(found),
-        )
 
 
 class SpentRead(Read):
@@ -238,47 +198,6 @@ class StudyRead(Read):
     """The space in force: the specification's, or a wider one."""
     spec: StudySpec
 
-    @classmethod
-    def of(cls, job: Job, study: "Study", found: "Answer") -> Self:
-        """Return the document."""
-        plain = {name: getattr(job, name) for name in _STUDY_FIELDS}
-        return cls.model_validate(
-            {
-                **plain,
-                "hold": study.hold,
-                "concurrency": study.concurrency,
-                "space": study.space,
-                "num_trials": found.num_trials,
-                "num_by_state": found.num_by_state,
-                "num_stopped_early": found.num_stopped_early,
-                "best_trial": None if found.best is None else found.best.number,
-                "best_value": None if found.best is None else found.best.value,
-                "arms": [ArmRead.of(arm) for arm in found.arms],
-                "comparisons": [ComparisonRead.of(comparison) for comparison in found.comparisons],
-                "spent": SpentRead.model_validate(found.spent),
-                "prediction": None if found.prediction is None else PredictionRead.model_validate(found.prediction),
-                "ended_by": (job.summary or {}).get("ended_by"),
-                "failure": _cause(job),
-            }
-        )
-
-
-_STUDY_FIELDS = (
-    "id",
-    "name",
-    "team",
-    "submitted_by",
-    "state",
-    "wish",
-    "priority",
-    "labels",
-    "created_at",
-    "started_at",
-    "finished_at",
-    "attempt",
-    "spec",
-)
-
 
 class StudyBrief(Read):
     """A study in a list."""
@@ -332,29 +251,3 @@ class StudyPreview(Read):
     arms: list[ArmCostRead]
     spec: StudySpec
     """As it would be stored, presets and defaults filled in."""
-
-    @classmethod
-    def of(cls, spec: StudySpec, cost: "StudyCost") -> Self:
-        """Return the document."""
-        names = (name for name in cls.model_fields if name not in ("arms", "spec"))
-        return cls.model_validate(
-            {
-                **{name: getattr(cost, name) for name in names},
-                "arms": [ArmCostRead.model_validate(arm) for arm in cost.arms],
-                "spec": spec,
-            }
-        )
-
-
-def _sentence(found: "Comparison") -> str:
-    test = found.test
-    spread = f" ± {test.gain_sd:.2g} over {test.num_pairs} seeds"
-    verdict = "the seeds do not vary"
-    if test.p_value is not None and test.low is not None and test.high is not None:
-        verdict = f"95 % interval {test.low:+.2g} to {test.high:+.2g}, p = {test.p_value:.2g}"
-    price = ""
-    if found.grad_evals_ratio is not None:
-        price = f"; it takes {found.grad_evals_ratio:.2f} times the gradient evaluations"
-        if found.seconds_ratio is not None:
-            price += f" and {found.seconds_ratio:.2f} times the seconds"
-    return f"{found.arm} {test.gain:+.2g}{spread} against {found.against} ({verdict}){price}"
