@@ -16,7 +16,7 @@ from xsam.services.db.base import Base
 from xsam.services.db.session import Database
 from xsam.services.jobs import models as job_models
 from xsam.services.metrics import models as metric_models
-from xsam.services.scheduling import models as scheduling_models
+from xsam.services.scheduling import last_decision
 from xsam.services.studies import models as study_models
 from xsam.services.teams import models as team_models
 from xsam.services.usage import models as usage_models
@@ -29,7 +29,7 @@ MODEL_MODULES = (
     team_models,
     study_models,
     usage_models,
-    scheduling_models,
+    last_decision,
 )
 
 metadata: MetaData = Base.metadata

@@ -1,8 +1,11 @@
-"""How an attempt ends: where its job goes, what the attempt's row says, what it used. Callers hold the job's row lock.
+"""How a job changes its state, and how an attempt ends: where its job goes, what its row says, what it used.
 
-One place for all endings, so that none forgets the usage, the wishes or the running time.
+`move` and `move_all` are the one door to a new state (`queue.claim`, which starts an attempt, is the other side of it);
+they refuse what the table in `states` does not list. One place for all endings, so that none forgets the usage, the
+wishes or the running time. Callers hold the job's row lock.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +14,9 @@ from sqlalchemy.orm import Session
 
 from xsam.services.db.clock import db_now
 from xsam.services.jobs import events, retry
-from xsam.services.jobs.models import Job, JobAttempt
+from xsam.services.jobs.models import KIND_STUDY, Job, JobAttempt
 from xsam.services.jobs.retry import RetryDecision
-from xsam.services.jobs.states import TERMINAL_STATES, FailureKind, JobState, Wish
+from xsam.services.jobs.states import TERMINAL_STATES, FailureKind, JobState, Wish, check_transition
 from xsam.services.specs.job import RetryPolicy
 from xsam.services.usage import ledger
 from xsam.services.usage.ledger import Allocation
@@ -51,7 +54,7 @@ def fail(session: Session, job: Job, failure: Ending, decision: RetryDecision | 
 
 def cancel(session: Session, job: Job, message: str) -> JobState:
     """End the attempt and the job as cancelled."""
-    conclude(session, job, idle(JobState.CANCELLED), Ending(FailureKind.CANCELLED, message))
+    conclude(session, job, JobState.CANCELLED, Ending(FailureKind.CANCELLED, message))
     events.record(session, job.id, "cancelled", message)
     return JobState.CANCELLED
 
@@ -75,17 +78,17 @@ def give_back(
     if job.max_run_s is not None and job.ran_s + _seconds(session, job) >= job.max_run_s:
         return _time_out(session, job)
     if job.wish == Wish.PAUSE:
-        conclude(session, job, idle(JobState.PAUSED), ending)
+        conclude(session, job, JobState.PAUSED, ending)
         events.record(session, job.id, "paused", ending.message or "")
         return JobState.PAUSED
-    conclude(session, job, queued(delay_s), ending)
+    conclude(session, job, JobState.QUEUED, ending, **_due(delay_s))
     data = {} if why is None else _data(job, ending.outcome, why)
     events.record(session, job.id, event, ending.message or "", data=data)
     return JobState.QUEUED
 
 
-def conclude(session: Session, job: Job, values: dict[str, Any], ending: Ending) -> None:
-    """End the attempt's row and move the locked job out of `running` with these columns."""
+def conclude(session: Session, job: Job, to: JobState, ending: Ending, **columns: Any) -> None:
+    """End the attempt's row and move the locked job out of `running`, with these columns."""
     statement = (
         update(JobAttempt)
         .where(JobAttempt.job_id == job.id, JobAttempt.number == job.attempt)
@@ -100,23 +103,46 @@ def conclude(session: Session, job: Job, values: dict[str, Any], ending: Ending)
         gpus, cpus = job.num_workers * job.gpus_per_worker, job.num_workers * job.cpus_per_worker
         held = Allocation(job.team, job.submitted_by, gpus, cpus)
         ledger.book(session, held, started_at=started_at, ended_at=ended_at)
-    conditions = (Job.id == job.id, Job.state == JobState.RUNNING, Job.lease_token == job.lease_token)
-    moved = update(Job).where(*conditions).values({"ran_s": job.ran_s + ran_s, **values})
-    if not changed_one(session, moved):
+    move(session, job, to, **{"ran_s": job.ran_s + ran_s, **columns})
+
+
+def move(session: Session, job: Job, to: JobState, **columns: Any) -> None:
+    """Take a job, whose row the caller has locked and read, to a state in which it does not run, with these columns.
+
+    Raises:
+        InvalidTransitionError: the table lists no way from the job's state to this one.
+    """
+    check_transition(JobState(job.state), to, is_study=job.kind == KIND_STUDY)
+    unchanged = (Job.id == job.id, Job.state == job.state, Job.lease_token.is_not_distinct_from(job.lease_token))
+    if not changed_one(session, update(Job).where(*unchanged).values({**_idle(to), **columns})):
         raise RuntimeError(f"the row of job {job.id} changed under its lock")
 
 
-def queued(delay_s: float = 0.0) -> dict[str, Any]:
-    """Return the columns of a job that is queued and due after a delay."""
-    return {**idle(JobState.QUEUED), "scheduled_at": db_now(delay_s), "deadline_at": db_now(Job.max_queue_s + delay_s)}
+def move_all(
+    session: Session, condition: ColumnElement[bool], old: Collection[JobState], to: JobState, **columns: Any
+) -> list[str]:
+    """Take those of the jobs that are in one of the old states to a state in which they do not run; return their ids.
+
+    Raises:
+        InvalidTransitionError: the table lists no way from one of the old states to this one.
+    """
+    for state in old:
+        check_transition(state, to)
+    moved = update(Job).where(condition, Job.state.in_(old)).values({**_idle(to), **columns}).returning(Job.id)
+    return list(session.scalars(moved.execution_options(synchronize_session=False)))
 
 
-def idle(state: JobState) -> dict[str, Any]:
+def _due(delay_s: float) -> dict[str, Any]:
+    """Return the columns of a queued job that is due after a delay."""
+    return {"scheduled_at": db_now(delay_s), "deadline_at": db_now(Job.max_queue_s + delay_s)}
+
+
+def _idle(state: JobState) -> dict[str, Any]:
     """Return the columns of a job that goes into a state in which it does not run, from whatever it was."""
     gone = ("lease_token", "lease_expires_at", "runner", "placement", "wish", "wish_at", "deadline_at", "reported_at")
     values: dict[str, Any] = {**dict.fromkeys(gone), "state": state, "state_since": db_now()}
     if state is JobState.QUEUED:
-        values |= {"scheduled_at": db_now(), "deadline_at": db_now(Job.max_queue_s)}
+        values |= _due(0.0)
     if state in TERMINAL_STATES:
         values["finished_at"] = db_now()
     return values
@@ -147,14 +173,14 @@ def _time_out(session: Session, job: Job) -> JobState:
     decision = decide(session, job, FailureKind.TIMED_OUT)
     if not decision.is_retry:
         return _fail_for_good(session, job, ending, decision)
-    conclude(session, job, {**queued(decision.delay_s), "ran_s": 0.0}, ending)
+    conclude(session, job, JobState.QUEUED, ending, **_due(decision.delay_s), ran_s=0.0)
     events.record(session, job.id, "retried", text, data=_data(job, ending.outcome, decision))
     return JobState.QUEUED
 
 
 def _fail_for_good(session: Session, job: Job, ending: Ending, decision: RetryDecision) -> JobState:
-    values = {**idle(JobState.FAILED), "failure_kind": ending.outcome, "failure_message": ending.message}
-    conclude(session, job, values, ending)
+    failure = {"failure_kind": ending.outcome, "failure_message": ending.message}
+    conclude(session, job, JobState.FAILED, ending, **failure)
     events.record(session, job.id, "failed", ending.message or "", data=_data(job, ending.outcome, decision))
     return JobState.FAILED
 

@@ -1,8 +1,12 @@
 """What a job takes: counted from its specification, timed from what the service has measured before."""
 
+import json
 import math
 import statistics
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -14,6 +18,7 @@ from xsam.services.specs.optimizer import XsamVariant
 
 HISTORY_JOBS = 200
 """So many of the last jobs that succeeded are compared."""
+_PACE_FIELDS = ("model", "dataset", "batch_size", "precision", "resources")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +41,28 @@ def cost_of(job: JobSpec) -> Cost:
 
 def measured_pace(session: Session, job: JobSpec) -> tuple[float | None, int]:
     """Return the median seconds per gradient evaluation of recent comparable runs, and how many there were."""
+    paces = measured_paces(session).get(kind_of_work(job.model_dump(mode="json")), [])
+    return (statistics.median(paces) if paces else None), len(paces)
+
+
+def measured_paces(session: Session) -> dict[str, list[float]]:
+    """Return the seconds per gradient evaluation of recent runs, by kind of work; one query, bounded, by an index."""
     query = (
         select(Job.spec, Job.summary)
         .where(Job.state == JobState.SUCCEEDED, Job.kind != KIND_STUDY)
         .order_by(Job.created_at.desc(), Job.id.desc())
         .limit(HISTORY_JOBS)
     )
-    wanted = _comparable(job.model_dump(mode="json"))
-    paces = [
-        summary["train_s"] / summary["grad_evals"]
-        for spec, summary in session.execute(query)
-        if summary and summary["grad_evals"] and _comparable(spec) == wanted
-    ]
-    return (statistics.median(paces) if paces else None), len(paces)
+    paces: defaultdict[str, list[float]] = defaultdict(list)
+    for spec, summary in session.execute(query):
+        if summary and summary["grad_evals"]:
+            paces[kind_of_work(spec)].append(summary["train_s"] / summary["grad_evals"])
+    return dict(paces)
+
+
+def kind_of_work(spec: Mapping[str, Any]) -> str:
+    """Return what runs of one pace have in common: the same model, data, batch and resources."""
+    return json.dumps([spec.get(name) for name in _PACE_FIELDS], sort_keys=True)
 
 
 def _probes(job: JobSpec, steps: int) -> int:
@@ -58,7 +72,3 @@ def _probes(job: JobSpec, steps: int) -> int:
         return 0
     searches = job.epochs if optimizer.alpha_every == "epoch" else math.ceil(steps / optimizer.alpha_every)
     return searches * optimizer.grid_probes()
-
-
-def _comparable(spec: dict[str, object]) -> list[object]:
-    return [spec.get(name) for name in ("model", "dataset", "batch_size", "precision", "resources")]

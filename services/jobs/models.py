@@ -1,4 +1,4 @@
-"""Rows of the queue: jobs, their attempts, their events. Written by queue.py and service.py only."""
+"""Rows of the queue: jobs, their attempts, their events. Only `xsam.services.jobs` writes them."""
 
 from datetime import datetime
 from typing import Any

@@ -8,7 +8,7 @@ Contract:
   transaction must be rolled back. So a runner that was paused, cut off or replaced can change nothing.
 - An attempt that is given back (released, failed with a retry, taken from a dead runner) goes where the wishes of the
   moment say: cancelled, paused or queued; and nowhere once its running time is used up.
-- Terminal states stay: nothing here leaves them; only a person's retry (requests.py) does.
+- Terminal states stay: nothing here leaves them; only a person's retry (`wishes`) or a study's extension does.
 """
 
 import secrets
@@ -23,10 +23,10 @@ from sqlalchemy.orm import Session
 from xsam.services.db.clock import db_now
 from xsam.services.errors import LeaseLostError
 from xsam.services.jobs import attempts, events
-from xsam.services.jobs.attempts import NOT_PLACED, Ending, changed_one
+from xsam.services.jobs.attempts import NOT_PLACED, Ending
 from xsam.services.jobs.models import Job, JobAttempt
 from xsam.services.jobs.retry import RetryDecision
-from xsam.services.jobs.states import FailureKind, JobState, Wish
+from xsam.services.jobs.states import FailureKind, JobState, Wish, check_transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ def claim(
         lease_s: seconds until the claim lapses unless renewed.
         placement: node of each worker, in rank order, as far as known.
     """
+    check_transition(JobState.QUEUED, JobState.RUNNING)
     token = secrets.token_hex(16)
     statement = (
         update(Job)
@@ -151,8 +152,7 @@ def complete(session: Session, lease: Lease, *, summary: dict[str, Any]) -> None
     Raises:
         LeaseLostError: the lease expired or the job is somebody else's.
     """
-    values = {**attempts.idle(JobState.SUCCEEDED), "summary": summary}
-    attempts.conclude(session, _lock(session, lease), values, Ending("succeeded"))
+    attempts.conclude(session, _lock(session, lease), JobState.SUCCEEDED, Ending("succeeded"), summary=summary)
     events.record(session, lease.job_id, "succeeded", f"attempt {lease.attempt} finished", data=summary)
 
 
@@ -226,9 +226,8 @@ def has_queued(session: Session) -> bool:
 
 def fail_idle(session: Session, job_id: str, *, kind: FailureKind, message: str) -> bool:
     """Fail a job that waits and should no longer; False if it is neither queued nor paused."""
-    values = {**attempts.idle(JobState.FAILED), "failure_kind": kind, "failure_message": message}
-    idle = Job.state.in_((JobState.QUEUED, JobState.PAUSED))
-    if not changed_one(session, update(Job).where(Job.id == job_id, idle).values(values)):
+    failure, idle = {"failure_kind": kind, "failure_message": message}, (JobState.QUEUED, JobState.PAUSED)
+    if not attempts.move_all(session, Job.id == job_id, idle, JobState.FAILED, **failure):
         return False
     events.record(session, job_id, "failed", message, data={"kind": kind})
     return True

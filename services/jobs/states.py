@@ -1,6 +1,8 @@
-"""The states of a job and the transitions between them; everything else reads this table."""
+"""The states of a job and the transitions between them: `attempts` and `queue.claim` change states, by this table."""
 
 from enum import StrEnum
+
+from xsam.services.errors import InvalidTransitionError
 
 
 class JobState(StrEnum):
@@ -46,8 +48,23 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.CANCELLED: frozenset({JobState.QUEUED}),
 }
 
+STUDY_TRANSITIONS = {**TRANSITIONS, JobState.SUCCEEDED: frozenset({JobState.QUEUED})}
+"""Of a study, whose success is an answer so far: when it is extended, it is taken up again."""
+
 TERMINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
-"""Where a job comes to rest: the service itself never leaves them, only a person's retry does."""
+"""Where a job comes to rest: the service itself never leaves them, only a person's retry or extension does."""
+
+
+def check_transition(old: JobState, new: JobState, *, is_study: bool = False) -> None:
+    """Refuse what the table does not list.
+
+    Raises:
+        InvalidTransitionError: there is no way from `old` to `new`.
+    """
+    allowed = (STUDY_TRANSITIONS if is_study else TRANSITIONS)[old]
+    if new not in allowed:
+        ways = ", ".join(sorted(allowed)) or "no other state"
+        raise InvalidTransitionError(f"the state can't go from {old} to {new}; allowed is: {ways}")
 
 
 def is_terminal(state: JobState) -> bool:

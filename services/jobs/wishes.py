@@ -27,7 +27,7 @@ def request_cancel(session: Session, job_id: str, *, actor: str) -> JobState:
     """
     job = _lock(session, job_id)
     if job.state in (JobState.QUEUED, JobState.PAUSED):
-        _change(session, job, attempts.idle(JobState.CANCELLED))
+        attempts.move(session, job, JobState.CANCELLED)
         events.record(session, job_id, "cancelled", "cancelled before it ran", actor=actor)
         return JobState.CANCELLED
     if job.state == JobState.RUNNING:
@@ -48,7 +48,7 @@ def request_pause(session: Session, job_id: str, *, actor: str) -> JobState:
     """
     job = _lock(session, job_id)
     if job.state == JobState.QUEUED:
-        _change(session, job, attempts.idle(JobState.PAUSED))
+        attempts.move(session, job, JobState.PAUSED)
         events.record(session, job_id, "paused", "held in the queue", actor=actor)
         return JobState.PAUSED
     if job.state == JobState.RUNNING:
@@ -72,7 +72,7 @@ def resume(session: Session, job_id: str, *, actor: str) -> JobState:
     """
     job = _lock(session, job_id)
     if job.state == JobState.PAUSED:
-        _change(session, job, attempts.idle(JobState.QUEUED))
+        attempts.move(session, job, JobState.QUEUED)
         events.record(session, job_id, "resumed", "queued again", actor=actor)
         return JobState.QUEUED
     if job.state == JobState.RUNNING and job.wish == Wish.PAUSE:
@@ -94,7 +94,7 @@ def retry(session: Session, job_id: str, *, actor: str) -> JobState:
     if job.state not in (JobState.FAILED, JobState.CANCELLED):
         raise _not_allowed(job, "failed and cancelled jobs can be retried")
     forgiven = {"failure_kind": None, "failure_message": None, "ran_s": 0.0, "budget_after": job.attempt}
-    _change(session, job, {**attempts.idle(JobState.QUEUED), "finished_at": None, **forgiven})
+    attempts.move(session, job, JobState.QUEUED, finished_at=None, **forgiven)
     events.record(session, job_id, "retry_requested", "queued again with fresh budgets", actor=actor)
     return JobState.QUEUED
 

@@ -5,49 +5,8 @@ from datetime import datetime
 from pydantic import Field
 
 from xsam.services.jobs.states import JobState
+from xsam.services.scheduling.policy.reasons import Holding, Request, Shortage, Standing
 from xsam.services.schemas import Read
-
-
-class RequestRead(Read):
-    """What a job asks for; all its workers start together, or none."""
-
-    num_workers: int
-    gpus_per_worker: float
-    cpus_per_worker: float
-
-
-class ShortageRead(Read):
-    """What is missing. For quota codes the numbers are the team's, otherwise the cluster's; null is no limit."""
-
-    gpus: float
-    cpus: float
-    running_jobs: int
-    free_gpus: float | None
-    free_cpus: float | None
-    total_gpus: float | None
-    total_cpus: float | None
-    total_running_jobs: int | None
-    workers_that_fit: int
-    """Workers of this job that would find room now."""
-
-
-class HoldingRead(Read):
-    """What a team holds now."""
-
-    team: str
-    gpus: float
-    cpus: float
-    running_jobs: int
-
-
-class StandingRead(Read):
-    """The team's place in the fair share: below its part it goes first."""
-
-    usage_fraction: float
-    """The team's part of all usage, which counts half after each half-life, 0 to 1."""
-    entitled_fraction: float
-    """The team's part by weight among those that wait or run, 0 to 1."""
-    holding: HoldingRead
 
 
 class WhyRead(Read):
@@ -63,13 +22,13 @@ class WhyRead(Read):
     position: int | None = None
     """Place in the line, from 1; null where the job is not in line, or beyond the part that is kept in order."""
     num_in_line: int | None = None
-    request: RequestRead
-    shortage: ShortageRead | None = None
+    request: Request
+    shortage: Shortage | None = None
     blocking_job_ids: list[str] = Field(default_factory=list)
     """Jobs in the way: the largest holders, the quota's users, whom the room is kept for, or who makes room."""
-    holdings: list[HoldingRead] = Field(default_factory=list)
+    holdings: list[Holding] = Field(default_factory=list)
     """Who holds the cluster, largest first."""
-    standing: StandingRead | None = None
+    standing: Standing | None = None
     estimated_start_at: datetime | None = None
     is_lower_bound: bool = False
     """The estimate counts running jobs only, not the line ahead: it can be later, not earlier."""
@@ -86,7 +45,7 @@ class QueueEntry(Read):
     team: str
     user: str | None
     priority: int
-    request: RequestRead
+    request: Request
     code: str
     """What stops it."""
     queued_since: datetime

@@ -13,17 +13,9 @@ from xsam.services.jobs.hints import hint
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.service import get
 from xsam.services.jobs.states import FailureKind, JobState, Wish
-from xsam.services.reports.schemas import (
-    HoldingRead,
-    QueueEntry,
-    QueueRead,
-    RequestRead,
-    ShortageRead,
-    StandingRead,
-    WhyRead,
-)
+from xsam.services.reports.schemas import QueueEntry, QueueRead, WhyRead
 from xsam.services.scheduling import last_decision
-from xsam.services.scheduling.policy.reasons import Reason, ReasonCode
+from xsam.services.scheduling.policy.reasons import Reason, ReasonCode, Request
 from xsam.services.specs.job import JobSpec
 
 NO_DISPATCHER = "no_dispatcher"
@@ -57,8 +49,7 @@ def explain(session: Session, job_id: str, *, visible_team: str | None = None) -
     if job.state == JobState.QUEUED:
         answer = _queued(session, job)
         return answer if visible_team is None else _without_ids_of_others(session, answer, visible_team)
-    sentence = _SENTENCES[JobState(job.state)](job)
-    return WhyRead(job_id=job.id, state=JobState(job.state), code=job.state, sentence=sentence, request=_request(job))
+    return _plain(job, job.state, _SENTENCES[JobState(job.state)](job))
 
 
 def queue(session: Session, *, after: int = 0, limit: int = 100, visible_team: str | None = None) -> QueueRead:
@@ -106,19 +97,17 @@ def _queued(session: Session, job: Job) -> WhyRead:
 
 
 def _reasoned(job: Job, reason: Reason, as_of: datetime) -> WhyRead:
-    return WhyRead(
-        job_id=job.id,
-        state=JobState(job.state),
-        code=reason.code,
-        sentence=reason.sentence(),
+    return _plain(
+        job,
+        reason.code,
+        reason.sentence(),
         as_of=as_of,
         position=reason.position,
         num_in_line=reason.num_in_line,
-        request=_request(job),
-        shortage=None if reason.shortage is None else ShortageRead.model_validate(reason.shortage),
+        shortage=reason.shortage,
         blocking_job_ids=list(reason.blocking_job_ids),
-        holdings=[HoldingRead.model_validate(holding) for holding in reason.holdings],
-        standing=StandingRead.model_validate(reason.standing),
+        holdings=list(reason.holdings),
+        standing=reason.standing,
         estimated_start_at=reason.estimated_start_at,
         is_lower_bound=reason.is_lower_bound,
         eligible_at=job.scheduled_at,
@@ -136,18 +125,9 @@ def _without_ids_of_others(session: Session, answer: WhyRead, visible_team: str)
     return answer.model_copy(update={"sentence": sentence, "blocking_job_ids": kept})
 
 
-def _plain(
-    job: Job, code: str, sentence: str, *, as_of: datetime | None = None, eligible_at: datetime | None = None
-) -> WhyRead:
-    return WhyRead(
-        job_id=job.id,
-        state=JobState(job.state),
-        code=code,
-        sentence=sentence,
-        as_of=as_of,
-        request=_request(job),
-        eligible_at=eligible_at,
-    )
+def _plain(job: Job, code: str, sentence: str, **numbers: Any) -> WhyRead:
+    state = JobState(job.state)
+    return WhyRead(job_id=job.id, state=state, code=code, sentence=sentence, request=_request(job), **numbers)
 
 
 def _entry(position: int, job: Any, code: str, visible_team: str | None) -> QueueEntry:
@@ -166,8 +146,8 @@ def _entry(position: int, job: Any, code: str, visible_team: str | None) -> Queu
     )
 
 
-def _request(job: Any) -> RequestRead:
-    return RequestRead.model_validate(job)
+def _request(job: Any) -> Request:
+    return Request(job.num_workers, job.gpus_per_worker, job.cpus_per_worker)
 
 
 def _running(job: Job) -> str:

@@ -1,4 +1,4 @@
-"""The last decision, kept for those who ask why: written now and then by the dispatcher, read by the doors.
+"""The last decision, kept for those who ask why: written now and then by the dispatcher, read by the API.
 
 Readers would otherwise have to plan themselves, which takes as long as the queue is long and misses what the dispatcher
 alone knows (promises made in earlier plans). One row is enough: jobs of one team that ask for the same resources wait
@@ -12,25 +12,44 @@ from typing import Any
 
 from pydantic import TypeAdapter
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from xsam.services.db.base import Base
 from xsam.services.db.upsert import upsert
 from xsam.services.jobs.models import KIND_STUDY, Job
 from xsam.services.jobs.states import JobState
-from xsam.services.scheduling.models import THE_ROW, QueueView
 from xsam.services.scheduling.policy.explain import OUT_OF_LINE
+from xsam.services.scheduling.policy.plan import Plan
 from xsam.services.scheduling.policy.reasons import Reason, ReasonCode
-from xsam.services.scheduling.policy.types import Plan, Snapshot
+from xsam.services.scheduling.policy.types import Snapshot
 
+THE_ROW = 1
 LINE_LENGTH = 1000
 """So many jobs are shown in order."""
 NUM_EXACT = 100
 """So many have a reason of their own."""
 MAX_KINDS = 500
 """So many pairs of team and request have a reason; in a longer queue than that, the rarest are left out."""
-_OWN_TO_A_JOB = frozenset({ReasonCode.HELD, ReasonCode.NOT_YET_ELIGIBLE})
 
 _reason = TypeAdapter(Reason)
+
+
+class QueueView(Base):
+    """What the last decision said about the jobs it did not start. One row."""
+
+    __tablename__ = "queue_views"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    planned_at: Mapped[datetime]
+    num_queued: Mapped[int]
+    line: Mapped[list[dict[str, Any]]]
+    """The head of the line: `id` and reason `code`, in order."""
+    positions: Mapped[dict[str, Any]]
+    """The same line by job id, from 1: a reader takes one number out of it in SQL, not the whole line."""
+    reasons: Mapped[dict[str, Any]]
+    """By job id, for the very first jobs."""
+    kinds: Mapped[dict[str, Any]]
+    """By team and request, for all others: jobs of one team that ask for the same wait for the same reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +94,9 @@ def publish(session: Session, snapshot: Snapshot, decision: Plan) -> None:
     for job in snapshot.pending:
         if job.job_id in reasons:
             samples[_kind(job.team, job.num_workers, job.gpus_per_worker, job.cpus_per_worker)] = job.job_id
-    kinds = {kind: job_id for kind, job_id in samples.items() if reasons.code(job_id) not in _OWN_TO_A_JOB}
+    kinds = {
+        kind: job_id for kind, job_id in samples.items() if reasons.code(job_id) is not ReasonCode.NOT_YET_ELIGIBLE
+    }
     row = {
         "id": THE_ROW,
         "planned_at": snapshot.now,

@@ -1,9 +1,10 @@
 """Between the rows and the pure policy: reads what a decision depends on, and writes the wishes it makes."""
 
 from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, select, tuple_
+from sqlalchemy import ColumnElement, Select, select, true, tuple_
 from sqlalchemy.orm import Session
 
 from xsam.services.cluster.service import NodeSeen
@@ -11,7 +12,7 @@ from xsam.services.db.clock import db_now
 from xsam.services.jobs.models import KIND_STUDY, Job, JobAttempt
 from xsam.services.jobs.states import JobState
 from xsam.services.scheduling.policy.types import Node, PendingJob, RunningJob, Snapshot
-from xsam.services.studies import trials
+from xsam.services.scheduling.run_times import RunTimes
 from xsam.services.teams import limits
 from xsam.services.usage import ledger
 
@@ -20,7 +21,13 @@ MAX_PENDING = 5_000
 
 
 def take_snapshot(
-    session: Session, nodes: Sequence[NodeSeen], *, silent: Collection[str] = (), holders: tuple[str, ...] = ()
+    session: Session,
+    nodes: Sequence[NodeSeen],
+    *,
+    silent: Collection[str] = (),
+    holders: tuple[str, ...] = (),
+    takers: ColumnElement[bool] | None = None,
+    run_times: RunTimes | None = None,
 ) -> Snapshot:
     """Return everything the next decision depends on.
 
@@ -29,11 +36,18 @@ def take_snapshot(
         nodes: the machines as the caller sees them now.
         silent: ids of those that take no jobs at this moment; what could ever fit is counted with them.
         holders: `Plan.holders` of the decision before.
+        takers: the condition that somebody is there to take a job; by default all jobs are taken.
+        run_times: estimates, kept by the caller; by default nothing is estimated.
     """
+    now = session.execute(select(db_now())).scalar_one()
+    waiting, running = _waiting(session, true() if takers is None else takers), _running_rows(session)
+    if run_times is not None:
+        run_times.look(session, [*(job.id for job, _ in running), *(row.id for row in waiting)], now)
+    run_times = run_times or RunTimes()
     return Snapshot(
-        now=session.execute(select(db_now())).scalar_one(),
-        pending=_pending(session),
-        running=_running(session),
+        now=now,
+        pending=[_pending(row, run_times) for row in waiting],
+        running=[_running(job, started_at, run_times) for job, started_at in running],
         nodes=[Node(node.id, int(node.num_gpus), node.num_cpus, node.id not in silent) for node in nodes],
         quotas=limits.quotas(session),
         shares=ledger.shares(session, limits.weights(session)),
@@ -41,29 +55,29 @@ def take_snapshot(
     )
 
 
-def _pending(session: Session) -> list[PendingJob]:
-    rows = session.execute(_line().limit(MAX_PENDING + 1)).all()
-    if len(rows) > MAX_PENDING:
-        rows = _share_of_each_owner(session)
-    return [
-        PendingJob(
-            job_id=row.id,
-            team=row.team,
-            user=row.submitted_by,
-            priority=row.priority,
-            submitted_at=row.created_at,
-            num_workers=row.num_workers,
-            gpus_per_worker=row.gpus_per_worker,
-            cpus_per_worker=row.cpus_per_worker,
-            eligible_at=row.scheduled_at,
-            max_run_time_s=None if row.max_run_s is None else max(0.0, row.max_run_s - row.ran_s),
-            attempt=row.attempt + 1,
-        )
-        for row in rows
-    ]
+def _waiting(session: Session, takers: ColumnElement[bool]) -> Sequence[Any]:
+    rows = session.execute(_line(takers).limit(MAX_PENDING + 1)).all()
+    return _share_of_each_owner(session, takers) if len(rows) > MAX_PENDING else rows
 
 
-def _line() -> Select[*tuple[Any, ...]]:
+def _pending(row: Any, run_times: RunTimes) -> PendingJob:
+    return PendingJob(
+        job_id=row.id,
+        team=row.team,
+        user=row.submitted_by,
+        priority=row.priority,
+        submitted_at=row.created_at,
+        num_workers=row.num_workers,
+        gpus_per_worker=row.gpus_per_worker,
+        cpus_per_worker=row.cpus_per_worker,
+        eligible_at=row.scheduled_at,
+        max_run_time_s=None if row.max_run_s is None else max(0.0, row.max_run_s - row.ran_s),
+        expected_run_time_s=run_times.left_s(row.id, share_done=row.epochs_done / row.num_epochs),
+        attempt=row.attempt + 1,
+    )
+
+
+def _line(takers: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
     columns: tuple[Any, ...] = (
         Job.id,
         Job.team,
@@ -77,18 +91,20 @@ def _line() -> Select[*tuple[Any, ...]]:
         Job.max_run_s,
         Job.ran_s,
         Job.attempt,
+        Job.epochs_done,
+        Job.num_epochs,
     )
-    query = select(*columns).where(Job.state == JobState.QUEUED, Job.kind != KIND_STUDY, trials.has_takers())
+    query = select(*columns).where(Job.state == JobState.QUEUED, Job.kind != KIND_STUDY, takers)
     return query.order_by(Job.priority.desc(), Job.created_at, Job.id)
 
 
-def _share_of_each_owner(session: Session) -> list[Any]:
+def _share_of_each_owner(session: Session, takers: ColumnElement[bool]) -> list[Any]:
     """Return the first jobs of every user, as many of each: one who queues ten thousand hides nobody else's."""
     owners = list(_owners(session))
     limit = max(1, MAX_PENDING // len(owners))
     rows: list[Any] = []
     for team, user in owners:
-        rows += session.execute(_line().where(Job.team == team, Job.submitted_by == user).limit(limit))
+        rows += session.execute(_line(takers).where(Job.team == team, Job.submitted_by == user).limit(limit))
     return rows
 
 
@@ -102,24 +118,29 @@ def _owners(session: Session) -> Iterator[tuple[str, str]]:
         found = session.execute(query.where(tuple_(*owner) > tuple_(*found))).one_or_none()
 
 
-def _running(session: Session) -> list[RunningJob]:
+def _running_rows(session: Session) -> Sequence[tuple[Job, datetime]]:
     query = (
         select(Job, JobAttempt.started_at)
         .join(JobAttempt, (JobAttempt.job_id == Job.id) & (JobAttempt.number == Job.attempt))
         .where(Job.state == JobState.RUNNING, Job.kind != KIND_STUDY)
     )
-    return [
-        RunningJob(
-            job_id=job.id,
-            team=job.team,
-            user=job.submitted_by,
-            priority=job.priority,
-            started_at=started_at,
-            node_ids=tuple(job.placement or ()),
-            gpus_per_worker=job.gpus_per_worker,
-            cpus_per_worker=job.cpus_per_worker,
-            is_stopping=job.wish is not None,
-            max_run_time_s=None if job.max_run_s is None else max(0.0, job.max_run_s - job.ran_s),
-        )
-        for job, started_at in session.execute(query)
-    ]
+    return [(job, started_at) for job, started_at in session.execute(query)]
+
+
+def _running(job: Job, started_at: datetime, run_times: RunTimes) -> RunningJob:
+    share_done, step = job.epochs_done / job.num_epochs, job.progress.get("step") or 0
+    left_s = run_times.left_s(job.id, share_done=share_done, step=step)
+    return RunningJob(
+        job_id=job.id,
+        team=job.team,
+        user=job.submitted_by,
+        priority=job.priority,
+        started_at=started_at,
+        node_ids=tuple(job.placement or ()),
+        gpus_per_worker=job.gpus_per_worker,
+        cpus_per_worker=job.cpus_per_worker,
+        is_stopping=job.wish is not None,
+        max_run_time_s=None if job.max_run_s is None else max(0.0, job.max_run_s - job.ran_s),
+        # Counted from the last sign of progress, when that much was done.
+        expected_end_at=None if left_s is None else (job.reported_at or started_at) + timedelta(seconds=left_s),
+    )

@@ -5,12 +5,12 @@ from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from xsam.services.errors import InvalidRequestError, InvalidTransitionError
 from xsam.services.jobs import attempts, events, wishes
-from xsam.services.jobs.models import KIND_STUDY, Job
+from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import TERMINAL_STATES, FailureKind, JobState
 from xsam.services.studies import space as spaces
 from xsam.services.studies import trials
@@ -221,21 +221,18 @@ def _take_up(session: Session, job: Job, study: Study) -> None:
     if job.state not in TERMINAL_STATES:
         return
     fresh = dict.fromkeys(("finished_at", "summary", "failure_kind", "failure_message"))
-    ended = update(Job).where(Job.id == job.id, Job.kind == KIND_STUDY, Job.state == job.state)
-    session.execute(ended.values(**fresh, **attempts.idle(JobState.QUEUED)))
+    attempts.move(session, job, JobState.QUEUED, **fresh)
     session.refresh(job)
 
 
 def _move_trials(session: Session, study_id: str, old: JobState, new: JobState) -> None:
     own = Job.id.in_(select(Trial.job_id).where(Trial.study_id == study_id))
-    moved = update(Job).where(own, Job.state == old).values(attempts.idle(new)).returning(Job.id)
-    for job_id in session.execute(moved.execution_options(synchronize_session=False)).scalars().all():
+    for job_id in attempts.move_all(session, own, (old,), new):
         events.record(session, job_id, str(new), f"its study {study_id} was told so")
 
 
 def _move_study(session: Session, job: Job, old: JobState, new: JobState) -> None:
-    moved = update(Job).where(Job.id == job.id, Job.state == old).values(attempts.idle(new))
-    session.execute(moved.execution_options(synchronize_session=False))
+    attempts.move_all(session, Job.id == job.id, (old,), new)
 
 
 def _told(session: Session, job: Job, actor: Actor, kind: str, message: str) -> Job:

@@ -25,7 +25,9 @@ from xsam.services.process import freeze_imports
 from xsam.services.scheduling import last_decision
 from xsam.services.scheduling import snapshot as scheduling
 from xsam.services.scheduling.policy.plan import plan
+from xsam.services.scheduling.run_times import RunTimes
 from xsam.services.specs.job import JobSpec
+from xsam.services.studies import trials
 
 _CHUNK = 5_000
 _NUM_TEAMS = 5
@@ -88,7 +90,7 @@ def _fill(database: Database, count: int) -> None:
 def _plan(database: Database) -> None:
     """Decide once and publish it, as a dispatcher would: `why` answers from that."""
     with database.read() as session:
-        snapshot = scheduling.take_snapshot(session, [_NODE])
+        snapshot = scheduling.take_snapshot(session, [_NODE], takers=trials.has_takers(), run_times=RunTimes())
     decision = plan(snapshot)
     with database.unit_of_work() as session:
         last_decision.publish(session, snapshot, decision)

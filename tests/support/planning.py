@@ -8,8 +8,8 @@ from xsam.services.db.session import Database
 from xsam.services.jobs import queue
 from xsam.services.scheduling import last_decision
 from xsam.services.scheduling import snapshot as scheduling
-from xsam.services.scheduling.policy.plan import plan
-from xsam.services.scheduling.policy.types import Plan
+from xsam.services.scheduling.policy.plan import Plan, plan
+from xsam.services.studies import trials
 
 DISPATCHER = "dispatcher-1"
 
@@ -24,7 +24,7 @@ def report_nodes(database: Database, *nodes: NodeSeen) -> Sequence[NodeSeen]:
 def decide(database: Database, nodes: Sequence[NodeSeen]) -> Plan:
     """Plan once, claim what was placed, and publish the decision."""
     with database.read() as session:
-        snapshot = scheduling.take_snapshot(session, nodes)
+        snapshot = scheduling.take_snapshot(session, nodes, takers=trials.has_takers())
     decision = plan(snapshot)
     for placed in decision.placements:
         with database.unit_of_work() as session:

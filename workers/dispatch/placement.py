@@ -12,10 +12,13 @@ from xsam.services.jobs.queue import ClaimedJob
 from xsam.services.jobs.states import FailureKind
 from xsam.services.scheduling import last_decision
 from xsam.services.scheduling import snapshot as scheduling
-from xsam.services.scheduling.policy.plan import plan
-from xsam.services.scheduling.policy.types import Explanations, Placement, Plan, Snapshot
+from xsam.services.scheduling.policy.explain import Reasons
+from xsam.services.scheduling.policy.plan import Plan, plan
+from xsam.services.scheduling.policy.types import Placement, Snapshot
+from xsam.services.scheduling.run_times import RunTimes
 from xsam.services.settings import Settings
 from xsam.services.specs.job import JobSpec
+from xsam.services.studies import trials
 from xsam.workers.dispatch.in_flight import InFlightJobs, NodeProcess
 from xsam.workers.dispatch.node_processes import NodeProcesses
 from xsam.workers.messages import RunnerConfig
@@ -58,6 +61,7 @@ class JobPlacer:
         self._holders: tuple[str, ...] = ()
         self._infeasible_since: dict[str, float] = {}
         self._silent: set[str] = set()
+        self._run_times = RunTimes()
 
     def place(self, nodes: Sequence[NodeSeen]) -> None:
         """Make one plan over the nodes and act on it, if anything could have changed since the last."""
@@ -71,8 +75,15 @@ class JobPlacer:
             newest = events.newest(session)
             if newest == self._settled_at_event and time.monotonic() < self._settled_until:
                 return
-            snapshot = scheduling.take_snapshot(session, nodes, silent=self._silent, holders=self._holders)
-        decision = plan(snapshot)
+            snapshot = scheduling.take_snapshot(
+                session,
+                nodes,
+                silent=self._silent,
+                holders=self._holders,
+                takers=trials.has_takers(),
+                run_times=self._run_times,
+            )
+        decision = plan(snapshot, self._settings.scheduling)
         self._holders = decision.holders
         takers = self._processes.studies.runners_of([placed.job_id for placed in decision.placements])
         for placed in decision.placements:
@@ -158,7 +169,7 @@ class JobPlacer:
             return [(node_ids[0], self._processes.ranks.take(node_ids[0]))]
         return [] if resources.gpus_per_worker else [(node_ids[0], self._processes.ranks.take(node_ids[0]))]
 
-    def _fail_infeasible(self, reasons: Explanations) -> None:
+    def _fail_infeasible(self, reasons: Reasons) -> None:
         """Fail jobs that have been too large for the whole cluster for a while; a node may only be rebooting."""
         now = time.monotonic()
         self._infeasible_since = {job_id: self._infeasible_since.get(job_id, now) for job_id in reasons.infeasible}

@@ -7,7 +7,7 @@ numbers are derived from that. The answer does not depend on which reasons are r
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -18,19 +18,18 @@ from xsam.services.scheduling.policy.free_nodes import Board
 from xsam.services.scheduling.policy.order import ShareLedger, line_up
 from xsam.services.scheduling.policy.quotas import QuotaBook, amount_of
 from xsam.services.scheduling.policy.reasons import Holding, Reason, ReasonCode, Request, Shortage, Standing
-from xsam.services.scheduling.policy.types import Explanations, PendingJob, Snapshot
+from xsam.services.scheduling.policy.types import PendingJob, Snapshot
 from xsam.services.settings import SchedulingSettings
 
 MAX_BLOCKING_JOBS = 5
 OUT_OF_LINE = frozenset(
     {
-        ReasonCode.HELD,
         ReasonCode.NOT_YET_ELIGIBLE,
         ReasonCode.INFEASIBLE_CLUSTER,
         ReasonCode.INFEASIBLE_QUOTA,
     }
 )
-_WITHOUT_SHORTAGE = frozenset({ReasonCode.HELD, ReasonCode.NOT_YET_ELIGIBLE, ReasonCode.NO_NODES})
+_WITHOUT_SHORTAGE = frozenset({ReasonCode.NOT_YET_ELIGIBLE, ReasonCode.NO_NODES})
 _ABOUT_QUOTA = frozenset({ReasonCode.INFEASIBLE_QUOTA, ReasonCode.TEAM_QUOTA, ReasonCode.QUOTA_RESERVED})
 
 
@@ -65,7 +64,7 @@ class Outcome:
     blocked_by: Sequence[Blocked]
 
 
-class Reasons(Explanations):
+class Reasons(Mapping[str, Reason]):
     """The reason of each queued job that a plan did not place, by job id."""
 
     def __init__(self, outcome: Outcome, holders: Sequence[str]) -> None:
@@ -268,8 +267,6 @@ class Reasons(Explanations):
             all_usage, all_weights = self._all_usage
             usage = ledger.team_usage.get(team, 0.0)
             self._standings[team, user] = Standing(
-                team_usage_resource_s=usage,
-                user_usage_resource_s=ledger.user_usage.get((team, user), 0.0),
                 usage_fraction=usage / all_usage if all_usage else 0.0,
                 entitled_fraction=ledger.weight_of(team) / all_weights,
                 holding=self._holding(team),

@@ -2,7 +2,7 @@
 
 The rules, in the order in which they apply to a job:
 
-1.  Held jobs, jobs before their time, and jobs that can never fit are out of line.
+1.  Jobs before their time, and jobs that can never fit are out of line.
 2.  The line: priority; then jobs that something was promised to before (`Plan.holders`); then fair share between teams
     and inside a team between users; then time of submission, then job id.
 3.  A team never holds more than its quota. What its first quota-blocked job needs is kept from its later ones.
@@ -16,6 +16,7 @@ Nothing here reads a clock, a database or a random number: the same snapshot giv
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from xsam.services.scheduling.policy.backfill import End, known_end, make_reservation, sort_ends, time_bound_s
@@ -26,12 +27,28 @@ from xsam.services.scheduling.policy.order import ShareLedger, line_up
 from xsam.services.scheduling.policy.preemption import VictimFinder
 from xsam.services.scheduling.policy.quotas import QuotaBook, amount_of, amount_of_running
 from xsam.services.scheduling.policy.reasons import ReasonCode
-from xsam.services.scheduling.policy.types import PendingJob, Placement, Plan, Preemption, Snapshot
+from xsam.services.scheduling.policy.types import PendingJob, Placement, Preemption, Snapshot
 from xsam.services.settings import SchedulingSettings
 
 DEFAULT_CONFIG = SchedulingSettings()
-_HELD = Blocked(ReasonCode.HELD)
 _NOT_YET_ELIGIBLE = Blocked(ReasonCode.NOT_YET_ELIGIBLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One decision.
+
+    Args:
+        placements: In the order in which the jobs were served.
+        preemptions: A job that preempts is not placed yet: it starts in a later plan, once the victims are gone.
+        holders: Jobs that resources or quota are kept for; to be passed to the next decision.
+        reasons: Why each other queued job does not start. Computed when first read, from the state of this plan.
+    """
+
+    placements: tuple[Placement, ...]
+    preemptions: tuple[Preemption, ...]
+    holders: tuple[str, ...]
+    reasons: Reasons
 
 
 def plan(snapshot: Snapshot, config: SchedulingSettings = DEFAULT_CONFIG) -> Plan:
@@ -112,9 +129,7 @@ class _Planner:
         now = self._snapshot.now
         in_line = []
         for job in self._snapshot.pending:
-            if job.is_held:
-                self._wait(job, _HELD)
-            elif job.eligible_at is not None and job.eligible_at > now:
+            if job.eligible_at is not None and job.eligible_at > now:
                 self._wait(job, _NOT_YET_ELIGIBLE)
             else:
                 in_line.append(job)

@@ -44,7 +44,7 @@ class _Part(NamedTuple):
 class VictimFinder:
     """Candidates of one plan, and the search for victims among them.
 
-    A candidate is preemptible, not already leaving, and has run for the minimum time. The least important goes first,
+    A candidate is not already leaving and has run for the minimum time. The least important goes first,
     among equals the one that started last: it loses the least.
     """
 
@@ -166,7 +166,7 @@ class VictimFinder:
 
 def _is_candidate(job: RunningJob, now: datetime, config: SchedulingSettings) -> bool:
     ran_s = (now - job.started_at).total_seconds()
-    return job.is_preemptible and not job.is_stopping and ran_s >= config.min_run_time_s
+    return not job.is_stopping and ran_s >= config.min_run_time_s
 
 
 def _quota_fits(job: PendingJob, shape: Shape, quotas: QuotaBook, victims: Iterable[RunningJob]) -> bool:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any, ClassVar
+
+_AS_DOCUMENT = {"use_attribute_docstrings": True}
+"""How pydantic reads the values here that answers are made of: it need not be imported for that."""
 
 
 class ReasonCode(StrEnum):
     """Stable codes; clients may branch on them."""
 
-    HELD = "held"
     NOT_YET_ELIGIBLE = "not_yet_eligible"
     NO_NODES = "no_nodes"
     INFEASIBLE_CLUSTER = "infeasible_cluster"
@@ -30,53 +33,44 @@ class ReasonCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the job asks for."""
+    """What a job asks for; all its workers start together, or none."""
+
+    __pydantic_config__: ClassVar[Any] = _AS_DOCUMENT
 
     num_workers: int
     gpus_per_worker: float
     cpus_per_worker: float
 
-    @property
-    def gpus(self) -> float:
-        """GPUs of all workers."""
-        return self.num_workers * self.gpus_per_worker
-
-    @property
-    def cpus(self) -> float:
-        """CPUs of all workers."""
-        return self.num_workers * self.cpus_per_worker
-
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """What is missing. For quota codes the numbers are the team's, otherwise the cluster's.
+    """What is missing. For quota codes the numbers are the team's, otherwise the cluster's; null is no limit."""
 
-    Args:
-        gpus: GPUs missing, 0 if the sum is enough.
-        cpus: CPUs missing, 0 if the sum is enough.
-        running_jobs: Jobs over the team's limit of running jobs.
-        free_gpus: GPUs free now, over all schedulable nodes or in the quota; None for a quota without limit.
-        free_cpus: Like `free_gpus`.
-        total_gpus: All GPUs of the known nodes, or the quota.
-        total_cpus: Like `total_gpus`.
-        total_running_jobs: The quota's limit of running jobs; None for the cluster, and without a limit.
-        workers_that_fit: Workers of this job that would find room on the nodes now.
-    """
+    __pydantic_config__: ClassVar[Any] = _AS_DOCUMENT
 
     gpus: float
+    """GPUs missing, 0 if the sum is enough."""
     cpus: float
+    """CPUs missing, 0 if the sum is enough."""
     running_jobs: int
+    """Jobs over the team's limit of running jobs."""
     free_gpus: float | None
+    """GPUs free now, over all nodes that take jobs, or in the quota."""
     free_cpus: float | None
     total_gpus: float | None
+    """All GPUs of the known nodes, or the quota."""
     total_cpus: float | None
     total_running_jobs: int | None
+    """The quota's limit of running jobs; null for the cluster."""
     workers_that_fit: int
+    """Workers of this job that would find room now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
     """What a team holds now."""
+
+    __pydantic_config__: ClassVar[Any] = _AS_DOCUMENT
 
     team: str
     gpus: float
@@ -86,20 +80,14 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Fair share of the job's team and user.
+    """The team's place in the fair share: below its part it goes first."""
 
-    Args:
-        team_usage_resource_s: Decayed resource-seconds of the team, its running jobs included.
-        user_usage_resource_s: The user's part.
-        usage_fraction: The team's part of all teams' decayed usage, 0 to 1.
-        entitled_fraction: The team's part by weight among the teams that wait or run, 0 to 1.
-        holding: What the team holds now.
-    """
+    __pydantic_config__: ClassVar[Any] = _AS_DOCUMENT
 
-    team_usage_resource_s: float
-    user_usage_resource_s: float
     usage_fraction: float
+    """The team's part of all usage, which counts half after each half-life, 0 to 1."""
     entitled_fraction: float
+    """The team's part by weight among those that wait or run, 0 to 1."""
     holding: Holding
 
 
@@ -151,10 +139,6 @@ class Reason:
             when = _instant(self.estimated_start_at)
             parts.append(f"Not before {when}." if self.is_lower_bound else f"Expected to start at {when}.")
         return " ".join(parts)
-
-
-def _held(reason: Reason) -> str:
-    return "Paused by a person: it waits until it is resumed."
 
 
 def _not_yet_eligible(reason: Reason) -> str:
@@ -224,7 +208,6 @@ def _preempting(reason: Reason) -> str:
 
 
 _CAUSES = {
-    ReasonCode.HELD: _held,
     ReasonCode.NOT_YET_ELIGIBLE: _not_yet_eligible,
     ReasonCode.NO_NODES: _no_nodes,
     ReasonCode.INFEASIBLE_CLUSTER: _infeasible_cluster,

@@ -5,12 +5,10 @@ Amounts are in GPUs and CPUs, durations in seconds, instants timezone-aware UTC.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from xsam.services.scheduling.policy.reasons import Reason, ReasonCode
 from xsam.services.teams.quota import TeamQuota
 from xsam.services.usage.decay import TeamShare
 
@@ -34,7 +32,6 @@ class PendingJob:
         gpus_per_worker: 0, a fraction below 1 (a part of one GPU), or a whole number.
         cpus_per_worker: CPUs of each worker.
         eligible_at: Not before this instant (back-off, delayed start); None means at once.
-        is_held: A person paused it.
         max_run_time_s: Time after which the next attempt is stopped for certain; None means no limit.
         expected_run_time_s: Estimate of what is left to run; None where nobody knows.
         attempt: Number of the attempt that waits, from 1.
@@ -49,7 +46,6 @@ class PendingJob:
     gpus_per_worker: float
     cpus_per_worker: float
     eligible_at: datetime | None = None
-    is_held: bool = False
     max_run_time_s: float | None = None
     expected_run_time_s: float | None = None
     attempt: int = 1
@@ -77,7 +73,6 @@ class RunningJob:
         node_ids: Node of each worker, one entry per worker.
         gpus_per_worker: As in `PendingJob`.
         cpus_per_worker: As in `PendingJob`.
-        is_preemptible: Whether it can checkpoint and be requeued.
         is_stopping: It was already asked to leave (preempted, cancelled, paused); its resources come soon.
         max_run_time_s: Time after `started_at` at which it is stopped for certain.
         expected_end_at: Estimate of its end; None where nobody knows.
@@ -91,7 +86,6 @@ class RunningJob:
     node_ids: tuple[str, ...]
     gpus_per_worker: float
     cpus_per_worker: float
-    is_preemptible: bool = True
     is_stopping: bool = False
     max_run_time_s: float | None = None
     expected_end_at: datetime | None = None
@@ -123,7 +117,7 @@ class Snapshot:
 
     Args:
         now: The instant of the decision.
-        pending: Queued jobs, held and not yet eligible ones included.
+        pending: Queued jobs, not yet eligible ones included.
         running: Jobs that hold resources, stopping ones included.
         nodes: Known machines; a lost one is left out.
         quotas: By team; a team without an entry has no limit.
@@ -154,38 +148,3 @@ class Preemption:
 
     victim_job_id: str
     for_job_id: str
-
-
-class Explanations(Mapping[str, Reason]):
-    """Why each queued job that a plan did not place does not start, by job id."""
-
-    @property
-    @abstractmethod
-    def line(self) -> Sequence[str]:
-        """The jobs among them that could start if there were room, in the order in which they would."""
-
-    @abstractmethod
-    def code(self, job_id: str) -> ReasonCode:
-        """Return the code of a job's reason alone; cheaper than the reason."""
-
-    @property
-    @abstractmethod
-    def infeasible(self) -> Sequence[str]:
-        """The jobs among them that the whole cluster could not hold; found without making any reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One decision.
-
-    Args:
-        placements: In the order in which the jobs were served.
-        preemptions: A job that preempts is not placed yet: it starts in a later plan, once the victims are gone.
-        holders: Jobs that resources or quota are kept for; to be passed to the next decision.
-        reasons: Why each other queued job does not start. Computed when first read, from the state of this plan.
-    """
-
-    placements: tuple[Placement, ...]
-    preemptions: tuple[Preemption, ...]
-    holders: tuple[str, ...]
-    reasons: Explanations

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from xsam.services.scheduling.policy.capacity import Cluster, Shape, to_units
-from xsam.services.scheduling.policy.types import Placement, Plan, Snapshot
+from xsam.services.scheduling.policy.plan import Plan
+from xsam.services.scheduling.policy.types import Placement, Snapshot
 
 
 def plain_fifo(snapshot: Snapshot) -> Plan:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from xsam.services.scheduling.policy.types import Node, PendingJob, Placement, Plan, RunningJob, Snapshot
+from xsam.services.scheduling.policy.plan import Plan
+from xsam.services.scheduling.policy.types import Node, PendingJob, Placement, RunningJob, Snapshot
 from xsam.services.settings import SchedulingSettings
 from xsam.services.teams.quota import TeamQuota
 from xsam.services.usage.decay import DecayedUsage, TeamShare, add_attempt, resource_rate

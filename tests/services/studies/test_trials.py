@@ -23,7 +23,7 @@ POINT = {"optimizer.rho": 0.1}
 def offered(database: Database) -> set[str]:
     """Return the ids of the jobs that the dispatcher's next plan would consider."""
     with database.read() as session:
-        return {job.job_id for job in take_snapshot(session, NODES).pending}
+        return {job.job_id for job in take_snapshot(session, NODES, takers=trials.has_takers()).pending}
 
 
 def hand_over(runner: HandRunner, left_id: str, next_id: str) -> str | None:
@@ -62,7 +62,7 @@ def test_study__holds_nothing_and_is_never_placed_as_a_job(database):
     runner = HandRunner.start(database, study_id)
     trial_id = runner.propose(POINT)
     with database.read() as session:
-        snapshot = take_snapshot(session, NODES)
+        snapshot = take_snapshot(session, NODES, takers=trials.has_takers())
     assert [job.job_id for job in snapshot.pending] == [trial_id]
     assert snapshot.running == []
     assert plan(snapshot).placements[0].job_id == trial_id
@@ -142,11 +142,11 @@ def test_five_hundred_trials__do_not_block_another_teams_job(database):
         runner.propose(POINT, config=config)
     other = jobs.submit(database, actor=studies.BOB)
     with database.read() as session:
-        full = take_snapshot(session, NODES)
+        full = take_snapshot(session, NODES, takers=trials.has_takers())
     assert plan(full).placements == ()
     runner.finish(lease_of(database, studies.load(database, runner.study_id)[0].job_id), 0.5)
     with database.read() as session:
-        one_free = take_snapshot(session, NODES)
+        one_free = take_snapshot(session, NODES, takers=trials.has_takers())
     assert [placed.job_id for placed in plan(one_free).placements] == [other]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from xsam.services.scheduling.policy.plan import plan
-from xsam.services.scheduling.policy.types import Node, PendingJob, Plan, RunningJob, Snapshot
+from xsam.services.scheduling.policy.plan import Plan, plan
+from xsam.services.scheduling.policy.types import Node, PendingJob, RunningJob, Snapshot
 from xsam.services.settings import SchedulingSettings
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)

@@ -121,8 +121,8 @@ def test_reservation__stays_with_its_job_against_teams_that_used_less():
 
 
 def test_reservation__yields_to_a_higher_priority_until_patience_ends():
-    runs = [running("s", "n", 4.0, is_preemptible=False)]
-    config = SchedulingSettings(patience_s=3_600)
+    runs = [running("s", "n", 4.0)]
+    config = SchedulingSettings(patience_s=3_600, is_preemption_on=False)
     urgent = pending("urgent", 1.0, priority=9)
     fresh = [pending("large", 8.0, age_s=3_599), urgent]
     tired = [pending("large", 8.0, age_s=3_600), urgent]

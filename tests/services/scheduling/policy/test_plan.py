@@ -48,16 +48,14 @@ def test_plan__what_a_team_runs_already_counts_against_it():
     assert {job_id[0] for job_id in placed(decide(queue, runs=runs))} == {"a"}
 
 
-def test_plan__held_and_early_jobs_do_not_start_and_block_nobody():
+def test_plan__early_jobs_do_not_start_and_block_nobody():
     queue = [
-        pending("held", 8.0, age_s=9, is_held=True),
         pending("early", 8.0, age_s=9, eligible_at=NOW + timedelta(seconds=1)),
         pending("j", 8.0, age_s=1, eligible_at=NOW),
     ]
     made = decide(queue)
     assert placed(made) == {"j": "n"}
     assert {job_id: reason.code for job_id, reason in made.reasons.items()} == {
-        "held": "held",
         "early": "not_yet_eligible",
     }
 
@@ -81,9 +79,9 @@ def test_plan__jobs_on_lost_nodes_still_count_for_quota():
     assert placed(decide([pending("j")], runs=runs, quotas={"a": TeamQuota(gpus=4)})) == {}
 
 
-def test_plan__promise_ends_when_the_job_is_held():
+def test_plan__promise_ends_when_the_job_may_not_start_yet():
     runs = [running("r", "n", 8.0)]
-    made = decide([pending("j", is_held=True), pending("k")], runs=runs, holders=("j",))
+    made = decide([pending("j", eligible_at=NOW + timedelta(seconds=1)), pending("k")], runs=runs, holders=("j",))
     assert made.holders == ("k",)
 
 

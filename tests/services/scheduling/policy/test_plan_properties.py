@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.services.scheduling.policy.builders import NOW, ago
 from xsam.services.scheduling.policy.capacity import Cluster, Shape, to_units
-from xsam.services.scheduling.policy.plan import plan
-from xsam.services.scheduling.policy.types import Node, PendingJob, Plan, RunningJob, Snapshot
+from xsam.services.scheduling.policy.plan import Plan, plan
+from xsam.services.scheduling.policy.types import Node, PendingJob, RunningJob, Snapshot
 from xsam.services.settings import SchedulingSettings
 from xsam.services.teams.quota import TeamQuota
 from xsam.services.usage.decay import DecayedUsage, TeamShare
@@ -74,7 +74,6 @@ def pending_jobs(prefix: str) -> st.SearchStrategy[PendingJob]:
         gpus_per_worker=GPUS,
         cpus_per_worker=CPUS,
         eligible_at=st.none() | st.integers(-100, 100).map(ago),
-        is_held=st.integers(0, 9).map(lambda roll: roll == 0),
         max_run_time_s=SECONDS,
         expected_run_time_s=SECONDS,
     )
@@ -91,7 +90,6 @@ def _running(draw: st.DrawFn, job: PendingJob, node_ids: tuple[str, ...]) -> Run
         node_ids=node_ids,
         gpus_per_worker=job.gpus_per_worker,
         cpus_per_worker=job.cpus_per_worker,
-        is_preemptible=draw(st.booleans()),
         is_stopping=draw(st.integers(0, 3)) == 0,
         max_run_time_s=draw(SECONDS),
         expected_end_at=draw(st.none() | st.integers(-100, 5_000).map(lambda s: NOW + timedelta(seconds=s))),
@@ -178,15 +176,15 @@ def test_no_start_takes_a_team_over_its_quota(snapshot, config):
 
 
 @given(snapshots(), CONFIGS)
-def test_held_and_early_jobs_never_start(snapshot, config):
+def test_early_jobs_never_start(snapshot, config):
     started = {placement.job_id for placement in plan(snapshot, config).placements}
     for job in snapshot.pending:
-        if job.is_held or (job.eligible_at is not None and job.eligible_at > NOW):
+        if job.eligible_at is not None and job.eligible_at > NOW:
             assert job.job_id not in started
 
 
 @given(snapshots(), CONFIGS)
-def test_victims_are_less_important_preemptible_and_ran_long_enough(snapshot, config):
+def test_victims_are_less_important_and_ran_long_enough(snapshot, config):
     priorities = {job.job_id: job.priority for job in snapshot.pending}
     by_id = {job.job_id: job for job in snapshot.running}
     made = plan(snapshot, config)
@@ -196,7 +194,6 @@ def test_victims_are_less_important_preemptible_and_ran_long_enough(snapshot, co
     for preemption in made.preemptions:
         victim = by_id[preemption.victim_job_id]
         assert victim.priority < priorities[preemption.for_job_id]
-        assert victim.is_preemptible
         assert not victim.is_stopping
         assert (NOW - victim.started_at).total_seconds() >= config.min_run_time_s
 
@@ -270,7 +267,7 @@ def test_feasible_job_alone_on_the_empty_cluster_starts(snapshot):
         snapshot, running=(), holders=(), nodes=[replace(node, is_schedulable=True) for node in snapshot.nodes]
     )
     for job in snapshot.pending:
-        ready = replace(job, is_held=False, eligible_at=None)
+        ready = replace(job, eligible_at=None)
         made = plan(replace(empty, pending=[ready]))
         assert made.placements or made.reasons[job.job_id].code.is_infeasible
 

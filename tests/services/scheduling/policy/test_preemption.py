@@ -25,11 +25,6 @@ def test_preempt__spares_jobs_below_the_minimum_run_time():
     assert victims(decide(queue, runs=[running("r", "n", 8.0, age_s=600)], config=config)) == {"r": "up"}
 
 
-def test_preempt__spares_jobs_that_cannot_checkpoint():
-    made = decide([pending("up", 8.0, priority=1)], runs=[running("r", "n", 8.0, is_preemptible=False)])
-    assert victims(made) == {}
-
-
 def test_preempt__can_be_switched_off():
     config = SchedulingSettings(is_preemption_on=False)
     assert victims(decide([pending("up", 8.0, priority=1)], runs=[running("r", "n", 8.0)], config=config)) == {}

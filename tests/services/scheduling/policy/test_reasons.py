@@ -17,12 +17,6 @@ def reason_of(job_id, made):
     return reason, reason.sentence()
 
 
-def test_held():
-    reason, sentence = reason_of("j", decide([pending("j", is_held=True)]))
-    assert (reason.code, reason.position, reason.shortage) == (ReasonCode.HELD, None, None)
-    assert sentence == "Paused by a person: it waits until it is resumed."
-
-
 def test_not_yet_eligible():
     job = pending("j", eligible_at=NOW + timedelta(minutes=5), attempt=3)
     reason, sentence = reason_of("j", decide([job]))
@@ -158,24 +152,22 @@ def test_preempting():
 def test_position__interleaves_teams_and_leaves_out_who_is_not_in_line():
     queue = [
         *(pending(f"{team}{i}", 8.0, team=team, age_s=90 - i) for team in "ab" for i in range(3)),
-        pending("held", 8.0, age_s=999, is_held=True),
+        pending("early", 8.0, age_s=999, eligible_at=NOW + timedelta(seconds=1)),
         pending("never", 80.0, age_s=999),
     ]
     made = decide(queue, runs=[running("r", "n", 8.0, team="c")])
     positions = {job_id: reason.position for job_id, reason in made.reasons.items()}
-    assert positions == {"a0": 1, "b0": 2, "a1": 3, "b1": 4, "a2": 5, "b2": 6, "held": None, "never": None}
+    assert positions == {"a0": 1, "b0": 2, "a1": 3, "b1": 4, "a2": 5, "b2": 6, "early": None, "never": None}
     assert made.reasons["a0"].num_in_line == 6
 
 
-def test_standing__shows_own_and_team_usage():
+def test_standing__shows_the_teams_part():
     shares = {
         "a": TeamShare(3.0, DecayedUsage(100.0, NOW), {"ada": DecayedUsage(40.0, NOW)}),
         "b": TeamShare(1.0, DecayedUsage(300.0, NOW)),
     }
     runs = [running("r", "n", 8.0, age_s=0.0), running("s", "n", 0.0, team="a", age_s=0.0)]
     standing = decide([pending("j", 8.0)], runs=runs, shares=shares).reasons["j"].standing
-    assert standing.team_usage_resource_s == pytest.approx(100.0)
-    assert standing.user_usage_resource_s == pytest.approx(40.0)
     assert standing.usage_fraction == pytest.approx(0.25)
     assert standing.entitled_fraction == pytest.approx(0.75)
     assert (standing.holding.gpus, standing.holding.cpus, standing.holding.running_jobs) == (0.0, 1.0, 1)
