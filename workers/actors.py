@@ -1,13 +1,13 @@
 """The Ray actors of this service: light to define, each process loads its code when it starts.
 
-Whoever gets a handle of an actor imports the actor's class first: a rank gets its runner's, Tune's relays their
-study's, the dispatcher all of them. Were the code behind the actors imported here, each of these processes would load
-torch, Ray Tune and the database's tools (seconds of start, hundreds of megabytes) for nothing: hence the late imports.
+Whoever gets a handle of an actor imports the actor's class first: a rank gets its runner's, the dispatcher all of
+them. Were the code behind the actors imported here, each of these processes would load torch, Ray Tune and the
+database's tools (seconds of start, hundreds of megabytes) for nothing: hence the late imports.
 """
 
 import importlib
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ray
 from ray.actor import ActorHandle
@@ -76,7 +76,7 @@ class JobRunner:
 
 
 class StudyRunner:
-    """Runs one study in its life; see `xsam.workers.studies.study_run`. Waiting calls have threads of their own."""
+    """Runs one study in its life; see `xsam.workers.studies.study_run`. Calls that wait have threads of their own."""
 
     def __init__(self) -> None:
         self._runner = importlib.import_module("xsam.workers.studies.study_run").Runner()
@@ -109,15 +109,10 @@ class StudyRunner:
         """Return whether a rank may still put a checkpoint in place."""
         return self._runner.may_publish(job_id, attempt)
 
-    @ray.method(concurrency_group="verdicts")
+    @ray.method(concurrency_group="reports")
     def verdict(self, job_id: str, attempt: int, epoch: int) -> bool:
-        """Wait for the early stopper's word on an epoch; True ends the trial."""
+        """Return whether the early stopper ends a trial after this epoch."""
         return self._runner.verdict(job_id, attempt, epoch)
-
-    @ray.method(concurrency_group="relays")
-    def next_result(self, trial_id: str) -> dict[str, Any]:
-        """Wait for what Tune is told next of a trial."""
-        return self._runner.next_result(trial_id)
 
 
 def _node() -> str:
@@ -132,8 +127,6 @@ StudyRunnerActor = ray.remote(
     # Waiting calls never keep a report or a wish waiting. One thread takes the reports, which keeps their order.
     concurrency_groups={
         "places": MAX_CONCURRENCY,
-        "verdicts": MAX_CONCURRENCY,
-        "relays": MAX_CONCURRENCY,
         "reports": 1,
         "quick": 4,
     },

@@ -59,7 +59,7 @@ class GpSampler(Spec):
     """Configurations drawn at random before the first proposal."""
 
 
-Sampler = Annotated[
+SamplerSpec = Annotated[
     RandomSampler | QuasiRandomSampler | GridSampler | TpeSampler | GpSampler, Field(discriminator="name")
 ]
 
@@ -131,7 +131,7 @@ class StudySpec(Spec):
     """What every trial is, but for the searched fields; its priority, labels and resources hold for all trials."""
     space: Annotated[dict[FieldPath, Dimension], Field(min_length=1, max_length=20)]
     """The searched fields by dotted path."""
-    sampler: Sampler = TpeSampler()
+    sampler: SamplerSpec = TpeSampler()
     early_stopping: EarlyStopping = NoStopping()
     objective: Objective = Objective()
     num_trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] | None = None

@@ -57,7 +57,7 @@ def test_room__imports_nothing_forbidden_in_a_fresh_interpreter(room: str) -> No
 
 
 def test_actors__are_light_to_define() -> None:
-    """Whoever gets a handle imports the class: a relay would load the database's tools, a runner torch."""
+    """Whoever gets a handle imports the class: a rank would load the database's tools, a runner torch."""
     code = "import sys, xsam.workers.actors; print(*{name.split('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert {"sqlalchemy", "pydantic", "torch", "optuna", "pandas", "sklearn"} & set(done.stdout.split()) == set()

@@ -1,4 +1,4 @@
-"""A study when everything is killed at once: API, dispatcher, Ray, the study's runner, Tune's actors and the ranks."""
+"""A study when everything is killed at once: API, dispatcher, Ray, the study's runner and the ranks."""
 
 import os
 import signal

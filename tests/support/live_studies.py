@@ -1,6 +1,5 @@
 """Studies on a live service: submitted, told things, looked at, and harmed."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +7,6 @@ import ray
 from ray.actor import ActorHandle
 
 from tests.support.live_service import LiveService
-from tests.support.processes import descendants
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import JobState, is_terminal
 from xsam.services.studies import service, trials
@@ -34,11 +32,6 @@ SLOW = {**TINY["base"], "epochs": 300, "dataset": {"name": "synthetic", "num_tra
 """A trial of this runs far longer than any test waits."""
 LONG = {**SLOW, "epochs": 12}
 """A trial of this can be caught while it runs, and ends."""
-
-
-def own_processes(title: str) -> list[int]:
-    """Return the ids of this process's descendants whose title begins like this."""
-    return [pid for pid, found in descendants(os.getpid()).items() if found.startswith(title)]
 
 
 class LiveStudies:

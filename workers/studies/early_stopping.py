@@ -34,7 +34,7 @@ class Measured:
     is_over: bool
 
 
-class Judge:
+class EarlyStopper:
     """Says after each epoch of an arm's trials whether the trial goes on. Used under its owner's lock.
 
     Args:
@@ -82,15 +82,41 @@ class Judge:
         return bool(self._rule.on_trial_result(None, stand_in, result) != TrialScheduler.CONTINUE)
 
 
-def make_judges(spec: StudySpec, arms: Iterable[str], past: Mapping[str, Sequence[Measured]]) -> dict[str, Judge]:
-    """Return a judge for each arm, none where nothing is stopped early.
+@dataclass(slots=True)
+class WatchedTrial:
+    """What a trial has measured, and what was said about it. Used under its owner's lock."""
+
+    trial_id: str
+    epochs: list[EpochRecord]
+    num_judged: int
+    """Epochs with a verdict, or of before this runner's time, which must not get another."""
+    is_stopped: bool = False
+
+    def add(self, record: EpochRecord) -> None:
+        """Take an epoch; one that a resumed attempt repeats replaces nothing, since its values are equal."""
+        if record.epoch > len(self.epochs):
+            self.epochs.append(record)
+
+    def judge(self, epoch: int, stopper: EarlyStopper | None, *, num_epochs: int) -> bool:
+        """Return whether the trial ends after an epoch; the stopper is asked once about each."""
+        for number in range(self.num_judged + 1, min(epoch, len(self.epochs)) + 1):
+            self.num_judged = number
+            if stopper is not None and stopper.is_stopped(self.trial_id, self.epochs[:number]):
+                self.is_stopped |= number < num_epochs  # the last epoch ends a trial anyway
+        return self.is_stopped
+
+
+def make_early_stoppers(
+    spec: StudySpec, arms: Iterable[str], past: Mapping[str, Sequence[Measured]]
+) -> dict[str, EarlyStopper]:
+    """Return an early stopper for each arm, none where nothing is stopped early.
 
     An optimizer's trials are compared with each other only: a control arm must not die young because it is worse.
     """
     stopping: EarlyStopping = spec.early_stopping
     if isinstance(stopping, NoStopping):
         return {}
-    return {arm: Judge(stopping, spec, past.get(arm, ())) for arm in arms}
+    return {arm: EarlyStopper(stopping, spec, past.get(arm, ())) for arm in arms}
 
 
 def values_of(objective: Objective, epochs: Iterable[EpochRecord]) -> list[float]:

@@ -1,4 +1,4 @@
-"""How a study ends or makes room: what is decided from its course and its wishes, and how that is stored."""
+"""How a study ends or makes room: what is decided from its state and its wishes, and how that is stored."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from xsam.services.errors import ServiceError
 from xsam.services.jobs import queue, wishes
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.queue import Lease
@@ -18,7 +17,7 @@ from xsam.services.studies import trials
 from xsam.services.studies.models import Trial
 from xsam.services.studies.results import best_trial
 from xsam.services.studies.service import get
-from xsam.workers.studies.state import Course
+from xsam.workers.studies.state import StudyState
 
 _MAX_NUMBERS = 5
 
@@ -50,19 +49,19 @@ class End:
         return self.stops is Wish.CANCEL
 
 
-def decide(course: Course, wish: Wish | None, error: ServiceError | None) -> End | None:
+def decide(state: StudyState, wish: Wish | None) -> End | None:
     """Return how the study ends now, None while it goes on."""
     if wish is Wish.CANCEL:
         return End(How.CANCELLED, "cancelled", Wish.CANCEL)
-    if error is not None or course.has_failed:
-        return End(How.FAILED, str(error) if error is not None else _failures(course), Wish.CANCEL)
+    if state.space_error is not None or state.has_failed:
+        return End(How.FAILED, str(state.space_error or _failures(state)), Wish.CANCEL)
     if wish is not None:
         how = How.PAUSED if wish is Wish.PAUSE else How.QUEUED
         return End(how, f"asked to {wish}", Wish.PREEMPT)
-    if course.orders.hold == trials.PAUSE:
+    if state.orders.hold == trials.PAUSE:
         return End(How.PAUSED, "paused: its running trials have finished")
-    if course.is_over:
-        return End(How.SUCCEEDED, "", summary=_summary(course))
+    if state.is_over:
+        return End(How.SUCCEEDED, "", summary=_summary(state))
     return None
 
 
@@ -110,26 +109,26 @@ def write(session: Session, lease: Lease, end: End) -> None:
 _WAITING_OR_RUNNING = frozenset({JobState.QUEUED, JobState.PAUSED, JobState.RUNNING})
 
 
-def _failures(course: Course) -> str:
-    failures = course.failures
+def _failures(state: StudyState) -> str:
+    failures = state.failures
     reasons = Counter((trial.failure_kind, trial.failure_message) for trial in failures)
     (kind, message), num = reasons.most_common(1)[0]
     same = [trial for trial in failures if (trial.failure_kind, trial.failure_message) == (kind, message)]
     numbers = ", ".join(str(trial.number) for trial in same[:_MAX_NUMBERS]) + (", ..." if num > _MAX_NUMBERS else "")
     return (
-        f"{len(failures)} trials failed, the limit is {course.spec.max_failures}; "
+        f"{len(failures)} trials failed, the limit is {state.spec.max_failures}; "
         f"{num} of them (trials {numbers}): {kind}: {message}"
     )
 
 
-def _summary(course: Course) -> dict[str, Any]:
+def _summary(state: StudyState) -> dict[str, Any]:
     ended_by = "finished"
-    if course.orders.hold == trials.STOP:
+    if state.orders.hold == trials.STOP:
         ended_by = "stop"
-    elif course.is_budget_spent:
+    elif state.is_budget_spent:
         ended_by = "budget"
-    found = course.trials
-    best = best_trial((trial for trial in found if trial.phase == trials.SEARCH), course.spec.objective.mode)
+    found = state.trials
+    best = best_trial((trial for trial in found if trial.phase == trials.SEARCH), state.spec.objective.mode)
     return {
         "ended_by": ended_by,
         "num_trials": len(found),

@@ -12,7 +12,7 @@ from xsam.services.studies.results import ConfigResult, best_config, configs_of
 from xsam.services.studies.space import Point
 from xsam.services.studies.spec import StudySpec, blame, read_space
 from xsam.services.studies.trials import CONFIRM, SEARCH, NewTrial, TrialState
-from xsam.workers.studies.samplers import Proposer, make_proposer
+from xsam.workers.studies.samplers import Sampler, make_sampler
 
 MAX_INVALID = 50
 """Points in a row that make no valid job, after which the space is at fault."""
@@ -24,15 +24,15 @@ class SpaceError(ServiceError):
     code = "invalid_request"
 
 
-class Agenda:
+class TrialGenerator:
     """What is left of a study: further seeds first, then new configurations, then confirmations.
 
-    Not thread-safe; the course that owns it has the lock.
+    Not thread-safe; the state that owns it has the lock.
 
     Args:
         spec: the study's.
         study: its row, which says the space and the size in force.
-        trials: all trials by id, as the course keeps them; read whenever something is asked.
+        trials: all trials by id, as the state keeps them; read whenever something is asked.
     """
 
     def __init__(self, spec: StudySpec, study: Study, trials: Mapping[str, TrialState]) -> None:
@@ -40,8 +40,8 @@ class Agenda:
         self._trials = trials
         self._arms: Sequence[Arm] = arms_of(spec, space=read_space(study.space), num_configs=study.num_configs)
         known = configs_of(trials.values())
-        self._proposers: dict[str, Proposer] = {
-            arm.name: make_proposer(
+        self._samplers: dict[str, Sampler] = {
+            arm.name: make_sampler(
                 spec.sampler, arm.space, spec.objective.mode, [c for c in known if c.arm == arm.name]
             )
             for arm in self._arms
@@ -71,7 +71,7 @@ class Agenda:
             return
         for config in configs_of(self._trials.values()):
             if (config.arm, config.config) == (trial.arm, trial.config) and self._is_complete(config.trials):
-                self._proposers[trial.arm].tell(trial.config, config.mean)
+                self._samplers[trial.arm].tell(trial.config, config.mean)
 
     def _next_seed(self) -> NewTrial | None:
         """Return the next trial of a configuration that has not had all its seeds."""
@@ -100,18 +100,18 @@ class Agenda:
 
     def _drawn(self, arm: Arm) -> NewTrial | None:
         """Draw points until one makes a valid job; the numbers of those that don't are left out."""
-        proposer = self._proposers[arm.name]
+        sampler = self._samplers[arm.name]
         first = 1 + max(self._numbers(arm), default=-1)
         error: ValidationError | None = None
         for number in range(first, first + MAX_INVALID):
-            point = proposer.propose(number)
+            point = sampler.propose(number)
             if point is None:
                 return None
             try:
                 return self._new(arm, SEARCH, number, search_seed(self._spec, 0), point)
             except ValidationError as e:
                 error = e
-                proposer.tell(number, None)
+                sampler.tell(number, None)
         field = blame(arm.space, ".".join(map(str, error.errors()[0]["loc"]))) if error else ""
         raise SpaceError(f"{MAX_INVALID} points in a row make no valid job; the last: {error}", f"space.{field}")
 

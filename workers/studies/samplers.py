@@ -17,12 +17,19 @@ from scipy.stats import qmc
 from xsam.services.studies import space as spaces
 from xsam.services.studies.results import ConfigResult, Mode
 from xsam.services.studies.space import Axis, Choice, Dimension, IntRange, LogUniform, Point
-from xsam.services.studies.spec import GpSampler, GridSampler, QuasiRandomSampler, RandomSampler, Sampler, TpeSampler
+from xsam.services.studies.spec import (
+    GpSampler,
+    GridSampler,
+    QuasiRandomSampler,
+    RandomSampler,
+    SamplerSpec,
+    TpeSampler,
+)
 
 _VALUE = "value"
 
 
-class Proposer(Protocol):
+class Sampler(Protocol):
     """Proposes the points of one arm's search, configuration after configuration."""
 
     def propose(self, config: int) -> Point | None:
@@ -32,10 +39,10 @@ class Proposer(Protocol):
         """Say what a proposed configuration was worth; None if it has no value, because it diverged or failed."""
 
 
-def make_proposer(
-    sampler: Sampler, space: Mapping[str, Dimension], mode: Mode, known: Sequence[ConfigResult]
-) -> Proposer:
-    """Return a proposer that knows all configurations there are so far.
+def make_sampler(
+    sampler: SamplerSpec, space: Mapping[str, Dimension], mode: Mode, known: Sequence[ConfigResult]
+) -> Sampler:
+    """Return a sampler that knows all configurations there are so far.
 
     Args:
         sampler: how points are chosen.

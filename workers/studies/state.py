@@ -1,6 +1,13 @@
-"""The course of a study: what is known of its trials, and which one comes next. Knows rows and samplers, no Ray."""
+"""The state of a study: what is known of its trials, which one comes next, and which one ends early. Knows no Ray.
+
+Locking rule: one lock, `StudyState._lock`, guards everything in here, samplers and early stoppers included. Who holds
+it computes and never waits: not for Ray, not for SQL (`sync` reads its rows before it takes the lock), not for another
+thread. No caller comes in with a lock of its own, so no two locks are ever taken in two orders; nobody waits in here
+for a condition, so no wake-up can be lost.
+"""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
@@ -14,9 +21,8 @@ from xsam.services.studies import trials
 from xsam.services.studies.models import Study
 from xsam.services.studies.service import spec_of
 from xsam.services.studies.trials import SEARCH, NewTrial, TrialState
-from xsam.workers.studies.desk import Desk
-from xsam.workers.studies.early_stopping import Measured, make_judges, values_of
-from xsam.workers.studies.next_trial import Agenda
+from xsam.workers.studies.early_stopping import Measured, WatchedTrial, make_early_stoppers, values_of
+from xsam.workers.studies.next_trial import SpaceError, TrialGenerator
 
 _EPOCH_FIELDS = tuple(EpochRecord.__dataclass_fields__)
 
@@ -35,7 +41,7 @@ class Orders:
         return cls(study.hold, study.concurrency, study.revision)
 
 
-class Course:
+class StudyState:
     """A study's trials and their order. Thread-safe; built from rows, in a session that reads.
 
     Args:
@@ -48,41 +54,41 @@ class Course:
         self.study_id = job.id
         self.spec = spec_of(job)
         self.orders = Orders.of(study)
-        self.desk = Desk(is_judged=self.spec.early_stopping.name != "none")
         self._lock = threading.RLock()
         self._trials = {trial.job_id: trial for trial in trials.load(session, job.id)}
-        self._adopted: set[str] = set()
-        self._held: NewTrial | None = None
+        self._watched: dict[str, WatchedTrial] = {}
+        self._held: list[NewTrial] = []
+        """Proposals that wait: for the budget, or because their rows could not be made."""
+        self.space_error: SpaceError | None = None
+        """Why nothing can be proposed any more."""
         self.is_time_spent = False
         """Set from outside: the budget of GPU-hours or of wall time is used up."""
         measured = self._measured(session)
-        for trial in self._live():
-            self.desk.open(trial.job_id, measured.get(trial.job_id, ()))
+        for trial_id in self._unfinished():
+            self._watch(trial_id, measured.get(trial_id, ()))
         self._plan(study)
         past: dict[str, list[Measured]] = {}
         for trial in self._trials.values():
             if trial.phase == SEARCH and measured.get(trial.job_id):
                 one = Measured(trial.job_id, measured[trial.job_id], trial.is_over)
                 past.setdefault(trial.arm, []).append(one)
-        self._judges = make_judges(self.spec, self._agenda.arm_names, past)
+        self._stoppers = make_early_stoppers(self.spec, self._generator.arm_names, past)
 
     # What comes next.
 
     def propose(self) -> NewTrial | None:
         """Return the next trial, counted as live from now on; None while none may start or none is left.
 
-        Raises:
-            SpaceError: the space holds no valid job.
+        A space without valid jobs is told by `space_error`.
         """
         with self._lock:
-            if self.orders.hold is not None or self.num_live >= self.orders.concurrency or self.has_failed:
+            if not self._may_start():
                 return None
-            new = self._held or self._agenda.next()
-            self._held = None
+            new = self._held.pop(0) if self._held else self._generated()
             if new is None or new.job_id in self._trials:
                 return None
             if not self._is_affordable(new):
-                self._held = new  # trials that end early leave room for it
+                self._held.insert(0, new)  # trials that end early leave room for it
                 return None
             self._add(new)
             return new
@@ -91,25 +97,7 @@ class Course:
         """Take back a proposed trial whose rows could not be made; it is the next one to be proposed."""
         with self._lock:
             self._trials.pop(new.job_id, None)
-            self._held = new
-
-    def adopt(self, *, num_given: int) -> TrialState | None:
-        """Return a live trial that Tune has not been given yet.
-
-        Args:
-            num_given: trials of which Tune has not seen the end. As long as one of them has ended here already there is
-                no hurry: its actor will be free in a moment, and a new one takes seconds to start.
-        """
-        with self._lock:
-            live = self._live()
-            if num_given >= len(live):
-                return None
-            for trial in live:
-                if trial.job_id not in self._adopted:
-                    self._adopted.add(trial.job_id)
-                    self.desk.expect_relay(trial.job_id)
-                    return trial
-            return None
+            self._held.insert(0, new)
 
     # What is known.
 
@@ -150,13 +138,13 @@ class Course:
                 return False
             if self.orders.hold == trials.STOP or self.has_failed:
                 return True
-            return self.orders.hold is None and (self.is_budget_spent or not (self._held or self._agenda.has_next()))
+            return self.orders.hold is None and (self.is_budget_spent or not (self._held or self._generator.has_next()))
 
     @property
     def is_budget_spent(self) -> bool:
         """Whether the budget has no room for the next trial."""
         with self._lock:
-            return self.is_time_spent or (self._held is not None and not self._is_affordable(self._held))
+            return self.is_time_spent or bool(self._held and not self._is_affordable(self._held[0]))
 
     def knows(self, trial_id: str) -> bool:
         """Return whether a trial is one of this study's."""
@@ -166,37 +154,52 @@ class Course:
     def is_judged(self, trial_id: str) -> bool:
         """Return whether a trial may be stopped early; confirmation runs to the end."""
         with self._lock:
-            return self.desk.is_judged and self._trials[trial_id].phase == SEARCH
+            return self._stops_early and self._trials[trial_id].phase == SEARCH
+
+    def is_stopped(self, trial_id: str) -> bool:
+        """Return whether a verdict has ended the trial."""
+        with self._lock:
+            watched = self._watched.get(trial_id)
+            return watched is not None and watched.is_stopped
 
     def value_of(self, trial_id: str) -> float | None:
         """Return a trial's objective, from the epochs it has reported."""
-        epochs = self.desk.epochs(trial_id)
-        return trials.objective_of(self.spec.objective, values_of(self.spec.objective, epochs))
+        with self._lock:
+            values = values_of(self.spec.objective, self._epochs(trial_id))
+        return trials.objective_of(self.spec.objective, values)
 
     # What happens.
 
-    def judge(self, trial_id: str, epoch: int) -> bool:
-        """Decide whether a trial ends after an epoch, and tell whoever waits for it."""
+    def report(self, trial_id: str, record: EpochRecord) -> None:
+        """Take an epoch; one that a resumed attempt repeats replaces nothing, since its values are equal."""
         with self._lock:
-            trial = self._trials[trial_id]
-            judge = self._judges.get(trial.arm) if trial.phase == SEARCH else None
-            epochs = self.desk.epochs(trial_id)[:epoch]
-            is_stopped = judge is not None and bool(epochs) and judge.is_stopped(trial_id, epochs)
-            is_stopped = is_stopped and epoch < trial.num_epochs  # the last epoch ends a trial anyway
-        self.desk.judge(trial_id, epoch, is_stopped=is_stopped)
-        return is_stopped
+            if trial_id in self._watched:
+                self._watched[trial_id].add(record)
+
+    def judge(self, trial_id: str, epoch: int) -> bool:
+        """Return whether a trial ends after an epoch that it has reported.
+
+        Each epoch is put before the early stopper once: asked again, by a rank that was lost with the answer or by a
+        resumed attempt, the answer is the old one, and a stop holds for whatever comes after it.
+        """
+        with self._lock:
+            trial = self._trials.get(trial_id)
+            if trial is None or trial_id not in self._watched:
+                return False
+            stopper = self._stoppers.get(trial.arm) if trial.phase == SEARCH else None
+            return self._watched[trial_id].judge(epoch, stopper, num_epochs=trial.num_epochs)
 
     def note_success(self, trial_id: str) -> None:
         """Count a trial as ended well, before its rows say so."""
         with self._lock:
-            epochs = self.desk.epochs(trial_id)
+            epochs = self._epochs(trial_id)
             self._update(
                 replace(
                     self._trials[trial_id],
                     state=JobState.SUCCEEDED,
                     value=self.value_of(trial_id),
                     grad_evals=epochs[-1].grad_evals if epochs else 0,
-                    is_stopped_early=self.desk.is_stopped(trial_id),
+                    is_stopped_early=self.is_stopped(trial_id),
                 )
             )
 
@@ -204,12 +207,11 @@ class Course:
         """Take over what rows say that others may have changed: trials' states, new trials, orders."""
         with self._lock:
             last = max((trial.number for trial in self._trials.values()), default=0)
-            unfinished = [trial.job_id for trial in self._trials.values() if trial.state is not JobState.SUCCEEDED]
+            unfinished = self._unfinished()
         found = trials.load(session, self.study_id, after=last, also=unfinished)
         with self._lock:
             for trial in found:
-                if trial.job_id not in self._trials:
-                    self.desk.open(trial.job_id)
+                self._watch(trial.job_id)
                 self._update(trial)
             revision = self.orders.revision
             self.orders = Orders.of(study)
@@ -218,13 +220,40 @@ class Course:
 
     # Inside.
 
+    @property
+    def _stops_early(self) -> bool:
+        return self.spec.early_stopping.name != "none"
+
+    def _may_start(self) -> bool:
+        if self.orders.hold is not None or self.has_failed or self.space_error is not None:
+            return False
+        return self.num_live < self.orders.concurrency
+
+    def _generated(self) -> NewTrial | None:
+        try:
+            return self._generator.next()
+        except SpaceError as e:
+            self.space_error = e
+            return None
+
+    def _watch(self, trial_id: str, epochs: Sequence[EpochRecord] = ()) -> None:
+        self._watched.setdefault(trial_id, WatchedTrial(trial_id, list(epochs), len(epochs)))
+
+    def _epochs(self, trial_id: str) -> Sequence[EpochRecord]:
+        watched = self._watched.get(trial_id)
+        return () if watched is None else watched.epochs
+
     def _live(self) -> list[TrialState]:
         return [trial for trial in self._trials.values() if not trial.is_over]
 
+    def _unfinished(self) -> list[str]:
+        """Return the trials whose rows may change: those that wait or run, and failed ones that may be tried again."""
+        return [trial.job_id for trial in self._trials.values() if trial.state is not JobState.SUCCEEDED]
+
     def _plan(self, study: Study) -> None:
         """Plan anew for the space and size in force, knowing all there is."""
-        self._agenda = Agenda(self.spec, study, self._trials)
-        self._held = None
+        self._generator = TrialGenerator(self.spec, study, self._trials)
+        self._held = []
 
     def _is_affordable(self, new: NewTrial) -> bool:
         """Return whether the budget has room for a trial: what has been used, what runs, and the trial itself."""
@@ -251,7 +280,7 @@ class Course:
             failure_message=None,
             num_epochs=new.job.epochs,
         )
-        self.desk.open(new.job_id)
+        self._watch(new.job_id)
 
     def _update(self, trial: TrialState) -> None:
         known = self._trials.get(trial.job_id)
@@ -259,18 +288,14 @@ class Course:
             # A success that was counted before its rows were written; they tell its number.
             self._trials[trial.job_id] = replace(known, number=trial.number)
             return
-        if known is not None and known.is_over and not trial.is_over:  # somebody has it tried again
-            self._adopted.discard(trial.job_id)
-            self.desk.reopen(trial.job_id)
         self._trials[trial.job_id] = trial
         if trial.is_over:
-            self.desk.finish(trial.job_id)
-            self._agenda.note_end(trial)
+            self._generator.note_end(trial)
 
     def _measured(self, session: Session) -> dict[str, list[EpochRecord]]:
-        """Return the stored epochs: of running trials, and of all where an early stopper has to know them."""
-        wanted = self._trials.values() if self.desk.is_judged else self._live()
-        return {trial.job_id: [_record(row) for row in metrics.list_epochs(session, trial.job_id)] for trial in wanted}
+        """Return the stored epochs: of unfinished trials, and of all where an early stopper has to know them."""
+        wanted = list(self._trials) if self._stops_early else self._unfinished()
+        return {trial_id: [_record(row) for row in metrics.list_epochs(session, trial_id)] for trial_id in wanted}
 
 
 def _record(row: EpochMetric) -> EpochRecord:

@@ -11,15 +11,16 @@ from xsam.services.errors import LeaseLostError
 from xsam.services.jobs import queue
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.queue import ClaimedJob, Lease
+from xsam.services.specs.job import Resources
 from xsam.services.studies import trials
 from xsam.services.studies.trials import NewTrial, Result
 from xsam.workers.messages import Report, RunnerConfig
 from xsam.workers.runner.attempt import Attempt
 from xsam.workers.runner.rank_group import Ending
-from xsam.workers.studies.state import Course
+from xsam.workers.studies.state import StudyState
 
 
-class TrialRun(Attempt):
+class TrialAttempt(Attempt):
     """Runs one claimed trial; afterwards `following` is the trial that got its place, if any.
 
     Args:
@@ -27,7 +28,7 @@ class TrialRun(Attempt):
         database: the runner's own.
         claimed: the trial and its lease.
         runner: handle of the study's runner.
-        course: the study.
+        state: the study.
         study_lease: of the study.
     """
 
@@ -37,13 +38,23 @@ class TrialRun(Attempt):
         database: Database,
         claimed: ClaimedJob,
         runner: ActorHandle,
-        course: Course,
+        state: StudyState,
         study_lease: Lease,
     ) -> None:
-        super().__init__(config, database, claimed, runner, is_judged=course.is_judged(claimed.lease.job_id))
+        super().__init__(config, database, claimed, runner, is_judged=state.is_judged(claimed.lease.job_id))
         self.following: ClaimedJob | None = None
-        self._course = course
+        self._state = state
         self._study_lease = study_lease
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What ranks name it by."""
+        return self._claimed.lease.job_id, self._claimed.lease.attempt
+
+    @property
+    def resources(self) -> Resources:
+        """What it takes."""
+        return self._spec.resources
 
     @property
     def trial_id(self) -> str:
@@ -54,16 +65,7 @@ class TrialRun(Attempt):
         """Take a report of rank 0; it is stored within a moment."""
         super().record(report)
         if report.kind == "epoch":
-            self._course.desk.report(self.trial_id, report.payload)
-
-    def verdict(self, epoch: int) -> bool:
-        """Wait until it is decided whether the trial ends after this epoch; somebody's wish ends the wait."""
-        while True:
-            is_stopped = self._course.desk.wait_for_verdict(self.trial_id, epoch)
-            if is_stopped is not None:
-                return is_stopped
-            if self.wish() is not None or self._lost.is_set():
-                return False
+            self._state.report(self.trial_id, report.payload)
 
     def _store_end(self, ending: Ending) -> None:
         if not self._has_ended_well(ending):
@@ -71,15 +73,15 @@ class TrialRun(Attempt):
                 self._write_end(session, ending)
                 trials.keep_cost(session, self.trial_id)
             return
-        self._course.note_success(self.trial_id)
-        new = self._course.propose() if ending.is_clean else None
+        self._state.note_success(self.trial_id)
+        new = self._state.propose() if ending.is_clean else None
         try:
             with self._database.unit_of_work() as session:
                 self.following = self._finish(session, ending, new)
         except (LeaseLostError, DBAPIError):
             self.following = None
             if new is not None:
-                self._course.withdraw(new)
+                self._state.withdraw(new)
             raise
 
     def _has_ended_well(self, ending: Ending) -> bool:
@@ -87,7 +89,7 @@ class TrialRun(Attempt):
         if result is None or result.failure_kind is not None:
             return False
         # A trial that the early stopper ends leaves its loop like a cancelled one.
-        return result.stopped_by is None or (self.wish() is None and self._course.desk.is_stopped(self.trial_id))
+        return result.stopped_by is None or (self.wish() is None and self._state.is_stopped(self.trial_id))
 
     def _finish(self, session: Session, ending: Ending, new: NewTrial | None) -> ClaimedJob | None:
         lease = self._claimed.lease
@@ -106,6 +108,6 @@ class TrialRun(Attempt):
         summary = (ending.result.summary if ending.result is not None else None) or {}
         return Result(
             summary=summary,
-            value=self._course.value_of(self.trial_id),
-            is_stopped_early=self._course.desk.is_stopped(self.trial_id),
+            value=self._state.value_of(self.trial_id),
+            is_stopped_early=self._state.is_stopped(self.trial_id),
         )

@@ -1,22 +1,18 @@
-"""Studies on a real local Ray cluster: Tune, trials in the queue, ranks, rows."""
+"""Studies on a real local Ray cluster: trials in the queue, ranks, verdicts, rows."""
 
-import os
-import signal
 import time
 
 import pytest
 import ray
+from ray.util.placement_group import placement_group, remove_placement_group
 
-from tests.support.live_studies import LONG, SLOW, TINY, LiveStudies, own_processes
+from tests.support.live_studies import LONG, SLOW, TINY, LiveStudies
 from xsam.services.artifacts.store import JobFolder
 from xsam.services.jobs import wishes
 from xsam.services.jobs.states import FailureKind, JobState
 from xsam.services.studies import verbs
 
 pytestmark = pytest.mark.ray
-
-RELAY_TITLE = "ray::ResourceTrainable"
-"""What Ray calls the processes that Tune calls trials, whichever method they are in."""
 
 
 def test_study__runs_all_trials_and_stores_them_like_jobs(studies: LiveStudies) -> None:
@@ -90,15 +86,32 @@ def test_killed_runner__study_goes_on_where_it_was(studies: LiveStudies) -> None
     studies.live.turn_until(studies.live.all_resources_are_free)
 
 
-def test_killed_trial_actor_and_rank__cost_no_trial(studies: LiveStudies) -> None:
+def test_killed_rank__costs_no_trial_of_a_judged_study(studies: LiveStudies) -> None:
     study_id = studies.submit(base=LONG, num_trials=3, early_stopping={"name": "asha", "grace": 0.9})
     caught = studies.reach_epoch(study_id, 2)
-    os.kill(own_processes(RELAY_TITLE)[0], signal.SIGKILL)
     ray.kill(studies.live.dispatcher.ranks_of(caught[0].job_id)[0])
     assert studies.finish(study_id).state == JobState.SUCCEEDED
     assert [trial.state for trial in studies.trials(study_id)] == [JobState.SUCCEEDED] * 3
     outcomes = [attempt.outcome for attempt in studies.live.attempts(caught[0].job_id)]
     assert outcomes == [FailureKind.INFRASTRUCTURE, "succeeded"]
+
+
+def test_trials__whose_place_ray_does_not_give_wait_without_losing_attempts(studies: LiveStudies) -> None:
+    """Somebody else has the CPUs for longer than a lease lasts."""
+    live = studies.live
+    foreign = placement_group([{"CPU": 2}])
+    assert foreign.wait(30)
+    try:
+        study_id = studies.submit(num_trials=2)
+        studies.reach(study_id, 2, JobState.RUNNING)
+        until = time.monotonic() + 1.4 * live.settings.dispatcher.lease_s
+        live.turn_until(lambda: time.monotonic() > until)
+        assert [trial.state for trial in studies.trials(study_id)] == [JobState.RUNNING] * 2
+    finally:
+        remove_placement_group(foreign)
+    assert studies.finish(study_id).state == JobState.SUCCEEDED
+    for trial in studies.trials(study_id):
+        assert [attempt.outcome for attempt in live.attempts(trial.job_id)] == ["succeeded"]
 
 
 def test_pause__lets_running_trials_finish_and_resume_goes_on(studies: LiveStudies) -> None:

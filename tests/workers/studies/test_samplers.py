@@ -9,7 +9,7 @@ from xsam.services.studies import space as spaces
 from xsam.services.studies.results import configs_of
 from xsam.services.studies.spec import GridSampler, QuasiRandomSampler, RandomSampler, StudySpec, TpeSampler
 from xsam.services.studies.trials import TrialState
-from xsam.workers.studies.samplers import make_proposer
+from xsam.workers.studies.samplers import make_sampler
 
 SPACE = StudySpec.model_validate({"preset": "rho-k"}).space
 SAMPLERS = [RandomSampler(), QuasiRandomSampler(), GridSampler(points=4), TpeSampler(startup_trials=5)]
@@ -39,15 +39,15 @@ def trial(config, point, value, state=JobState.SUCCEEDED):
     )
 
 
-def search(sampler, num, past=()):
+def search(options, num, past=()):
     """Run a search up to `num` configurations, taking up one that has come so far; return all its trials."""
     done = list(past)
-    proposer = make_proposer(sampler, SPACE, "max", configs_of(done))
+    sampler = make_sampler(options, SPACE, "max", configs_of(done))
     for config in range(len(done), num):
-        point = proposer.propose(config)
+        point = sampler.propose(config)
         if point is None:
             break
-        proposer.tell(config, worth(point))
+        sampler.tell(config, worth(point))
         done.append(trial(config, point, worth(point)))
     return done
 
@@ -78,27 +78,27 @@ def test_tpe__learns_from_trials_of_before_a_restart():
 def test_tpe__does_not_crowd_around_a_trial_that_still_runs():
     past = search(TpeSampler(startup_trials=5), 10)
     running = trial(10, {"optimizer.rho": 0.1, "optimizer.ascent_steps": 2}, None, JobState.RUNNING)
-    proposer = make_proposer(TpeSampler(startup_trials=5), SPACE, "max", configs_of([*past, running]))
-    assert proposer.propose(11) != running.point
-    proposer.tell(10, 0.0)
-    proposer.tell(10, 0.0)  # telling twice is no error: rows and memory may both say it
-    assert proposer.propose(12) is not None
+    sampler = make_sampler(TpeSampler(startup_trials=5), SPACE, "max", configs_of([*past, running]))
+    assert sampler.propose(11) != running.point
+    sampler.tell(10, 0.0)
+    sampler.tell(10, 0.0)  # telling twice is no error: rows and memory may both say it
+    assert sampler.propose(12) is not None
 
 
 def test_tpe__takes_a_configuration_without_value_as_a_bad_one():
     """Two fifths of the space diverge, far from the best point: it learns to keep out."""
-    proposer = make_proposer(TpeSampler(startup_trials=5), SPACE, "max", [])
+    sampler = make_sampler(TpeSampler(startup_trials=5), SPACE, "max", [])
     diverged = []
     for config in range(40):
-        point = proposer.propose(config)
+        point = sampler.propose(config)
         diverged.append(point["optimizer.rho"] > 0.1)
-        proposer.tell(config, None if diverged[-1] else -abs(math.log(point["optimizer.rho"] / 0.02)))
+        sampler.tell(config, None if diverged[-1] else -abs(math.log(point["optimizer.rho"] / 0.02)))
     assert sum(diverged[20:]) <= 4
 
 
 def test_sobol__fills_the_axis_evenly():
-    proposer = make_proposer(QuasiRandomSampler(seed=3), SPACE, "max", [])
-    logs = sorted(math.log(proposer.propose(i)["optimizer.rho"] / 0.01) / math.log(50) for i in range(16))
+    sampler = make_sampler(QuasiRandomSampler(seed=3), SPACE, "max", [])
+    logs = sorted(math.log(sampler.propose(i)["optimizer.rho"] / 0.01) / math.log(50) for i in range(16))
     assert all(i / 16 <= log <= (i + 1) / 16 for i, log in enumerate(logs))
 
 
@@ -109,18 +109,18 @@ def test_grid__ends_and_a_wider_one_only_adds():
         **SPACE,
         "optimizer.ascent_steps": SPACE["optimizer.ascent_steps"].model_copy(update={"values": (1, 2, 3, 5, 8)}),
     }
-    proposer = make_proposer(GridSampler(points=2), wide, "max", configs_of(done))
-    added = [proposer.propose(8), proposer.propose(9), proposer.propose(10)]
+    sampler = make_sampler(GridSampler(points=2), wide, "max", configs_of(done))
+    added = [sampler.propose(8), sampler.propose(9), sampler.propose(10)]
     assert [None if p is None else p["optimizer.ascent_steps"] for p in added] == [8, 8, None]
 
 
 def test_arm_without_axes__has_one_point():
-    assert make_proposer(RandomSampler(), {}, "max", []).propose(0) == {}
+    assert make_sampler(RandomSampler(), {}, "max", []).propose(0) == {}
 
 
 def test_choice__of_whole_documents_survives_optuna():
     values = [{"variant": "sam", "rho": 0.1}, {"variant": "sam", "rho": 0.2}]
     space = StudySpec.model_validate({"space": {"optimizer": {"type": "choice", "values": values}}}).space
-    proposer = make_proposer(TpeSampler(), space, "max", [])
-    assert all(proposer.propose(i)["optimizer"] in values for i in range(6))
+    sampler = make_sampler(TpeSampler(), space, "max", [])
+    assert all(sampler.propose(i)["optimizer"] in values for i in range(6))
     assert list(spaces.axes(space)) == ["optimizer"]
