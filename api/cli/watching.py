@@ -16,7 +16,8 @@ from xsam.api.cli import formats
 from xsam.api.client import Client
 from xsam.services.jobs.schemas import JobRead
 from xsam.services.jobs.states import is_terminal
-from xsam.services.metrics.schemas import AlphaRead, EpochRead
+from xsam.services.metrics.records import AlphaRecord
+from xsam.services.metrics.schemas import EpochRead
 
 POLL_S = 0.3
 _RECENT_EPOCHS = 5
@@ -29,7 +30,7 @@ class Watched:
 
     job: JobRead
     epochs: list[EpochRead] = field(default_factory=list)
-    alphas: list[AlphaRead] = field(default_factory=list)
+    alphas: list[AlphaRecord] = field(default_factory=list)
 
     @property
     def is_over(self) -> bool:

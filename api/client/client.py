@@ -25,7 +25,8 @@ from xsam.api.http.health import Health, Readiness
 from xsam.services.artifacts.schemas import ArtifactRead, ArtifactsRead, ModelCard
 from xsam.services.jobs.schemas import EventPage, EventRead, JobPage, JobRead
 from xsam.services.jobs.states import JobState, is_terminal
-from xsam.services.metrics.schemas import AlphaRead, AlphasRead, EpochRead, MetricsRead
+from xsam.services.metrics.records import AlphaRecord
+from xsam.services.metrics.schemas import AlphasRead, EpochRead, MetricsRead
 from xsam.services.specs.catalog import Catalog, CatalogEntry
 from xsam.services.specs.job import JobSpec
 from xsam.services.teams.schemas import WhoAmI
@@ -143,7 +144,7 @@ class Client(JobVerbs):
         """Return the job's epochs above `after`, in order."""
         return self._read(MetricsRead, "GET", f"/v1/jobs/{job_id}/metrics", params={"after": after}).items
 
-    def alphas(self, job_id: str, *, after_step: int = 0) -> Sequence[AlphaRead]:
+    def alphas(self, job_id: str, *, after_step: int = 0) -> Sequence[AlphaRecord]:
         """Return the job's alpha estimates after a training step, in order."""
         return self._read(AlphasRead, "GET", f"/v1/jobs/{job_id}/alpha", params={"after": after_step}).items
 

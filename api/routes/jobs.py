@@ -28,7 +28,7 @@ from xsam.services.jobs import service as jobs
 from xsam.services.jobs.schemas import EventPage, EventRead, JobPage, JobRead
 from xsam.services.jobs.states import JobState, is_terminal
 from xsam.services.metrics import service as metrics
-from xsam.services.metrics.schemas import AlphaRead, AlphasRead, EpochRead, MetricsRead
+from xsam.services.metrics.schemas import AlphasRead, EpochRead, MetricsRead
 from xsam.services.specs.job import JobSpec
 
 router = Router("/v1/jobs", "jobs")
@@ -115,7 +115,7 @@ def list_alpha_estimates(job_id: JobId, session: ReadSession, query: Annotated[A
     """Return every search for alpha* with its probe curve, in order; empty for optimizers that don't search."""
     jobs.get(session, job_id)
     rows = metrics.list_alphas(session, job_id, after_step=query.after)
-    return AlphasRead(items=[AlphaRead.model_validate(row) for row in rows])
+    return AlphasRead(items=list(rows))
 
 
 @router.route(

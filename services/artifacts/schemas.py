@@ -3,8 +3,8 @@
 from datetime import datetime
 
 from xsam.services.artifacts.store import ArtifactKind
-from xsam.services.jobs.schemas import SummaryRead
 from xsam.services.jobs.states import JobState
+from xsam.services.jobs.summary import TrainingSummary
 from xsam.services.schemas import Read
 from xsam.services.specs.job import JobSpec
 
@@ -38,7 +38,7 @@ class ModelCard(Read):
     num_attempts: int
     spec: JobSpec
     """Submit it again to train the same model; on the same versions and kind of device, bit for bit."""
-    summary: SummaryRead | None
+    summary: TrainingSummary | None
     environment: dict[str, str]
     """Versions and hardware of the last attempt that trained."""
     weights: list[ArtifactRead]

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from xsam.services.jobs.hints import hint
 from xsam.services.jobs.models import Job, JobEvent
 from xsam.services.jobs.states import FailureKind, JobState, Wish
+from xsam.services.jobs.summary import TrainingSummary
 from xsam.services.schemas import Read
 from xsam.services.specs.job import MAX_LABELS, JobSpec, LabelKey, LabelValue, Priority
 
@@ -21,27 +22,6 @@ class JobUpdate(BaseModel):
     """Higher goes first."""
     labels: Annotated[dict[LabelKey, LabelValue | None], Field(max_length=MAX_LABELS)] | None = None
     """Labels to set; null removes one, those that are not named stay."""
-
-
-class SummaryRead(Read):
-    """The result of a finished training job."""
-
-    epochs: int
-    step: int
-    """Training steps of the whole run."""
-    best_epoch: int
-    best_accuracy: float
-    """Highest evaluation accuracy of any epoch, a share in [0, 1]."""
-    final_accuracy: float
-    final_eval_loss: float
-    train_s: float
-    """Seconds spent in epochs, over all attempts."""
-    grad_evals: int
-    """Forward-backward passes."""
-    probe_forwards: int
-    """Forward passes spent on alpha searches."""
-    mean_alpha: float | None
-    """Mean of the alpha estimates; null for optimizers without one."""
 
 
 class ProgressRead(Read):
@@ -86,7 +66,7 @@ class JobRead(Read):
     wish: Wish | None
     """What the runner has been asked to do, until it has done it."""
     progress: ProgressRead
-    summary: SummaryRead | None
+    summary: TrainingSummary | None
     failure: FailureRead | None
     spec: JobSpec
 

@@ -1,6 +1,7 @@
 """What a training run reports, as plain values: made in the loop, stored by `xsam.services.metrics.service`."""
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,9 @@ class EpochRecord:
 class AlphaRecord:
     """One search for alpha*: the probe curve L(theta_0 + rho_max v(alpha)) and its maximum."""
 
+    # Read by pydantic where this is part of an answer; ranks make it without.
+    __pydantic_config__: ClassVar[Any] = {"use_attribute_docstrings": True}
+
     epoch: int
     step: int
     """The training step that searched, counted from 1 since the start of the run."""
@@ -38,6 +42,7 @@ class AlphaRecord:
     """Angle between v0 and v1."""
     alphas: tuple[float, ...]
     losses: tuple[float, ...]
+    """Mean over ranks, one per entry of `alphas`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +58,3 @@ class CheckpointRecord:
     sha256: str
     """Digest of its manifest, which holds the digest of every file."""
     is_best: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingSummary:
-    """What a finished (or stopped) run amounts to; every field is derived from the whole run, resumes included."""
-
-    epochs: int
-    step: int
-    best_epoch: int
-    best_accuracy: float
-    final_accuracy: float
-    final_eval_loss: float
-    train_s: float
-    """Seconds spent in epochs, over all attempts."""
-    grad_evals: int
-    probe_forwards: int
-    mean_alpha: float | None
-    """Mean of the searched (or the fixed) alpha; None for optimizers without one."""

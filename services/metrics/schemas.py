@@ -1,10 +1,11 @@
 """What the doors show of measurements."""
 
+from xsam.services.metrics.records import AlphaRecord
 from xsam.services.schemas import Read
 
 
 class EpochRead(Read):
-    """One finished epoch. Losses are means over examples; accuracies are shares in [0, 1]."""
+    """One finished epoch, an `EpochRecord`, with the attempt that it is of."""
 
     epoch: int
     """Counted from 1."""
@@ -24,19 +25,6 @@ class EpochRead(Read):
     """Forward passes spent on alpha searches since the start of the run."""
 
 
-class AlphaRead(Read):
-    """One search for alpha*: the probe curve L(theta_0 + rho_max v(alpha)) and its maximum."""
-
-    epoch: int
-    step: int
-    alpha: float
-    angle_rad: float
-    """Angle between v0 and v1."""
-    alphas: list[float]
-    losses: list[float]
-    """Mean over ranks, one per entry of `alphas`."""
-
-
 class MetricsRead(Read):
     """The job's epochs, in order."""
 
@@ -46,4 +34,4 @@ class MetricsRead(Read):
 class AlphasRead(Read):
     """The job's alpha estimates, in order."""
 
-    items: list[AlphaRead]
+    items: list[AlphaRecord]

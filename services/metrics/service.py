@@ -59,7 +59,10 @@ def list_epochs(session: Session, job_id: str, *, after: int = 0) -> Sequence[Ep
     return session.scalars(query.order_by(EpochMetric.epoch)).all()
 
 
-def list_alphas(session: Session, job_id: str, *, after_step: int = 0) -> Sequence[AlphaEstimate]:
+def list_alphas(session: Session, job_id: str, *, after_step: int = 0) -> Sequence[AlphaRecord]:
     """Return the job's alpha estimates after a step, in order."""
     query = select(AlphaEstimate).where(AlphaEstimate.job_id == job_id, AlphaEstimate.step > after_step)
-    return session.scalars(query.order_by(AlphaEstimate.step)).all()
+    return [
+        AlphaRecord(row.epoch, row.step, row.alpha, row.angle_rad, tuple(row.alphas), tuple(row.losses))
+        for row in session.scalars(query.order_by(AlphaEstimate.step))
+    ]

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from xsam.api.cli.demo.specs import BASE, SHARED
-from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord, TrainingSummary
+from xsam.services.jobs.summary import TrainingSummary
+from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
 from xsam.services.specs.job import JobSpec
 from xsam.workers.training.context import RankContext
 from xsam.workers.training.errors import DivergenceError

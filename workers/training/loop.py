@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own convention)
 from torch import Tensor
 
-from xsam.services.metrics.records import EpochRecord, TrainingSummary
+from xsam.services.jobs.summary import TrainingSummary
+from xsam.services.metrics.records import EpochRecord
 from xsam.services.specs.job import JobSpec
 from xsam.services.specs.optimizer import XsamVariant
 from xsam.workers.training.build import build_parts

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xsam.services.metrics.records import AlphaRecord, EpochRecord, TrainingSummary
+from xsam.services.jobs.summary import TrainingSummary
+from xsam.services.metrics.records import AlphaRecord, EpochRecord
 
 EXPLOSION_FACTOR = 1000.0
 """A loss so many times that of guessing (the logarithm of the class count) has exploded."""

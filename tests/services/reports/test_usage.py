@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from tests.support import jobs
 from tests.support.jobs import BOB
+from xsam.services.db import migrate
 from xsam.services.db.clock import utc_now
 from xsam.services.db.session import Database
 from xsam.services.errors import InvalidRequestError, LeaseLostError
@@ -21,6 +22,7 @@ from xsam.services.jobs.queue import Lease
 from xsam.services.jobs.states import FailureKind
 from xsam.services.reports import usage as service
 from xsam.services.scheduling.policy.plan import DEFAULT_CONFIG
+from xsam.services.settings import SchedulingSettings
 from xsam.services.usage import ledger
 from xsam.services.usage.ledger import Allocation, split_by_day
 from xsam.services.usage.models import UsageDay, UsageShare
@@ -99,6 +101,21 @@ class TestBooking:
         assert share is not None
         expected = 8 * 900 * (4 * DEFAULT_CONFIG.gpu_weight + 6 * DEFAULT_CONFIG.cpu_weight)
         assert share.value_resource_s == pytest.approx(expected, rel=0.02)
+
+    def test_numbers__are_those_the_process_was_told(self, empty_database_url: str) -> None:
+        """Booking, shares and reports count by one group of settings, that of the process."""
+        told = SchedulingSettings(half_life_s=900, gpu_weight=3.0, cpu_weight=0.0)
+        database = Database(empty_database_url, scheduling=told)
+        migrate.upgrade(database)
+        with database.unit_of_work() as session:
+            ledger.book(
+                session, Allocation("red", "alice", 2.0, 8.0), started_at=NOON, ended_at=NOON + timedelta(seconds=900)
+            )
+            share = ledger.shares(session, {})["red"].usage
+        assert share is not None
+        assert share.value_resource_s == pytest.approx(6.0 * 900 / math.log(2) / 2)
+        assert _usage(database).half_life_s == 900
+        database.dispose()
 
 
 class TestDays:

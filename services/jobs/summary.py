@@ -1,0 +1,29 @@
+"""The result of a training run, one value from the loop that makes it to the document that shows it."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSummary:
+    """What a finished (or stopped) run amounts to; every field is derived from the whole run, resumes included."""
+
+    # Read by pydantic where this is part of an answer; ranks make it without.
+    __pydantic_config__: ClassVar[Any] = {"use_attribute_docstrings": True}
+
+    epochs: int
+    step: int
+    """Training steps of the whole run."""
+    best_epoch: int
+    best_accuracy: float
+    """Highest evaluation accuracy of any epoch, a share in [0, 1]."""
+    final_accuracy: float
+    final_eval_loss: float
+    train_s: float
+    """Seconds spent in epochs, over all attempts."""
+    grad_evals: int
+    """Forward-backward passes."""
+    probe_forwards: int
+    """Forward passes spent on alpha searches."""
+    mean_alpha: float | None
+    """Mean of the searched (or the fixed) alpha; null for optimizers without one."""
