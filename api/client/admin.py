@@ -20,8 +20,6 @@ from xsam.services.teams.schemas import (
     UserRead,
 )
 
-_PAGE = 200
-
 
 class AdminClient:
     """Teams, users and tokens; reached as `Client(...).admin`. Every call may raise ApiError.
@@ -34,15 +32,8 @@ class AdminClient:
         self._http = http
 
     def teams(self) -> Iterator[TeamRead]:
-        """Yield the teams one may see, by name."""
-        after = None
-        while True:
-            query = {"after": after, "limit": _PAGE}
-            page = self._http.read(TeamPage, "GET", "/v1/teams", params=query).items
-            yield from page
-            if len(page) < _PAGE:
-                return
-            after = page[-1].name
+        """Return the teams one may see, by name."""
+        return self._http.pages(TeamPage, "/v1/teams", after="name")
 
     def team(self, name: str) -> TeamRead:
         """Return a team."""
@@ -65,15 +56,8 @@ class AdminClient:
         return self._http.read(TeamRead, "PATCH", f"/v1/teams/{name}", json=document)
 
     def members(self, team: str) -> Iterator[MemberRead]:
-        """Yield a team's members, by name."""
-        after = None
-        while True:
-            query = {"after": after, "limit": _PAGE}
-            page = self._http.read(MemberPage, "GET", f"/v1/teams/{team}/members", params=query).items
-            yield from page
-            if len(page) < _PAGE:
-                return
-            after = page[-1].user
+        """Return a team's members, by name."""
+        return self._http.pages(MemberPage, f"/v1/teams/{team}/members", after="user")
 
     def put_member(self, team: str, user: str, role: Role) -> MemberRead:
         """Take a user into a team, or change their role."""
@@ -85,14 +69,8 @@ class AdminClient:
         self._http.send("DELETE", f"/v1/teams/{team}/members/{user}")
 
     def users(self) -> Iterator[UserRead]:
-        """Yield all users, by name."""
-        after = None
-        while True:
-            page = self._http.read(UserPage, "GET", "/v1/users", params={"after": after, "limit": _PAGE}).items
-            yield from page
-            if len(page) < _PAGE:
-                return
-            after = page[-1].name
+        """Return all users, by name."""
+        return self._http.pages(UserPage, "/v1/users", after="name")
 
     def put_user(self, name: str, *, is_admin: bool) -> UserRead:
         """Create a user, or change whether they are an admin of the service."""
@@ -122,14 +100,8 @@ class AdminClient:
         return self._http.read(TokenCreated, "POST", "/v1/tokens", json=document)
 
     def tokens(self) -> Iterator[TokenRead]:
-        """Yield the tokens one may manage, newest first."""
-        cursor = None
-        while True:
-            page = self._http.read(TokenPage, "GET", "/v1/tokens", params={"cursor": cursor, "limit": _PAGE})
-            yield from page.items
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        """Return the tokens one may manage, newest first."""
+        return self._http.pages(TokenPage, "/v1/tokens")
 
     def revoke_token(self, token_id: str) -> None:
         """End a token now."""

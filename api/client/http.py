@@ -1,11 +1,12 @@
 """How the client sends requests: what is tried again, how streams are read, what becomes of a refusal."""
 
+import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -14,6 +15,10 @@ from xsam.api.client.errors import ApiError, UnexpectedAnswerError, UnreachableE
 from xsam.api.http.problems import Problem
 
 _Model = TypeVar("_Model", bound=BaseModel)
+_Item_co = TypeVar("_Item_co", covariant=True)
+
+PAGE = 200
+"""Items that a list asks for at once."""
 
 _FIRST_PAUSE_S = 0.2
 _PAUSE_FACTOR = 3.0
@@ -21,6 +26,15 @@ _LONGEST_WAIT_S = 30.0
 """However long a server asks to be left alone."""
 _STREAM_SILENCE_S = 60.0
 """The server sends a sign of life every 15 s."""
+
+
+class Page(Protocol[_Item_co]):
+    """An answer that holds a part of a list."""
+
+    @property
+    def items(self) -> Sequence[_Item_co]:
+        """The part."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +110,36 @@ class Http:
             return model.model_validate_json(content)
         except ValidationError as e:
             raise UnexpectedAnswerError(f"the answer to {method} {path} is not this service's") from e
+
+    def pages(
+        self,
+        model: type[Page[_Item_co]],
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        *,
+        after: str | None = None,
+        limit: int = PAGE,
+    ) -> Iterator[_Item_co]:
+        """Yield all items of a list, reading page after page; every read may raise what `read` raises.
+
+        Args:
+            model: of a page.
+            path: of the list.
+            query: what to list.
+            after: the items' field that the next page is asked for by; None for a list that gives a cursor.
+            limit: items on a page.
+        """
+        parameter, mark = ("cursor" if after is None else "after"), None
+        while True:
+            asked = {**(query or {}), parameter: mark, "limit": limit}
+            page: Any = self.read(cast("type[BaseModel]", model), "GET", path, params=asked)
+            yield from page.items
+            if after is None:
+                mark = page.next_cursor
+            else:
+                mark = getattr(page.items[-1], after) if len(page.items) == limit else None
+            if mark is None:
+                return
 
     def lines(self, path: str, *, params: Mapping[str, Any]) -> Iterator[str]:
         """Yield the lines of a text answer as they come; waits for each as long as it takes.
@@ -189,6 +233,16 @@ class Http:
 
     def _unreachable(self, reason: object) -> UnreachableError:
         return UnreachableError(f"no answer from {self._url}: {reason}")
+
+
+def document(spec: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
+    """Return a specification as it is sent."""
+    return spec.model_dump(mode="json") if isinstance(spec, BaseModel) else dict(spec)
+
+
+def once(idempotency_key: str | None) -> dict[str, str]:
+    """Return the header that names a submit, so that sent again it makes nothing new; made up where none is given."""
+    return {"Idempotency-Key": idempotency_key or secrets.token_hex(16)}
 
 
 def parse_events(lines: Iterable[str]) -> Iterator[Message]:

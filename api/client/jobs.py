@@ -1,24 +1,163 @@
-"""Changing jobs from Python, the line, the cluster and usage: the part of the client beside submitting and reading."""
+"""Jobs from Python: submit, read, follow, change, one or several at once."""
 
-import secrets
-from collections.abc import Mapping, Sequence
-from datetime import date
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from xsam.api.client.http import Http
-from xsam.services.cluster.schemas import ClusterRead
-from xsam.services.jobs.schemas import AttemptRead, AttemptsRead, BulkRead, JobRead
-from xsam.services.jobs.states import JobState
+from xsam.api.client.errors import WaitTimeoutError
+from xsam.api.client.http import Http, document, once
+from xsam.services.artifacts.schemas import ArtifactRead, ArtifactsRead, ModelCard
+from xsam.services.jobs.schemas import AttemptRead, AttemptsRead, BulkRead, EventPage, EventRead, JobPage, JobRead
+from xsam.services.jobs.states import JobState, is_terminal
+from xsam.services.metrics.records import AlphaRecord
+from xsam.services.metrics.schemas import AlphasRead, EpochRead, MetricsRead
 from xsam.services.reports.job_preview import JobPreview
-from xsam.services.reports.schemas import QueueRead, WhyRead
+from xsam.services.reports.schemas import WhyRead
 from xsam.services.specs.job import JobSpec
-from xsam.services.usage.schemas import UsageRead
+
+_POLL_S = 0.3
 
 
-class JobVerbs:
-    """What changes jobs and explains them. Every method raises ApiError where the server refuses."""
+class JobsClient:
+    """The client's part about jobs. Every method raises ApiError where the server refuses.
 
-    _http: Http
+    Args:
+        http: the client's connections.
+    """
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    def submit(self, spec: JobSpec | Mapping[str, Any], *, idempotency_key: str | None = None) -> JobRead:
+        """Queue a job.
+
+        Args:
+            spec: the specification; a mapping is checked by the server.
+            idempotency_key: names this submit, so that sending it again later returns the same job; by default each
+                call makes up its own.
+
+        Raises:
+            ApiError: the specification is refused; `fields` says which of its fields and why.
+            UnreachableError: no connection.
+        """
+        return self._http.read(JobRead, "POST", "/v1/jobs", json=document(spec), headers=once(idempotency_key))
+
+    def get(self, job_id: str) -> JobRead:
+        """Return a job.
+
+        Raises:
+            ApiError: no such job.
+        """
+        return self._http.read(JobRead, "GET", f"/v1/jobs/{job_id}")
+
+    def page(
+        self,
+        *,
+        states: Sequence[JobState] = (),
+        team: str | None = None,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> JobPage:
+        """Return one page of jobs, newest first.
+
+        Raises:
+            ApiError: a filter is not valid.
+        """
+        query = {**_filter(states, team, name, labels), "cursor": cursor, "limit": limit}
+        return self._http.read(JobPage, "GET", "/v1/jobs", params=query)
+
+    def list(
+        self,
+        *,
+        states: Sequence[JobState] = (),
+        team: str | None = None,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Iterator[JobRead]:
+        """Return all jobs that match, newest first, reading page after page as they are asked for.
+
+        Raises:
+            ApiError: a filter is not valid.
+        """
+        return self._http.pages(JobPage, "/v1/jobs", _filter(states, team, name, labels))
+
+    def metrics(self, job_id: str, *, after: int = 0) -> Sequence[EpochRead]:
+        """Return the job's epochs above `after`, in order."""
+        return self._http.read(MetricsRead, "GET", f"/v1/jobs/{job_id}/metrics", params={"after": after}).items
+
+    def alphas(self, job_id: str, *, after_step: int = 0) -> Sequence[AlphaRecord]:
+        """Return the job's alpha estimates after a training step, in order."""
+        return self._http.read(AlphasRead, "GET", f"/v1/jobs/{job_id}/alpha", params={"after": after_step}).items
+
+    def events(self, job_id: str, *, after: int = 0) -> Sequence[EventRead]:
+        """Return what happened to the job after the event with this id, oldest first, at most 1,000 events."""
+        query = {"after": after, "limit": 1000}
+        return self._http.read(EventPage, "GET", f"/v1/jobs/{job_id}/events", params=query).items
+
+    def follow_events(self, job_id: str, *, after: int = 0) -> Iterator[EventRead]:
+        """Yield the job's events as they happen, until it has ended; a broken connection is taken up again."""
+        for message in self._http.server_sent_events(f"/v1/jobs/{job_id}/events", after=after):
+            if message.event != "end":
+                yield EventRead.model_validate_json(message.data)
+
+    def logs(self, job_id: str, *, attempt: int | None = None, rank: int | None = None, tail: int | None = None) -> str:
+        """Return log lines as text, `TIME [rank N] TEXT` each.
+
+        Args:
+            job_id: whose log.
+            attempt: lines of this attempt; by default of the latest.
+            rank: lines of this rank; by default of all, merged by time.
+            tail: only the last N lines.
+        """
+        query = {"attempt": attempt, "rank": rank, "tail": tail}
+        return self._http.send("GET", f"/v1/jobs/{job_id}/logs", params=query).text
+
+    def follow_logs(
+        self, job_id: str, *, attempt: int | None = None, rank: int | None = None, tail: int | None = None
+    ) -> Iterator[str]:
+        """Yield log lines as they come, until the job has ended.
+
+        Raises:
+            UnreachableError: the connection broke; lines can't be resumed where it did.
+        """
+        query = {"attempt": attempt, "rank": rank, "tail": tail, "follow": True}
+        yield from self._http.lines(f"/v1/jobs/{job_id}/logs", params=query)
+
+    def artifacts(self, job_id: str) -> Sequence[ArtifactRead]:
+        """Return the job's files."""
+        return self._http.read(ArtifactsRead, "GET", f"/v1/jobs/{job_id}/artifacts").items
+
+    def model_card(self, job_id: str) -> ModelCard:
+        """Return how the job's weights came about."""
+        return self._http.read(ModelCard, "GET", f"/v1/jobs/{job_id}/model-card")
+
+    def download(self, job_id: str, name: str, target: Path) -> None:
+        """Write one of the job's files to `target`; a download that broke off goes on where it did.
+
+        Raises:
+            ApiError: the job has no such file.
+            UnreachableError: the connection broke too often; `target` with the suffix `.part` holds what came.
+        """
+        self._http.download(f"/v1/jobs/{job_id}/artifacts/{quote(name)}", target)
+
+    def wait(self, job_id: str, *, timeout_s: float | None = None) -> JobRead:
+        """Return the job once it has ended, however it ended.
+
+        Raises:
+            WaitTimeoutError: it has not ended in time; it goes on.
+        """
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            job = self.get(job_id)
+            if is_terminal(job.state):
+                return job
+            if deadline_s is not None and time.monotonic() >= deadline_s:
+                raise WaitTimeoutError(f"job {job_id} is still {job.state} after {timeout_s:g} s")
+            time.sleep(_POLL_S)
 
     def cancel(self, job_id: str) -> JobRead:
         """Cancel a job; one that runs is asked to stop and is returned with its wish."""
@@ -46,9 +185,8 @@ class JobVerbs:
         self, job_id: str, changes: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
     ) -> JobRead:
         """Queue a new job from another one's specification, changed by a JSON merge patch."""
-        headers = {"Idempotency-Key": idempotency_key or secrets.token_hex(16)}
-        document = {"changes": dict(changes or {})}
-        return self._http.read(JobRead, "POST", f"/v1/jobs/{job_id}/clone", json=document, headers=headers)
+        wanted = {"changes": dict(changes or {})}
+        return self._http.read(JobRead, "POST", f"/v1/jobs/{job_id}/clone", json=wanted, headers=once(idempotency_key))
 
     def each(
         self,
@@ -76,13 +214,12 @@ class JobVerbs:
         labels: Mapping[str, str] | None = None,
     ) -> BulkRead:
         """Change priority and labels of several jobs: of those named, or all that match."""
-        document = {**_selection(ids, states, name, labels), "change": _change(priority, set_labels)}
-        return self._http.read(BulkRead, "POST", "/v1/jobs:update", json=document)
+        wanted = {**_selection(ids, states, name, labels), "change": _change(priority, set_labels)}
+        return self._http.read(BulkRead, "POST", "/v1/jobs:update", json=wanted)
 
     def preview(self, spec: JobSpec | Mapping[str, Any]) -> JobPreview:
         """Return what a job would take and where it would stand; nothing is queued."""
-        document = spec.model_dump(mode="json") if isinstance(spec, JobSpec) else dict(spec)
-        return self._http.read(JobPreview, "POST", "/v1/jobs:preview", json=document)
+        return self._http.read(JobPreview, "POST", "/v1/jobs:preview", json=document(spec))
 
     def why(self, job_id: str) -> WhyRead:
         """Return why a job stands where it does."""
@@ -92,25 +229,19 @@ class JobVerbs:
         """Return the job's attempts, oldest first, with the tracebacks of failed ones."""
         return self._http.read(AttemptsRead, "GET", f"/v1/jobs/{job_id}/attempts").items
 
-    def queue(self, *, after: int = 0, limit: int = 50) -> QueueRead:
-        """Return a page of the line, in the order in which jobs would start."""
-        return self._http.read(QueueRead, "GET", "/v1/queue", params={"after": after, "limit": limit})
-
-    def cluster(self) -> ClusterRead:
-        """Return the machines as last seen, and what runs where."""
-        return self._http.read(ClusterRead, "GET", "/v1/cluster")
-
-    def usage(self, *, since: date | None = None, until: date | None = None, team: str | None = None) -> UsageRead:
-        """Return what was used on some days, by team and user; by default in the last 30 days."""
-        days = {"since": since and since.isoformat(), "until": until and until.isoformat()}
-        return self._http.read(UsageRead, "GET", "/v1/usage", params={**days, "team": team})
-
     def _tell(self, job_id: str, verb: str) -> JobRead:
         return self._http.read(JobRead, "POST", f"/v1/jobs/{job_id}/{verb}")
 
 
 def _change(priority: int | None, labels: Mapping[str, str | None] | None) -> dict[str, Any]:
     return {"priority": priority, "labels": None if labels is None else dict(labels)}
+
+
+def _filter(
+    states: Sequence[JobState], team: str | None, name: str | None, labels: Mapping[str, str] | None
+) -> dict[str, Any]:
+    pairs = [f"{key}={value}" for key, value in (labels or {}).items()]
+    return {"state": [str(state) for state in states], "team": team, "name": name, "label": pairs}
 
 
 def _selection(

@@ -1,10 +1,9 @@
 """Studies from Python: `client.studies`."""
 
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from xsam.api.client.http import Http
+from xsam.api.client.http import Http, document, once
 from xsam.services.jobs.schemas import JobRead
 from xsam.services.jobs.states import FailureKind, JobState
 from xsam.services.studies.schemas import StudyPage, StudyPreview, StudyRead, TrialPage, TrialRead
@@ -32,12 +31,11 @@ class StudiesClient:
             spec: the specification; a mapping is checked by the server. `{"preset": "rho"}` is a whole one.
             idempotency_key: names this submit; sent again, it returns the same study.
         """
-        headers = {"Idempotency-Key": idempotency_key or secrets.token_hex(16)}
-        return self._http.read(StudyRead, "POST", _ROOT, json=_document(spec), headers=headers)
+        return self._http.read(StudyRead, "POST", _ROOT, json=document(spec), headers=once(idempotency_key))
 
     def preview(self, spec: StudySpec | Mapping[str, Any]) -> StudyPreview:
         """Return what a study would take; nothing is queued."""
-        return self._http.read(StudyPreview, "POST", f"{_ROOT}:preview", json=_document(spec))
+        return self._http.read(StudyPreview, "POST", f"{_ROOT}:preview", json=document(spec))
 
     def get(self, study_id: str) -> StudyRead:
         """Return a study and what it says so far."""
@@ -72,14 +70,9 @@ class StudiesClient:
         return self._http.read(TrialPage, "GET", f"{_ROOT}/{study_id}/trials", params=query)
 
     def trials(self, study_id: str, *, phase: str | None = None, sort: str = "number") -> Iterator[TrialRead]:
-        """Yield all of a study's trials, reading page after page."""
-        cursor = None
-        while True:
-            page = self.trial_page(study_id, phase=phase, sort=sort, cursor=cursor, limit=500)
-            yield from page.items
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        """Return all of a study's trials, reading page after page as they are asked for."""
+        query = {"phase": phase, "sort": sort}
+        return self._http.pages(TrialPage, f"{_ROOT}/{study_id}/trials", query, limit=500)
 
     def export(self, study_id: str, *, file_format: str = "csv") -> bytes:
         """Return all trials as a file, `csv` or `parquet`."""
@@ -126,13 +119,9 @@ class StudiesClient:
 
     def promote(self, study_id: str, *, trial: int | None = None, changes: Mapping[str, Any] | None = None) -> JobRead:
         """Queue the best configuration, or one trial, as a job of its own, with changes such as more epochs."""
-        document = {"trial": trial, "changes": dict(changes or {})}
-        return self._http.read(JobRead, "POST", f"{_ROOT}/{study_id}/promote", json=document)
+        wanted = {"trial": trial, "changes": dict(changes or {})}
+        return self._http.read(JobRead, "POST", f"{_ROOT}/{study_id}/promote", json=wanted)
 
-    def _tell(self, study_id: str, verb: str, document: Mapping[str, Any] | None = None) -> StudyRead:
-        options = {} if document is None else {"json": document}
+    def _tell(self, study_id: str, verb: str, body: Mapping[str, Any] | None = None) -> StudyRead:
+        options = {} if body is None else {"json": body}
         return self._http.read(StudyRead, "POST", f"{_ROOT}/{study_id}/{verb}", **options)
-
-
-def _document(spec: StudySpec | Mapping[str, Any]) -> dict[str, Any]:
-    return spec.model_dump(mode="json") if isinstance(spec, StudySpec) else dict(spec)
