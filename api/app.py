@@ -43,7 +43,7 @@ Submit training jobs, follow them, read what they measured.
 
 _TAGS = [
     {"name": "jobs", "description": "Submit, read, change; metrics, alpha estimates, events and logs."},
-    {"name": "scheduling", "description": "The line, why jobs wait, the cluster, usage."},
+    {"name": "scheduling", "description": "The queue, why jobs wait, the cluster, usage."},
     {"name": "studies", "description": "Hyperparameter searches: submit, steer, read trials, compare, promote."},
     {"name": "artifacts", "description": "Weights, checkpoints, logs and the model card of a job."},
     {"name": "teams", "description": "Teams with their weight and quota, their members, users."},

@@ -19,9 +19,13 @@ NOTHING = "-"
 
 def state(job: JobRead) -> str:
     """Return the state, coloured, with a wish that is not yet honoured."""
-    color = _COLORS[job.state]
-    wish = f" ({job.wish})" if job.wish is not None else ""
-    return f"[{color}]{job.state}{wish}[/]"
+    return state_text(job.state, job.wish)
+
+
+def state_text(state: JobState, wish: str | None = None) -> str:
+    """Return a state, coloured, with what was asked for and is not yet so."""
+    asked = f" ({wish})" if wish is not None else ""
+    return f"[{_COLORS[state]}]{state}{asked}[/]"
 
 
 def percent(share: float | None) -> str:

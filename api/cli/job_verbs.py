@@ -1,14 +1,15 @@
 """`xsam cancel, pause, resume, retry, set, clone`: change jobs of a running service, one or several at once."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from xsam.api.cli import formats, spec_files
-from xsam.api.cli.options import DEFAULT_URL, JobIdArgument, UrlOption, connected, err, key_values, out
-from xsam.api.client import Client
-from xsam.services.jobs.schemas import BulkRead
+from xsam.api.cli.options import DEFAULT_URL, JobIdArgument, UrlOption, connected, key_values
+from xsam.api.cli.show import err, out
+from xsam.services.jobs.schemas import BulkRead, JobRead
 from xsam.services.jobs.states import JobState
 
 JobIds = Annotated[
@@ -21,32 +22,29 @@ Labels = Annotated[
 ]
 
 
-def cancel(
-    jobs: JobIds = None, state: States = None, name: Name = None, label: Labels = None, url: UrlOption = DEFAULT_URL
-) -> None:
-    """Cancel jobs that wait, and stop those that run."""
-    _each("cancel", jobs, state, name, label, url)
+def _verb(verb: str, what: str) -> Callable[..., None]:
+    def command(
+        jobs: JobIds = None,
+        state: States = None,
+        name: Name = None,
+        label: Labels = None,
+        url: UrlOption = DEFAULT_URL,
+    ) -> None:
+        chosen = _chosen(jobs, state, name, label)
+        with connected(url) as client:
+            if len(chosen["ids"]) == 1:
+                _print_told(getattr(client, verb)(chosen["ids"][0]))
+            else:
+                _report(client.each(verb, **chosen))
+
+    command.__doc__ = what
+    return command
 
 
-def pause(
-    jobs: JobIds = None, state: States = None, name: Name = None, label: Labels = None, url: UrlOption = DEFAULT_URL
-) -> None:
-    """Hold jobs; running ones save their state and give their resources back."""
-    _each("pause", jobs, state, name, label, url)
-
-
-def resume(
-    jobs: JobIds = None, state: States = None, name: Name = None, label: Labels = None, url: UrlOption = DEFAULT_URL
-) -> None:
-    """Put paused jobs back in the line."""
-    _each("resume", jobs, state, name, label, url)
-
-
-def retry(
-    jobs: JobIds = None, state: States = None, name: Name = None, label: Labels = None, url: UrlOption = DEFAULT_URL
-) -> None:
-    """Queue failed and cancelled jobs again, from their newest checkpoints."""
-    _each("retry", jobs, state, name, label, url)
+cancel = _verb("cancel", "Cancel jobs that wait, and stop those that run.")
+pause = _verb("pause", "Hold jobs; running ones save their state and give their resources back.")
+resume = _verb("resume", "Put paused jobs back in the queue.")
+retry = _verb("retry", "Queue failed and cancelled jobs again, from their newest checkpoints.")
 
 
 def change(  # noqa: PLR0913, PLR0917 - options of a command line
@@ -84,22 +82,6 @@ def clone(
     out.print(f"Job [bold]{job.id}[/] is {formats.state(job)}.")
 
 
-def _each(
-    verb: str,
-    jobs: list[str] | None,
-    state: list[JobState] | None,
-    name: str | None,
-    label: list[str] | None,
-    url: str,
-) -> None:
-    chosen = _chosen(jobs, state, name, label)
-    with connected(url) as client:
-        if len(chosen["ids"]) == 1:
-            _one(client, verb, chosen["ids"][0])
-        else:
-            _report(client.each(verb, **chosen))
-
-
 def _chosen(
     jobs: list[str] | None, state: list[JobState] | None, name: str | None, label: list[str] | None
 ) -> dict[str, Any]:
@@ -111,9 +93,7 @@ def _chosen(
     return {"ids": jobs or [], "states": state or [], "name": name, "labels": labels}
 
 
-def _one(client: Client, verb: str, job_id: str) -> None:
-    calls = {"cancel": client.cancel, "pause": client.pause, "resume": client.resume, "retry": client.retry}
-    job = calls[verb](job_id)
+def _print_told(job: JobRead) -> None:
     if job.state == JobState.RUNNING and job.wish is not None:
         what = {"cancel": "stop", "pause": "save its state and pause"}.get(job.wish, job.wish)
         out.print(f"Job {job.id} was asked to {what}; it does within seconds.")

@@ -1,7 +1,7 @@
 """`xsam submit, list, show, logs`: jobs of a running service."""
 
-import json
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -9,17 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from xsam.api.cli import formats, spec_files
-from xsam.api.cli.options import (
-    DEFAULT_URL,
-    JobIdArgument,
-    Output,
-    OutputOption,
-    UrlOption,
-    connected,
-    err,
-    key_values,
-    out,
-)
+from xsam.api.cli.options import DEFAULT_URL, JobIdArgument, UrlOption, connected, key_values
+from xsam.api.cli.show import Output, OutputOption, err, fact_table, out, print_next, printable, show
 from xsam.api.cli.watching import Watched, numbers, watch
 from xsam.api.client import Client
 from xsam.services.jobs.schemas import JobRead
@@ -45,10 +36,9 @@ def submit(
     """Queue the job that a file describes."""
     with connected(url) as client:
         job = client.submit(spec_files.load(source, overrides or ()), idempotency_key=idempotency_key)
+        show(output, job, lambda job: f"Job [bold]{job.id}[/] is {formats.state(job)}.")
         if output is Output.JSON:
-            _print_json(job)
             return
-        out.print(f"Job [bold]{job.id}[/] is {formats.state(job)}.")
         if follow:
             _follow(client, job, url)
         else:
@@ -71,35 +61,18 @@ def list_jobs(  # noqa: PLR0913, PLR0917 - options of a command line
         page = client.page(
             states=state or (), team=team, name=name, labels=key_values(label or [], "--label"), limit=limit
         )
-    if output is Output.JSON:
-        out.print(json.dumps([job.model_dump(mode="json") for job in page.items], indent=2), markup=False)
-        return
-    if not page.items:
-        err.print("No jobs.")
-        return
-    table = Table(box=None, pad_edge=False)
-    for column, width in _COLUMNS.items():
-        table.add_column(column, no_wrap=width is not None, min_width=width)
-    for job in page.items:
-        table.add_row(*_row(job))
-    out.print(table)
-    if page.next_cursor is not None:
-        err.print(f"There are more; --limit shows up to {_PAGE_LIMIT}.")
+    remark = None if page.next_cursor is None else f"There are more; --limit shows up to {_PAGE_LIMIT}."
+    show(output, page.items, _table, nothing="No jobs.", remark=remark)
 
 
-def show(job_id: JobIdArgument, output: OutputOption = Output.TABLE, url: UrlOption = DEFAULT_URL) -> None:
+def show_job(job_id: JobIdArgument, output: OutputOption = Output.TABLE, url: UrlOption = DEFAULT_URL) -> None:
     """Show a job: state, progress, result and what happened."""
     with connected(url) as client:
         watched = Watched(client.get(job_id))
-        if output is Output.JSON:
-            _print_json(watched.job)
-            return
-        watched.update(client)
-        events = client.events(job_id)
-    table = Table.grid(padding=(0, 2))
-    for name, value in _facts(watched):
-        table.add_row(f"[dim]{name}[/]", value)
-    out.print(table)
+        if output is Output.TABLE:
+            watched.update(client)
+        events = client.events(job_id) if output is Output.TABLE else ()
+    show(output, watched.job, lambda job: fact_table(_facts(watched)))
     for event in events:
         out.print(f"[dim]{event.at:%Y-%m-%d %H:%M:%S}[/]  {event.kind:<16} {escape(event.message)}")
 
@@ -115,11 +88,11 @@ def logs(
     """Print a job's log, all ranks merged by time."""
     with connected(url) as client:
         if not follow:
-            sys.stdout.write(client.logs(job_id, attempt=attempt, rank=rank, tail=tail))
+            sys.stdout.write(printable(client.logs(job_id, attempt=attempt, rank=rank, tail=tail)))
             return
         try:
             for line in client.follow_logs(job_id, attempt=attempt, rank=rank, tail=tail):
-                sys.stdout.write(f"{line}\n")
+                sys.stdout.write(f"{printable(line)}\n")
                 sys.stdout.flush()
         except KeyboardInterrupt:
             err.print("\nDetached.")
@@ -173,6 +146,15 @@ def _facts(watched: Watched) -> list[tuple[str, str]]:
     return facts
 
 
+def _table(jobs: Sequence[JobRead]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column, width in _COLUMNS.items():
+        table.add_column(column, no_wrap=width is not None, min_width=width)
+    for job in jobs:
+        table.add_row(*_row(job))
+    return table
+
+
 def _row(job: JobRead) -> list[str]:
     progress = job.progress
     return [
@@ -187,12 +169,6 @@ def _row(job: JobRead) -> list[str]:
     ]
 
 
-def _print_json(job: JobRead) -> None:
-    out.print(job.model_dump_json(indent=2), markup=False)
-
-
 def _print_next(job: JobRead, url: str, *commands: tuple[str, str]) -> None:
     option = "" if url == DEFAULT_URL else f" --url {url}"
-    out.print("Next:")
-    for command, meaning in commands:
-        out.print(f"  {escape(f'xsam {command} {job.id}{option}')}   [dim]# {meaning}[/]")
+    print_next(*((f"xsam {command} {job.id}{option}", meaning) for command, meaning in commands))

@@ -7,7 +7,8 @@ from rich.markup import escape
 
 from xsam.api.cli import credentials
 from xsam.api.cli.credentials import Credentials
-from xsam.api.cli.options import DEFAULT_URL, UrlOption, connected, given_token, out, reported, resolved_url
+from xsam.api.cli.options import DEFAULT_URL, UrlOption, connected, given_token, reported, resolved_url
+from xsam.api.cli.show import out
 from xsam.api.client import Client
 
 

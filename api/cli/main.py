@@ -12,7 +12,8 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from xsam.api.cli.options import out, use_token
+from xsam.api.cli.options import use_token
+from xsam.api.cli.show import out
 from xsam.api.http.health import VERSION
 
 _COMMANDS = {
@@ -20,7 +21,7 @@ _COMMANDS = {
     "migrate": "xsam.api.cli.migrate:migrate",
     "submit": "xsam.api.cli.jobs:submit",
     "list": "xsam.api.cli.jobs:list_jobs",
-    "show": "xsam.api.cli.jobs:show",
+    "show": "xsam.api.cli.jobs:show_job",
     "logs": "xsam.api.cli.jobs:logs",
     "why": "xsam.api.cli.scheduling:why",
     "cancel": "xsam.api.cli.job_verbs:cancel",

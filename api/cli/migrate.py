@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from xsam.api.cli.options import out, reported
+from xsam.api.cli.options import reported
+from xsam.api.cli.show import out
 from xsam.services.db import migrate as migrations
 from xsam.services.db.session import Database
 from xsam.services.settings import get_settings

@@ -1,19 +1,17 @@
 """Options that several commands share, and how commands end."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel, ValidationError
-from rich.console import Console
+from pydantic import ValidationError
 from rich.markup import escape
 
 from xsam.api.cli import credentials
 from xsam.api.cli.credentials import CredentialsError
+from xsam.api.cli.show import err
 from xsam.api.client import Client
 from xsam.api.client.errors import ApiError, ClientError, UnreachableError
 from xsam.services.settings import Settings
@@ -24,19 +22,6 @@ DEFAULT_URL = ""
 
 _given_token: ContextVar[str | None] = ContextVar("given_token", default=None)
 
-out = Console(highlight=False, soft_wrap=True)
-"""What was asked for."""
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-"""Errors and remarks, which must not get into a pipe."""
-
-
-class Output(StrEnum):
-    """How an answer is written."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
 UrlOption = Annotated[
     str,
     typer.Option(
@@ -46,7 +31,6 @@ UrlOption = Annotated[
         show_default=f"where you logged in, or {LOCAL_URL}",
     ),
 ]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Tables for people, JSON for programs.")]
 JobIdArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, as `xsam list` shows it.")]
 
 
@@ -96,14 +80,6 @@ def key_values(pairs: Sequence[str], option: str) -> dict[str, str]:
             raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint=option)
         found[key] = value
     return found
-
-
-def print_documents(found: BaseModel | Sequence[BaseModel]) -> None:
-    """Print documents as JSON."""
-    plain = (
-        found.model_dump(mode="json") if isinstance(found, BaseModel) else [o.model_dump(mode="json") for o in found]
-    )
-    out.print(json.dumps(plain, indent=2), markup=False)
 
 
 @contextmanager

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from xsam.api.cli.options import DEFAULT_URL, CommandError, JobIdArgument, UrlOption, connected, out
+from xsam.api.cli.options import DEFAULT_URL, CommandError, JobIdArgument, UrlOption, connected
+from xsam.api.cli.show import out
 from xsam.services.artifacts.store import ArtifactKind
 
 MODEL_CARD = "model-card.json"

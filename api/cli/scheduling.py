@@ -1,28 +1,20 @@
-"""`xsam why, queue, cluster, usage`: why a job waits, the line, what runs where, who used how much."""
+"""`xsam why, queue, cluster, usage`: why a job waits, the queue, what runs where, who used how much."""
 
 from collections import defaultdict
 from datetime import UTC, date, datetime
 from typing import Annotated
 
 import typer
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from xsam.api.cli import formats
-from xsam.api.cli.options import (
-    DEFAULT_URL,
-    JobIdArgument,
-    Output,
-    OutputOption,
-    UrlOption,
-    connected,
-    err,
-    out,
-    print_documents,
-)
+from xsam.api.cli.options import DEFAULT_URL, JobIdArgument, UrlOption, connected
+from xsam.api.cli.show import Output, OutputOption, err, fact_table, show, table
 from xsam.services.cluster.schemas import ClusterRead, NodeRead
 from xsam.services.reports.schemas import QueueRead, WhyRead
-from xsam.services.usage.schemas import UsageRead
+from xsam.services.usage.schemas import ShareRead, UsageRead
 
 _PAGE_LIMIT = 200
 _DAY = "%Y-%m-%d"
@@ -32,48 +24,30 @@ def why(job_id: JobIdArgument, output: OutputOption = Output.TABLE, url: UrlOpti
     """Say why a job waits, or where it stands."""
     with connected(url) as client:
         answer = client.why(job_id)
-    if output is Output.JSON:
-        print_documents(answer)
-        return
-    out.print(escape(answer.sentence))
-    facts = _facts(answer)
-    if facts:
-        table = Table.grid(padding=(0, 2))
-        for name, value in facts:
-            table.add_row(f"[dim]{name}[/]", escape(value))
-        out.print(table)
+    show(output, answer, _answer)
 
 
 def queue(
-    limit: Annotated[int, typer.Option(min=1, max=_PAGE_LIMIT, help="At most so many, first in line first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=_PAGE_LIMIT, help="At most so many, first in the queue first.")] = 20,
     after: Annotated[int, typer.Option(min=0, help="Begin after this position.")] = 0,
     output: OutputOption = Output.TABLE,
     url: UrlOption = DEFAULT_URL,
 ) -> None:
-    """Show the line: queued jobs in the order in which they would start."""
+    """Show the queue: jobs in the order in which they would start."""
     with connected(url) as client:
-        line = client.queue(after=after, limit=limit)
-    if output is Output.JSON:
-        print_documents(line)
-        return
-    if not line.items:
+        found = client.queue(after=after, limit=limit)
+    more = f"{found.num_queued} jobs are queued; --after {found.next_position} shows more."
+    if output is Output.TABLE and not found.items:
         err.print("Nobody waits.")
-        return
-    out.print(_queue_table(line))
-    if line.next_position is not None:
-        err.print(f"{line.num_queued} jobs are queued; --after {line.next_position} shows more.")
+    else:
+        show(output, found, _queue_table, remark=None if found.next_position is None else more)
 
 
 def cluster(output: OutputOption = Output.TABLE, url: UrlOption = DEFAULT_URL) -> None:
     """Show the machines as last seen, and what runs where."""
     with connected(url) as client:
         found = client.cluster()
-    if output is Output.JSON:
-        print_documents(found)
-        return
-    out.print(_cluster_sentence(found))
-    if found.nodes:
-        out.print(_node_table(found))
+    show(output, found, lambda found: Group(_cluster_sentence(found), *([_node_table(found)] if found.nodes else [])))
 
 
 def usage(
@@ -89,15 +63,12 @@ def usage(
     """Show GPU-hours and CPU-hours by team and user, and the fair shares."""
     with connected(url) as client:
         found = client.usage(since=_day(since), until=_day(until), team=team)
-    if output is Output.JSON:
-        print_documents(found)
-        return
-    out.print(_usage_table(found, by_day=by_day))
-    for share in found.shares:
-        out.print(
-            f"[dim]team[/] {escape(share.team)}: {formats.percent(share.usage_fraction)} of recent usage, "
-            f"entitled to {formats.percent(share.entitled_fraction)}"
-        )
+    show(output, found, lambda found: Group(_usage_table(found, by_day=by_day), *map(_share, found.shares)))
+
+
+def _answer(answer: WhyRead) -> RenderableType:
+    facts = [(name, escape(value)) for name, value in _facts(answer)]
+    return Group(escape(answer.sentence), *([fact_table(facts)] if facts else []))
 
 
 def _facts(answer: WhyRead) -> list[tuple[str, str]]:
@@ -118,12 +89,10 @@ def _facts(answer: WhyRead) -> list[tuple[str, str]]:
     return facts
 
 
-def _queue_table(line: QueueRead) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in ("place", "job", "name", "team", "by", "priority", "asks for", "waits for", "since"):
-        table.add_column(column, no_wrap=True, justify="right" if column in ("place", "priority", "since") else "left")
-    for entry in line.items:
-        table.add_row(
+def _queue_table(found: QueueRead) -> Table:
+    columns = ("place", "job", "name", "team", "by", "priority", "asks for", "waits for", "since")
+    rows = (
+        (
             str(entry.position),
             entry.job_id or formats.NOTHING,
             escape(entry.name or formats.NOTHING),
@@ -134,7 +103,9 @@ def _queue_table(line: QueueRead) -> Table:
             entry.code.replace("_", " "),
             formats.age(entry.queued_since),
         )
-    return table
+        for entry in found.items
+    )
+    return table(columns, rows, right=("place", "priority", "since"))
 
 
 def _cluster_sentence(found: ClusterRead) -> str:
@@ -146,18 +117,17 @@ def _cluster_sentence(found: ClusterRead) -> str:
 
 
 def _node_table(found: ClusterRead) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in ("node", "GPUs", "CPUs", "seen", "jobs"):
-        table.add_column(column, no_wrap=column != "jobs")
-    for node in found.nodes:
-        table.add_row(
+    rows = (
+        (
             escape(node.host) + ("" if node.is_alive else " [red](gone)[/]"),
             f"{node.used_gpus:g}/{node.num_gpus:g}",
             f"{node.used_cpus:g}/{node.num_cpus:g}",
             formats.age(node.seen_at),
             escape(_jobs(node)),
         )
-    return table
+        for node in found.nodes
+    )
+    return table(("node", "GPUs", "CPUs", "seen", "jobs"), rows, wrapped=("jobs",))
 
 
 def _jobs(node: NodeRead) -> str:
@@ -169,17 +139,22 @@ def _usage_table(found: UsageRead, *, by_day: bool) -> Table:
     sums: defaultdict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
     for item in found.items:
         day = item.day.isoformat() if by_day else f"{found.since} to {found.until}"
-        amounts = (item.gpu_hours, item.cpu_hours, item.num_attempts)
+        used = (item.gpu_hours, item.cpu_hours, item.num_attempts)
         key = (day, item.team, item.user)
-        sums[key] = [before + more for before, more in zip(sums[key], amounts, strict=True)]
-    table = Table(box=None, pad_edge=False)
-    for column in ("day" if by_day else "days", "team", "user", "GPU-hours", "CPU-hours", "attempts"):
-        is_number = column in ("GPU-hours", "CPU-hours", "attempts")
-        table.add_column(column, no_wrap=True, justify="right" if is_number else "left")
-    for (day, team, user), (gpu_hours, cpu_hours, num_attempts) in sorted(sums.items()):
-        numbers = (f"{gpu_hours:,.2f}", f"{cpu_hours:,.2f}", f"{num_attempts:,.0f}")
-        table.add_row(day, escape(team), escape(user), *numbers)
-    return table
+        sums[key] = [before + more for before, more in zip(sums[key], used, strict=True)]
+    amounts = ("GPU-hours", "CPU-hours", "attempts")
+    rows = (
+        (day, escape(team), escape(user), f"{gpu_hours:,.2f}", f"{cpu_hours:,.2f}", f"{num_attempts:,.0f}")
+        for (day, team, user), (gpu_hours, cpu_hours, num_attempts) in sorted(sums.items())
+    )
+    return table(("day" if by_day else "days", "team", "user", *amounts), rows, right=amounts)
+
+
+def _share(share: ShareRead) -> str:
+    return (
+        f"[dim]team[/] {escape(share.team)}: {formats.percent(share.usage_fraction)} of recent usage, "
+        f"entitled to {formats.percent(share.entitled_fraction)}"
+    )
 
 
 def _day(instant: datetime | None) -> date | None:

@@ -10,7 +10,8 @@ import typer
 from rich.markup import escape
 
 from xsam.api.app import create_app
-from xsam.api.cli.options import CommandError, err, out, reported, settings_with
+from xsam.api.cli.options import CommandError, reported, settings_with
+from xsam.api.cli.show import err, out, print_next
 from xsam.api.http.dependencies import Service
 from xsam.api.server.logs import log_to_file
 from xsam.api.server.server import AddressError, Server, bind, url_of
@@ -142,13 +143,12 @@ class _Greeting:
         api = self._service.settings.api
         option = "" if api.port == 8042 else f" --url {self._url}"
         header = ' -H "Authorization: Bearer $XSAM_TOKEN"' if api.needs_token else ""
-        out.print("[green]Ready.[/] In another terminal:")
-        for command, meaning in (
+        print_next(
             (f"xsam submit job.yaml --follow{option}", "queue a job and watch it"),
             (f"xsam list{option}", "what is queued, running, done"),
             (f"curl -s {self._url}/v1/jobs -H 'Content-Type: application/json'{header} -d '{{}}'", "XSAM on digits"),
-        ):
-            out.print(f"  {escape(command)}   [dim]# {meaning}[/]")
+            title="[green]Ready.[/] In another terminal:",
+        )
 
     def _is_dispatching(self) -> bool:
         assert self._supervisor is not None  # noqa: S101 - only then the thread is started

@@ -9,14 +9,13 @@ from typing import Annotated
 import typer
 from rich.console import Group
 from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
 
 from xsam.api.cli import formats, spec_files, study_views
-from xsam.api.cli.options import DEFAULT_URL, Output, OutputOption, UrlOption, connected, err, out, print_documents
+from xsam.api.cli.options import DEFAULT_URL, UrlOption, connected
+from xsam.api.cli.show import Output, OutputOption, err, out, print_next, show
 from xsam.api.client import Client
 from xsam.services.jobs.states import FailureKind, JobState, is_terminal
-from xsam.services.studies.schemas import StudyPreview, StudyRead
+from xsam.services.studies.schemas import StudyRead
 
 app = typer.Typer(help="Hyperparameter searches: submit, steer, read, plot, promote.", no_args_is_help=True)
 
@@ -54,21 +53,24 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command line
         if preset is not None:
             document["preset"] = preset
         if preview:
-            _print_preview(client.studies.preview(document), output)
+            show(output, client.studies.preview(document), study_views.preview_table)
             return
         study = client.studies.submit(document, idempotency_key=idempotency_key)
+        show(
+            output,
+            study,
+            lambda study: f"Study [bold]{study.id}[/] is {_state(study)}: {study.num_trials} trials planned.",
+        )
         if output is Output.JSON:
-            print_documents(study)
             return
-        out.print(f"Study [bold]{study.id}[/] is {_state(study)}: {study.num_trials} trials planned.")
         if follow:
             _follow(client, study.id)
         else:
             _print_next(study.id, *_NEXT)
 
 
-@app.command()
-def show(
+@app.command("show")
+def show_study(
     study_id: StudyArgument,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Watch it until it ends.")] = False,
     output: OutputOption = Output.TABLE,
@@ -79,11 +81,7 @@ def show(
         if follow and output is Output.TABLE:
             _follow(client, study_id)
             return
-        study = client.studies.get(study_id)
-        if output is Output.JSON:
-            print_documents(study)
-            return
-        out.print(_picture(client, study))
+        show(output, client.studies.get(study_id), lambda study: _picture(client, study))
 
 
 @app.command("list")
@@ -96,27 +94,7 @@ def list_studies(
     """List studies, newest first."""
     with connected(url) as client:
         page = client.studies.page(states=state or (), limit=limit)
-    if output is Output.JSON:
-        print_documents(page.items)
-        return
-    if not page.items:
-        err.print("No studies.")
-        return
-    table = Table(box=None, pad_edge=False)
-    for column in ("id", "name", "state", "trials", "best", "by", "age"):
-        table.add_column(column, no_wrap=True, justify="right" if column in ("trials", "best", "age") else "left")
-    for study in page.items:
-        done = sum(num for state_, num in study.num_by_state.items() if is_terminal(state_))
-        table.add_row(
-            study.id,
-            escape(study.name or formats.NOTHING),
-            study_views.state_text(study.state, study.hold),
-            f"{done}/{sum(study.num_by_state.values())}",
-            formats.number(study.best_value, 4),
-            escape(study.submitted_by),
-            formats.age(study.created_at),
-        )
-    out.print(table)
+    show(output, page.items, study_views.study_table, nothing="No studies.")
 
 
 @app.command()
@@ -140,40 +118,23 @@ def trials(  # noqa: PLR0913, PLR0917 - options of a command line
             out.print(f"Wrote {export}")
             return
         page = client.studies.trial_page(study_id, states=state or (), arm=arm, sort=sort, limit=limit)
-    if output is Output.JSON:
-        print_documents(page.items)
-        return
-    out.print(study_views.trial_table(page.items))
-    if page.next_cursor is not None:
-        err.print("There are more; --limit shows up to 500, --export writes all.")
+    remark = None if page.next_cursor is None else "There are more; --limit shows up to 500, --export writes all."
+    show(output, page.items, study_views.trial_table, remark=remark)
 
 
-@app.command()
-def pause(study_id: StudyArgument, url: UrlOption = DEFAULT_URL) -> None:
-    """Start no new trials; the running ones finish."""
-    with connected(url) as client:
-        _print_told(client.studies.pause(study_id), ("resume", "go on"))
+def _add_verb(name: str, what: str, *following: tuple[str, str]) -> None:
+    @app.command(name, help=what)
+    def tell(study_id: StudyArgument, url: UrlOption = DEFAULT_URL) -> None:
+        with connected(url) as client:
+            _print_told(getattr(client.studies, name)(study_id), *following)
 
 
-@app.command()
-def resume(study_id: StudyArgument, url: UrlOption = DEFAULT_URL) -> None:
-    """Go on after a pause."""
-    with connected(url) as client:
-        _print_told(client.studies.resume(study_id), ("show -f", "watch it"))
-
-
-@app.command()
-def stop(study_id: StudyArgument, url: UrlOption = DEFAULT_URL) -> None:
-    """Let the running trials finish, then end with the answer so far."""
-    with connected(url) as client:
-        _print_told(client.studies.stop(study_id), ("extend --trials N", "go on later"))
-
-
-@app.command()
-def cancel(study_id: StudyArgument, url: UrlOption = DEFAULT_URL) -> None:
-    """Cancel a study and all its trials."""
-    with connected(url) as client:
-        _print_told(client.studies.cancel(study_id))
+_add_verb("pause", "Start no new trials; the running ones finish.", ("resume", "go on"))
+_add_verb("resume", "Go on after a pause.", ("show -f", "watch it"))
+_add_verb(
+    "stop", "Let the running trials finish, then end with the answer so far.", ("extend --trials N", "go on later")
+)
+_add_verb("cancel", "Cancel a study and all its trials.")
 
 
 @app.command("retry-failed")
@@ -219,13 +180,13 @@ def plot(
     study_id: StudyArgument,
     path: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="FILE.png or FILE.html.", show_default="ID.png"),
+        typer.Option("--output", "-o", metavar="FILE", help="FILE.html.", show_default="ID.html"),
     ] = None,
     url: UrlOption = DEFAULT_URL,
 ) -> None:
-    """Write history, parallel coordinates, importances, slices and the map of two fields as PNG or HTML."""
+    """Write history, parallel coordinates, importances, slices and the map of two fields as one HTML page."""
     with connected(url) as client:
-        target = path or Path(f"{study_id}.png")
+        target = path or Path(f"{study_id}.html")
         plots = importlib.import_module("xsam.api.cli.study_plots")  # slow to load, and no other command needs it
         plots.draw(client.studies.get(study_id), list(client.studies.trials(study_id, phase="search")), target)
     out.print(f"Wrote {target}")
@@ -242,7 +203,7 @@ def promote(
     with connected(url) as client:
         job = client.studies.promote(study_id, trial=trial, changes=spec_files.from_overrides(overrides or ()))
     out.print(f"Job [bold]{job.id}[/] is {formats.state(job)}: {formats.optimizer(job)}, {job.spec.epochs} epochs.")
-    out.print(f"Next:\n  xsam show {job.id}   [dim]# state, progress and result[/]")
+    print_next((f"xsam show {job.id}", "state, progress and result"))
 
 
 def _follow(client: Client, study_id: str) -> None:
@@ -267,13 +228,6 @@ def _picture(client: Client, study: StudyRead) -> Group:
     return study_views.picture(study, best, running, client.studies.plots(study.id))
 
 
-def _print_preview(preview: StudyPreview, output: Output) -> None:
-    if output is Output.JSON:
-        print_documents(preview)
-    else:
-        out.print(study_views.preview_table(preview))
-
-
 def _state(study: StudyRead) -> str:
     return study_views.state_text(study.state, study.hold)
 
@@ -284,8 +238,9 @@ def _print_told(study: StudyRead, *following: tuple[str, str]) -> None:
 
 
 def _print_next(study_id: str, *commands: tuple[str, str]) -> None:
-    if commands:
-        out.print("Next:")
-    for command, meaning in commands:
-        name, _, options = command.partition(" ")
-        out.print(f"  xsam study {name} {study_id}{' ' + options if options else ''}   [dim]# {meaning}[/]")
+    print_next(*((f"xsam study {_with(command, study_id)}", meaning) for command, meaning in commands))
+
+
+def _with(command: str, study_id: str) -> str:
+    name, _, options = command.partition(" ")
+    return f"{name} {study_id} {options}".rstrip()

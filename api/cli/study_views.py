@@ -9,26 +9,19 @@ from rich.table import Table
 from rich.text import Text
 
 from xsam.api.cli import formats
+from xsam.api.cli.show import fact_table, table
 from xsam.services.jobs.states import JobState, is_terminal
-from xsam.services.studies.schemas import ArmRead, StudyPreview, StudyRead, TrialRead
+from xsam.services.studies.schemas import ArmRead, StudyBrief, StudyPreview, StudyRead, TrialRead
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SHADES = ("grey19", "grey27", "dark_green", "green4", "green3", "chartreuse3", "bright_green")
 _SPARK_WIDTH = 60
-_COLORS = {
-    JobState.QUEUED: "yellow",
-    JobState.RUNNING: "cyan",
-    JobState.PAUSED: "magenta",
-    JobState.SUCCEEDED: "green",
-    JobState.FAILED: "red",
-    JobState.CANCELLED: "bright_black",
-}
 
 
 def state_text(state: JobState, hold: str | None = None) -> str:
     """Return a state, coloured, with what the study was told."""
-    held = f" ({hold})" if hold is not None and not is_terminal(state) and state is not JobState.PAUSED else ""
-    return f"[{_COLORS[state]}]{state}{held}[/]"
+    is_told = not is_terminal(state) and state is not JobState.PAUSED
+    return formats.state_text(state, hold if is_told else None)
 
 
 def best_first(study: StudyRead) -> str:
@@ -70,51 +63,63 @@ def sparkline(values: Sequence[float]) -> str:
 
 def value_map(found: Mapping[str, Any], mode: str) -> Table:
     """Return a map of two fields, the best value in each cell, better ones brighter."""
-    table = Table(title=f"{found['down']} (down) x {found['across']} (across): best value", box=None, padding=(0, 1))
-    table.add_column("")
+    grid = Table(title=f"{found['down']} (down) x {found['across']} (across): best value", box=None, padding=(0, 1))
+    grid.add_column("")
     for column in found["columns"]:
-        table.add_column(column, justify="right")
+        grid.add_column(column, justify="right")
     cells = {(cell["row"], cell["column"]): cell["best"] for cell in found["cells"]}
     ordered = sorted(cells.values(), reverse=mode == "min")
     for row, name in enumerate(found["rows"]):
         shown = [_cell(cells.get((row, column)), ordered) for column in range(len(found["columns"]))]
-        table.add_row(name, *shown)
-    return table
+        grid.add_row(name, *shown)
+    return grid
 
 
 def trial_table(trials: Sequence[TrialRead]) -> Table:
     """Return trials as a table, a column for each searched field."""
     paths = list(dict.fromkeys(path for trial in trials for path in trial.params))
-    table = Table(box=None, pad_edge=False)
-    for column in ("#", "id", "arm", *(path.removeprefix("optimizer.") for path in paths), "seed", "state", "epochs"):
-        table.add_column(column, no_wrap=True)
-    for column in ("value", "grad evals", "seconds"):
-        table.add_column(column, no_wrap=True, justify="right")
-    for trial in trials:
-        ending = " early" if trial.is_stopped_early else ""
-        table.add_row(
+    fields = (path.removeprefix("optimizer.") for path in paths)
+    numbers = ("value", "grad evals", "seconds")
+    rows = (
+        (
             str(trial.number),
             trial.id,
             trial.arm + (" (confirm)" if trial.phase == "confirm" else ""),
             *(_param(trial.params.get(path)) for path in paths),
             str(trial.seed),
-            state_text(trial.state) + ending,
+            state_text(trial.state) + (" early" if trial.is_stopped_early else ""),
             f"{trial.epochs_done}/{trial.num_epochs}",
             formats.number(trial.value, 4),
             f"{trial.grad_evals:,}" if trial.grad_evals else formats.NOTHING,
             formats.number(trial.train_s, 1),
         )
-    return table
+        for trial in trials
+    )
+    return table(("#", "id", "arm", *fields, "seed", "state", "epochs", *numbers), rows, right=numbers)
+
+
+def study_table(studies: Sequence[StudyBrief]) -> Table:
+    """Return a list of studies as a table."""
+    rows = (
+        (
+            study.id,
+            escape(study.name or formats.NOTHING),
+            state_text(study.state, study.hold),
+            f"{_num_done(study.num_by_state)}/{sum(study.num_by_state.values())}",
+            formats.number(study.best_value, 4),
+            escape(study.submitted_by),
+            formats.age(study.created_at),
+        )
+        for study in studies
+    )
+    return table(("id", "name", "state", "trials", "best", "by", "age"), rows, right=("trials", "best", "age"))
 
 
 def preview_table(preview: StudyPreview) -> Group:
     """Return what a study would take."""
-    table = Table(box=None, pad_edge=False)
-    for column in ("arm", "configurations", "trials", "confirmation", "gradient evaluations", "probes"):
-        table.add_column(column, justify="left" if column == "arm" else "right")
-    for arm in preview.arms:
-        counts = (arm.num_configs, arm.num_trials, arm.num_confirm_trials, arm.grad_evals, arm.probe_forwards)
-        table.add_row(arm.arm, *(_count(count) for count in counts))
+    columns = ("configurations", "trials", "confirmation", "gradient evaluations", "probes")
+    counts = ("num_configs", "num_trials", "num_confirm_trials", "grad_evals", "probe_forwards")
+    rows = ((arm.arm, *(_count(getattr(arm, count)) for count in counts)) for arm in preview.arms)
     lines = [f"{preview.num_trials} trials, about {_count(preview.grad_evals)} gradient evaluations."]
     if preview.wall_s is None:
         lines.append("No comparable run yet, so no time is predicted.")
@@ -124,17 +129,20 @@ def preview_table(preview: StudyPreview) -> Group:
             f"About {formats.duration(preview.wall_s)}{hours}, from {preview.num_comparable} comparable runs; "
             "nothing was queued."
         )
-    return Group(table, *map(Text, lines))
+    return Group(table(("arm", *columns), rows, right=columns, wrapped=("arm", *columns)), *map(Text, lines))
 
 
 def _facts(study: StudyRead) -> Table:
-    done = sum(num for state, num in study.num_by_state.items() if is_terminal(state))
     counts = ", ".join(f"{num} {state}" for state, num in sorted(study.num_by_state.items()))
     spent = study.spent
     facts = [
         ("study", f"[bold]{study.id}[/]" + (f"  {escape(study.name)}" if study.name else "")),
         ("state", state_text(study.state, study.hold) + (f", ended by {study.ended_by}" if study.ended_by else "")),
-        ("trials", f"{done} of {study.num_trials} done ({counts}); {study.num_stopped_early} stopped early"),
+        (
+            "trials",
+            f"{_num_done(study.num_by_state)} of {study.num_trials} done ({counts}); "
+            f"{study.num_stopped_early} stopped early",
+        ),
         ("at once", str(study.concurrency)),
         (
             "spent",
@@ -148,28 +156,29 @@ def _facts(study: StudyRead) -> Table:
         facts.append(("left", f"{left.num_trials_left} trials, about {formats.duration(left.left_s)}"))
     if study.failure is not None:
         facts.append(("failure", f"[red]{escape(study.failure.message)}[/]"))
-    table = Table.grid(padding=(0, 2))
-    for name, value in facts:
-        table.add_row(f"[dim]{name}[/]", value)
-    return table
+    return fact_table(facts)
 
 
 def _arm_table(arms: Sequence[ArmRead]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in ("arm", "configurations", "best", "seeds", "confirmed", "best parameters"):
-        table.add_column(column)
-    for arm in arms:
-        best, confirmed = arm.best, arm.confirmed
-        params = {} if best is None else best.params
-        table.add_row(
-            arm.arm,
-            f"{arm.num_configs_done}/{arm.num_configs}",
-            formats.number(None if best is None else best.mean, 4),
-            formats.NOTHING if best is None else str(best.num_seeds),
-            formats.NOTHING if confirmed is None else f"{confirmed.mean:.4f} on {confirmed.num_seeds} new seeds",
-            ", ".join(f"{path.removeprefix('optimizer.')} {_param(value)}" for path, value in params.items()),
-        )
-    return table
+    columns = ("arm", "configurations", "best", "seeds", "confirmed", "best parameters")
+    return table(columns, map(_arm_row, arms), wrapped=columns)
+
+
+def _arm_row(arm: ArmRead) -> tuple[str, ...]:
+    best, confirmed = arm.best, arm.confirmed
+    params = {} if best is None else best.params
+    return (
+        arm.arm,
+        f"{arm.num_configs_done}/{arm.num_configs}",
+        formats.number(None if best is None else best.mean, 4),
+        formats.NOTHING if best is None else str(best.num_seeds),
+        formats.NOTHING if confirmed is None else f"{confirmed.mean:.4f} on {confirmed.num_seeds} new seeds",
+        ", ".join(f"{path.removeprefix('optimizer.')} {_param(value)}" for path, value in params.items()),
+    )
+
+
+def _num_done(num_by_state: Mapping[JobState, int]) -> int:
+    return sum(num for state, num in num_by_state.items() if is_terminal(state))
 
 
 def _cell(value: float | None, ordered: Sequence[float]) -> Text:

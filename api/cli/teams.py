@@ -1,25 +1,18 @@
 """`xsam team`: teams, their weight and quota, their members; `xsam audit`: who changed what."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
 from xsam.api.cli import formats
-from xsam.api.cli.options import (
-    DEFAULT_URL,
-    CommandError,
-    Output,
-    OutputOption,
-    UrlOption,
-    connected,
-    err,
-    out,
-    print_documents,
-)
+from xsam.api.cli.options import DEFAULT_URL, CommandError, UrlOption, connected
+from xsam.api.cli.show import Output, OutputOption, err, out, show, table
 from xsam.services.teams.roles import Role
-from xsam.services.teams.schemas import TeamRead
+from xsam.services.teams.schemas import AuditEventRead, TeamRead
 
 _UNLIMITED = "none"
 _LIMITS = ("gpus", "cpus", "running_jobs")
@@ -74,16 +67,7 @@ def list_teams(output: OutputOption = Output.TABLE, url: UrlOption = DEFAULT_URL
     """List the teams you may see, with weight and quota."""
     with connected(url) as client:
         teams = list(client.admin.teams())
-    if output is Output.JSON:
-        print_documents(teams)
-        return
-    table = Table(box=None, pad_edge=False)
-    for column in ("team", "weight", "GPUs", "CPUs", "running jobs"):
-        table.add_column(column, no_wrap=True, justify="left" if column == "team" else "right")
-    for team in teams:
-        limits = [_limit(getattr(team.quota, name)) for name in _LIMITS]
-        table.add_row(escape(team.name), f"{team.weight:g}", *limits)
-    out.print(table)
+    show(output, teams, _team_table)
 
 
 @app.command()
@@ -91,15 +75,8 @@ def members(name: TeamArgument, output: OutputOption = Output.TABLE, url: UrlOpt
     """List a team's members and their roles."""
     with connected(url) as client:
         found = list(client.admin.members(name))
-    if output is Output.JSON:
-        print_documents(found)
-        return
-    table = Table(box=None, pad_edge=False)
-    for column in ("user", "role", "since"):
-        table.add_column(column, no_wrap=True)
-    for member in found:
-        table.add_row(escape(member.user), str(member.role), f"{member.created_at:%Y-%m-%d}")
-    out.print(table)
+    rows = ((escape(one.user), str(one.role), f"{one.created_at:%Y-%m-%d}") for one in found)
+    show(output, found, lambda found: table(("user", "role", "since"), rows))
 
 
 @app.command()
@@ -132,14 +109,23 @@ def audit(
     """Show who changed teams, users and tokens (for admins)."""
     with connected(url) as client:
         events = client.admin.audit(limit=limit)
-    if output is Output.JSON:
-        print_documents(events)
-        return
-    for event in events:
-        facts = ", ".join(f"{name} {value}" for name, value in event.data.items() if value not in (None, []))
-        where = f" in {event.team}" if event.team not in (None, event.subject) else ""
-        line = f"{event.actor}: {event.action} {event.subject}{where}{f' ({facts})' if facts else ''}"
-        out.print(f"[dim]{event.at:%Y-%m-%d %H:%M:%S}[/]  {escape(line)}")
+    show(output, events, lambda events: Group(*map(_change, events)))
+
+
+def _team_table(teams: Sequence[TeamRead]) -> Table:
+    limits = ("weight", "GPUs", "CPUs", "running jobs")
+    rows = (
+        (escape(team.name), f"{team.weight:g}", *(_limit(getattr(team.quota, name)) for name in _LIMITS))
+        for team in teams
+    )
+    return table(("team", *limits), rows, right=limits)
+
+
+def _change(event: AuditEventRead) -> str:
+    facts = ", ".join(f"{name} {value}" for name, value in event.data.items() if value not in (None, []))
+    where = f" in {event.team}" if event.team not in (None, event.subject) else ""
+    line = f"{event.actor}: {event.action} {event.subject}{where}{f' ({facts})' if facts else ''}"
+    return f"[dim]{event.at:%Y-%m-%d %H:%M:%S}[/]  {escape(line)}"
 
 
 def _quota(gpus: str | None, cpus: str | None, running_jobs: str | None) -> dict[str, float | None]:

@@ -6,22 +6,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from xsam.api.cli import formats
-from xsam.api.cli.options import (
-    DEFAULT_URL,
-    CommandError,
-    Output,
-    OutputOption,
-    UrlOption,
-    connected,
-    err,
-    out,
-    print_documents,
-    reported,
-    settings_with,
-)
+from xsam.api.cli.options import DEFAULT_URL, CommandError, UrlOption, connected, reported, settings_with
+from xsam.api.cli.show import Output, OutputOption, out, show, table
 from xsam.services.db import migrate
 from xsam.services.db.session import Database
 from xsam.services.teams import bootstrap
@@ -52,12 +40,9 @@ def create(  # noqa: PLR0913, PLR0917 - options of a command line
         made = client.admin.create_token(
             user=user, team=team, label=label, expires_in_s=None if no_expiry else lifetime_s
         )
-    if output is Output.JSON:
-        print_documents(made)
-        return
-    out.print(made.token, markup=False)
     ends = "does not expire" if made.expires_at is None else f"expires {made.expires_at:%Y-%m-%d %H:%M} UTC"
-    err.print(f"Speaks for {escape(made.user)} in team {escape(made.team)} and {ends}. It is not shown again.")
+    remark = f"Speaks for {escape(made.user)} in team {escape(made.team)} and {ends}. It is not shown again."
+    show(output, made, lambda made: escape(made.token), remark=remark)
 
 
 @app.command("list")
@@ -65,17 +50,8 @@ def list_tokens(output: OutputOption = Output.TABLE, url: UrlOption = DEFAULT_UR
     """List the tokens you may manage, newest first."""
     with connected(url) as client:
         found = list(client.admin.tokens())
-    if output is Output.JSON:
-        print_documents(found)
-        return
-    table = Table(box=None, pad_edge=False)
-    for column in ("id", "begins", "user", "team", "label", "age", "last used", "state"):
-        table.add_column(column, no_wrap=True)
-    for token in found:
-        age, used = formats.age(token.created_at), _ago(token.last_used_at)
-        words = (token.id, f"{token.prefix}...", token.user, token.team, token.label or formats.NOTHING, age, used)
-        table.add_row(*map(escape, words), _state(token))
-    out.print(table)
+    columns = ("id", "begins", "user", "team", "label", "age", "last used", "state")
+    show(output, found, lambda found: table(columns, map(_row, found)))
 
 
 @app.command()
@@ -121,6 +97,12 @@ def recover(
         finally:
             database.dispose()
     out.print(text, markup=False)
+
+
+def _row(token: TokenRead) -> tuple[str, ...]:
+    age, used = formats.age(token.created_at), _ago(token.last_used_at)
+    words = (token.id, f"{token.prefix}...", token.user, token.team, token.label or formats.NOTHING, age, used)
+    return *map(escape, words), _state(token)
 
 
 def _ago(instant: datetime | None) -> str:

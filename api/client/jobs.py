@@ -168,7 +168,7 @@ class JobsClient:
         return self._tell(job_id, "pause")
 
     def resume(self, job_id: str) -> JobRead:
-        """Put a paused job back in the line."""
+        """Put a paused job back in the queue."""
         return self._tell(job_id, "resume")
 
     def retry(self, job_id: str) -> JobRead:

@@ -22,7 +22,7 @@ STATUSES: dict[str, HTTPStatus] = {
     "invalid_transition": HTTPStatus.CONFLICT,
     "lease_lost": HTTPStatus.CONFLICT,
     "storage_error": HTTPStatus.SERVICE_UNAVAILABLE,
-    # Errors of the HTTP door itself.
+    # Errors of the API itself.
     "malformed_body": HTTPStatus.BAD_REQUEST,
     "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
     "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,

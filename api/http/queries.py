@@ -128,7 +128,7 @@ class LogsQuery(_Query):
 
 
 class QueueQuery(_Query):
-    """Which part of the line to read."""
+    """Which part of the queue to read."""
 
     after: Annotated[int, Field(ge=0, le=last_decision.LINE_LENGTH)] = 0
     """`next_position` of the page before."""

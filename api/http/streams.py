@@ -110,7 +110,7 @@ async def log_stream(
 
 
 def as_text(line: LogLine) -> str:
-    """Return a log line as the doors show it."""
+    """Return a log line as the API shows it."""
     return f"{line.at} [rank {line.rank}] {line.text}\n"
 
 

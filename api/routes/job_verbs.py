@@ -46,7 +46,7 @@ def pause_job(job_id: JobId, session: WriteSession, principal: PrincipalDep, res
 
 @router.route("POST", "/jobs/{job_id}/resume", "Resume a job", refuses=("invalid_transition",))
 def resume_job(job_id: JobId, session: WriteSession, principal: PrincipalDep) -> JobRead:
-    """Put a paused job back in the line; it goes on from its newest checkpoint."""
+    """Put a paused job back in the queue; it goes on from its newest checkpoint."""
     return JobRead.of(verbs.resume(session, job_id, actor=principal))
 
 
@@ -102,7 +102,7 @@ def pause_jobs(wanted: JobSelection, session: WriteSession, principal: Principal
 
 @router.route("POST", "/jobs:resume", "Resume several jobs")
 def resume_jobs(wanted: JobSelection, session: WriteSession, principal: PrincipalDep) -> BulkRead:
-    """Put paused jobs back in the line; each has its own result."""
+    """Put paused jobs back in the queue; each has its own result."""
     return _bulk(bulk.resume, wanted, session, principal)
 
 
@@ -126,7 +126,7 @@ def preview_job(
     allowed_packages: AllowedPackages,
     principal: PrincipalDep,
 ) -> JobPreview:
-    """Count gradient evaluations and probes, predict time from earlier runs, look at the line; nothing is queued."""
+    """Count gradient evaluations and probes, predict time from earlier runs, look at the queue; nothing is queued."""
     return job_preview.preview(session, spec, team=principal.team, allowed_packages=allowed_packages)
 
 

@@ -1,4 +1,4 @@
-"""The line, why jobs stand where they do, the cluster, and who used how much: read from rows, so also with Ray down."""
+"""The queue, why jobs stand where they do, the cluster, who used how much: read from rows, so also with Ray down."""
 
 from typing import Annotated
 
@@ -32,7 +32,7 @@ def list_attempts(job_id: JobId, session: ReadSession) -> AttemptsRead:
     return AttemptsRead(items=[AttemptRead.model_validate(row) for row in rows])
 
 
-@router.route("GET", "/queue", "Read the line")
+@router.route("GET", "/queue", "Read the queue")
 def read_queue(session: ReadSession, principal: PrincipalDep, query: Annotated[QueueQuery, Query()]) -> QueueRead:
     """Return the queued jobs in the order in which they would start; of other teams' jobs only team and request."""
     seen = visible_team(principal, None)

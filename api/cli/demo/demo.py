@@ -16,7 +16,8 @@ from rich.markup import escape
 
 from xsam.api.cli.demo.report import draw, result_table
 from xsam.api.cli.demo.specs import EPOCHS, LABEL_NOISE, demo_specs
-from xsam.api.cli.options import CommandError, err, out, reported, settings_with
+from xsam.api.cli.options import CommandError, reported, settings_with
+from xsam.api.cli.show import err, out
 from xsam.api.cli.watching import Watched, watch
 from xsam.api.client import Client
 from xsam.api.client.errors import ApiError, UnreachableError

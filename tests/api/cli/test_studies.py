@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 from tests.support.studies import HandRunner, submit
@@ -88,14 +87,12 @@ def test_verbs__say_what_became_of_it(run, study: HandRunner):
     assert "is running" in run("cancel", study.study_id)
 
 
-def test_plot__writes_pictures_and_pages(run, study: HandRunner, tmp_path: Path):
-    run("plot", study.study_id, "-o", tmp_path / "plots.png")
-    with Image.open(tmp_path / "plots.png") as image:
-        assert image.height > 2000
-        assert len(image.convert("RGB").getcolors(maxcolors=1_000_000) or []) > 50
+def test_plot__writes_a_page(run, study: HandRunner, tmp_path: Path):
     run("plot", study.study_id, "-o", tmp_path / "plots.html")
     assert "optimizer.rho" in (tmp_path / "plots.html").read_text()
-    assert "allowed are .png and .html" in run("plot", study.study_id, "-o", tmp_path / "plots.gif", code=1)
+    assert "plots.png ends in .png; allowed is .html" in run(
+        "plot", study.study_id, "-o", tmp_path / "plots.png", code=1
+    )
 
 
 def test_promote__makes_a_job_of_the_winner(run, study: HandRunner):

@@ -1,4 +1,4 @@
-"""The line, reasons, the cluster and usage over a real connection."""
+"""The queue, reasons, the cluster and usage over a real connection."""
 
 from datetime import date
 
