@@ -33,6 +33,10 @@ class ApiSettings(_Group):
     """Requests that each token may make at once."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
     """Larger request bodies are refused."""
+    max_streams_per_token: Annotated[int, Field(ge=1, le=100_000)] = 20
+    """Event and log streams that each token may hold open, per API process."""
+    max_connections: Annotated[int, Field(ge=10, le=1_000_000)] = 2000
+    """Connections that an API process takes; further ones are answered 503."""
 
     @property
     def needs_token(self) -> bool:

@@ -1,5 +1,6 @@
 """`xsam login, logout, whoami`: which service the commands talk to, and as whom."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -7,7 +8,7 @@ from rich.markup import escape
 
 from xsam.api.cli import credentials
 from xsam.api.cli.credentials import Credentials
-from xsam.api.cli.options import DEFAULT_URL, UrlOption, connected, given_token, reported, resolved_url
+from xsam.api.cli.options import DEFAULT_URL, CommandError, UrlOption, connected, given_token, reported, resolved_url
 from xsam.api.cli.show import out
 from xsam.api.client import Client
 
@@ -15,17 +16,27 @@ from xsam.api.client import Client
 def login(url: UrlOption = DEFAULT_URL) -> None:
     """Check a token and remember it with the service's address for the commands that follow.
 
-    The token is asked for, unless XSAM_TOKEN or `xsam --token` has it.
+    The token is asked for, or read from standard input where that is no terminal, unless XSAM_TOKEN or `xsam --token`
+    has it.
     """
     with reported():
         known = credentials.load()
         where = resolved_url(url)
-        token = given_token() or str(typer.prompt("Token", hide_input=True)).strip()
+        token = given_token() or _asked_token()
         with Client(where, num_tries=3, token=token) as client:
             who = client.whoami()
         file = credentials.save(Credentials(where, {**known.tokens, where: token}))
         out.print(f"{escape(where)}: you are [bold]{who.user}[/], {_role(who.role, who.is_admin)} of team {who.team}.")
         out.print(f"Remembered in {escape(str(file))}, which only you can read.")
+
+
+def _asked_token() -> str:
+    if sys.stdin.isatty():
+        return str(typer.prompt("Token", hide_input=True)).strip()
+    token = sys.stdin.readline().strip()  # getpass would warn that it can't hide what nobody types
+    if not token:
+        raise CommandError("no token on standard input; type it in a terminal, pipe it in, or set XSAM_TOKEN")
+    return token
 
 
 def logout(

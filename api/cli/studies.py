@@ -3,6 +3,7 @@
 import importlib
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from rich.live import Live
 from xsam.api.cli import formats, spec_files, study_views
 from xsam.api.cli.options import DEFAULT_URL, UrlOption, connected
 from xsam.api.cli.show import Output, OutputOption, err, out, print_next, show
+from xsam.api.cli.watching import patiently
 from xsam.api.client import Client
 from xsam.services.jobs.states import FailureKind, JobState, is_terminal
 from xsam.services.studies.schemas import StudyRead
@@ -210,8 +212,8 @@ def _follow(client: Client, study_id: str) -> None:
     with Live(console=out, refresh_per_second=4) as live:
         try:
             while True:
-                study = client.studies.get(study_id)
-                live.update(_picture(client, study))
+                study, picture = patiently(partial(_look, client, study_id))
+                live.update(picture)
                 if is_terminal(study.state) or study.state is JobState.PAUSED:
                     break
                 time.sleep(_POLL_S)
@@ -220,6 +222,11 @@ def _follow(client: Client, study_id: str) -> None:
             return
     if study.state is JobState.FAILED:
         sys.exit(1)
+
+
+def _look(client: Client, study_id: str) -> tuple[StudyRead, Group]:
+    study = client.studies.get(study_id)
+    return study, _picture(client, study)
 
 
 def _picture(client: Client, study: StudyRead) -> Group:

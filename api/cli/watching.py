@@ -3,7 +3,9 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import fmean
+from typing import TypeVar
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,12 +16,19 @@ from rich.text import Text
 
 from xsam.api.cli import formats
 from xsam.api.client import Client
+from xsam.api.client.errors import ApiError, UnreachableError
 from xsam.services.jobs.schemas import JobRead
 from xsam.services.jobs.states import is_terminal
 from xsam.services.metrics.records import AlphaRecord
 from xsam.services.metrics.schemas import EpochRead
 
+_Answer = TypeVar("_Answer")
+
 POLL_S = 0.3
+PATIENCE_S = 60.0
+"""For so long, what is followed may give no sign of life: a restart of the service takes seconds."""
+_PASSING = frozenset({502, 503, 504})
+"""Statuses of a service that is not there yet, or of a proxy before it."""
 _RECENT_EPOCHS = 5
 _BAR_WIDTH = 30
 
@@ -69,13 +78,15 @@ class Watched:
 
         The state is read first, so a job that has ended has all its rows already.
         """
-        attempt = self.job.attempt
-        self.job = client.get(self.job.id)
-        if self.job.attempt > max(attempt, 1):  # rows seen before the first attempt was are its own
+        job = client.get(self.job.id)
+        if job.attempt > max(self.job.attempt, 1):  # rows seen before the first attempt was are its own
             self._forget_what_runs_again()
-        fresh = client.metrics(self.job.id, after=self.epochs[-1].epoch if self.epochs else 0)
+        fresh = client.metrics(job.id, after=self.epochs[-1].epoch if self.epochs else 0)
+        alphas = client.alphas(job.id, after_step=self.alphas[-1].step if self.alphas else 0)
+        # Kept only once all is read, so that a connection that breaks in between loses nothing.
+        self.job = job
         self.epochs.extend(fresh)
-        self.alphas.extend(client.alphas(self.job.id, after_step=self.alphas[-1].step if self.alphas else 0))
+        self.alphas.extend(alphas)
         return fresh
 
     def _forget_what_runs_again(self) -> None:
@@ -91,6 +102,24 @@ def watch(client: Client, jobs: Sequence[Watched], console: Console) -> None:
             _poll(client, jobs, lambda watched, fresh: live.update(render(jobs)))
     else:
         _poll(client, jobs, lambda watched, fresh: _print_lines(console, watched, fresh))
+
+
+def patiently(read: Callable[[], _Answer]) -> _Answer:
+    """Return what a call to the service gives, also when it is being restarted meanwhile.
+
+    Raises:
+        UnreachableError: it has not answered for a minute.
+        ApiError: it refused.
+    """
+    gives_up_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return read()
+        except (UnreachableError, ApiError) as e:
+            is_passing = isinstance(e, UnreachableError) or e.status in _PASSING
+            if not is_passing or time.monotonic() >= gives_up_s:
+                raise
+        time.sleep(POLL_S)
 
 
 def render(jobs: Sequence[Watched]) -> RenderableType:
@@ -126,7 +155,7 @@ def _poll(client: Client, jobs: Sequence[Watched], show: Callable[[Watched, Sequ
     while True:
         for watched in jobs:
             if not watched.is_over:
-                show(watched, watched.update(client))
+                show(watched, patiently(partial(watched.update, client)))
         if all(watched.is_over for watched in jobs):
             return
         time.sleep(POLL_S)

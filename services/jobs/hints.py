@@ -60,6 +60,10 @@ def _infeasible(spec: JobSpec) -> str:
     )
 
 
+def _other(spec: JobSpec) -> str:
+    return "A newer release of the service wrote it; the attempt's traceback and log say more."
+
+
 _HINTS: dict[FailureKind, Callable[[JobSpec], str]] = {
     FailureKind.USER: _user,
     FailureKind.OUT_OF_MEMORY: _out_of_memory,
@@ -69,4 +73,5 @@ _HINTS: dict[FailureKind, Callable[[JobSpec], str]] = {
     FailureKind.CANCELLED: _cancelled,
     FailureKind.TIMED_OUT: _timed_out,
     FailureKind.INFEASIBLE: _infeasible,
+    FailureKind.OTHER: _other,
 }

@@ -79,7 +79,7 @@ class JobRead(Read):
         progress = {"epochs_done": job.epochs_done, "num_epochs": job.num_epochs, **job.progress}
         failure = None
         if job.failure_kind is not None:
-            kind = FailureKind(job.failure_kind)
+            kind = FailureKind.of(job.failure_kind)
             failure = {"kind": kind, "message": job.failure_message or "", "hint": hint(kind, spec)}
         return cls.model_validate({**plain, "progress": progress, "failure": failure, "spec": spec})
 

@@ -35,6 +35,13 @@ class FailureKind(StrEnum):
     CANCELLED = "cancelled"
     TIMED_OUT = "timed_out"
     INFEASIBLE = "infeasible"
+    OTHER = "other"
+    """Written by a release that knows more kinds than this one."""
+
+    @classmethod
+    def of(cls, text: str) -> "FailureKind":
+        """Return the kind that a row names, OTHER where this release does not know it."""
+        return next((kind for kind in cls if kind == text), cls.OTHER)
 
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {

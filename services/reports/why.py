@@ -171,7 +171,7 @@ def _succeeded(job: Job) -> str:
 
 
 def _failed(job: Job) -> str:
-    kind = FailureKind(job.failure_kind or FailureKind.INFRASTRUCTURE)
+    kind = FailureKind.of(job.failure_kind or FailureKind.INFRASTRUCTURE)
     advice = hint(kind, JobSpec.model_validate(job.spec))
     return f"Failed at {_instant(job.state_since)} ({kind}): {job.failure_message}. {advice}"
 

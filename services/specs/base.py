@@ -1,11 +1,13 @@
 """The pydantic base that every part of a specification shares; no field lives here."""
 
+import unicodedata
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
 MAX_OPTION_DEPTH = 16
+_OBEYED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _MAX_OPTION_INT = 2**63
 
 
@@ -50,6 +52,20 @@ def _check_storable(value: JsonValue, depth: int) -> None:
     elif isinstance(value, list):
         for item in value:
             _check_storable(item, depth + 1)
+
+
+def one_line(text: str) -> str:
+    """Refuse characters that a terminal or a page would obey instead of showing: escapes, line breaks, turned text."""
+    for one in text:
+        if unicodedata.category(one) in _OBEYED:
+            raise PydanticCustomError(
+                "not_plain", f"Input should be one line of plain text, without U+{ord(one):04X} (control or format)"
+            )
+    return text
+
+
+PlainText = Annotated[str, AfterValidator(one_line)]
+"""Text of one line that is safe to show anywhere."""
 
 
 def _is_utf8(text: str) -> bool:

@@ -22,7 +22,7 @@ class CauseRead(Read):
         return (
             None
             if job.failure_kind is None
-            else cls(kind=FailureKind(job.failure_kind), message=job.failure_message or "")
+            else cls(kind=FailureKind.of(job.failure_kind), message=job.failure_message or "")
         )
 
 

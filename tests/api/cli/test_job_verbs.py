@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from tests.support import planning
 from tests.support.row_runner import RowRunner
 from xsam.api.cli.main import app
-from xsam.api.cli.options import out
+from xsam.api.cli.show import out
 from xsam.api.client import Client
 from xsam.services.cluster.service import NodeSeen
 from xsam.services.db.session import Database

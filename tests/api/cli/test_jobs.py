@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from tests.support.row_runner import RowRunner
 from xsam.api.cli.main import app
-from xsam.api.cli.options import out
+from xsam.api.cli.show import out
 from xsam.api.client import Client
 from xsam.api.http.health import VERSION
 from xsam.services.jobs.states import JobState

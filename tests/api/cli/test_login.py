@@ -2,6 +2,8 @@
 
 import json
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,3 +97,12 @@ def test_save__replaces_what_was_there(tmp_path: Path) -> None:
     path = credentials.save(Credentials("http://b", {"http://a": "1", "http://b": "2"}))
     assert credentials.load() == Credentials("http://b", {"http://a": "1", "http://b": "2"})
     assert set(json.loads(path.read_text())) == {"url", "tokens"}
+
+
+def test_login__from_a_pipe_warns_of_nothing(url: str, callers: Callers) -> None:
+    words = [sys.executable, "-W", "always", "-m", "xsam.api", "login", "--url", url]
+    done = subprocess.run(words, input=callers.valid["member"], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stderr == ""
+    assert "you are ann" in done.stdout
+    empty = subprocess.run(words, input="", capture_output=True, text=True, check=False, timeout=60)
+    assert (empty.returncode, "no token on standard input" in empty.stderr) == (1, True)

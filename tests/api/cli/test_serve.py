@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -10,8 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+from xsam.api.cli.serve import _keep_private
 from xsam.api.client import Client
+from xsam.services.db.session import Database
 
 Serve = Callable[..., "subprocess.Popen[str]"]
 
@@ -112,3 +116,22 @@ def test_serve__ends_when_its_parent_is_killed(serve: Serve, tmp_path: Path) -> 
         while Path(f"/proc/{child}").exists():
             assert time.monotonic() < deadline_s, "the server outlived its parent"
             time.sleep(0.05)
+
+
+def test_serve__keeps_its_data_from_other_users(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        data_dir = tmp_path / "data"
+        data_dir.mkdir(mode=0o755)
+        _keep_private(data_dir)
+        log_file = data_dir / "logs" / "api.log"
+        log_file.parent.mkdir()
+        log_file.touch()
+        database = Database(f"sqlite:///{data_dir / 'xsam.db'}")
+        with database.unit_of_work() as session:
+            session.execute(text("CREATE TABLE t (x)"))
+        database.dispose()
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (data_dir, log_file, data_dir / "xsam.db")}
+    assert modes == {"data": 0o700, "api.log": 0o600, "xsam.db": 0o600}

@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_set__refuses_a_field_below_a_value(path: Path) -> None:
         ("just words", "holds a str"),
         ("rho: .nan", "JSON can't carry"),
         ("x: !!binary aGk=", "JSON can't carry"),
-        ("a: &a [*a]", "JSON can't carry"),
+        ("a: &a [*a]", "an alias to what it is itself a part of"),
         ("!!python/object:os.system {}", "not valid YAML"),
         ("[" * 5000, "nested too deeply|not valid YAML"),
     ],
@@ -72,4 +73,36 @@ def test_load__says_what_file_it_could_not_read(path: Path) -> None:
         load(str(path))
     path.write_bytes(b"\xff\xfe\xff")
     with pytest.raises(CommandError, match="not text in UTF-8"):
+        load(str(path))
+
+
+def _bomb(reference: str) -> str:
+    levels = [f"l{n}: &l{n} {reference.format(', '.join([f'*l{n - 1}'] * 9))}" for n in range(1, 10)]
+    return "\n".join(["l0: &l0 {a: 1}", *levels])
+
+
+@pytest.mark.parametrize(
+    ("reference", "sentence"), [("[{}]", "holds more than 100,000 values"), ("{{<<: [{}]}}", "too many merged")]
+)
+def test_load__refuses_what_aliases_blow_up_before_it_takes_the_memory(
+    path: Path, reference: str, sentence: str
+) -> None:
+    path.write_text(_bomb(reference))
+    tracemalloc.start()
+    try:
+        with pytest.raises(CommandError, match=sentence):
+            load(str(path))
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_load__takes_aliases_that_are_few(path: Path) -> None:
+    path.write_text("base: &b {lr: 0.1}\noptimizer: {base: *b}\nother: {<<: *b}")
+    assert load(str(path))["other"] == {"lr": 0.1}
+
+
+def test_load__refuses_a_file_that_no_service_would_take(path: Path) -> None:
+    path.write_text("a: " + "x" * 1_000_000)
+    with pytest.raises(CommandError, match=r"longer than the 1,000,000 characters"):
         load(str(path))

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from tests.support.studies import HandRunner, submit
 from xsam.api.cli import study_views
 from xsam.api.cli.main import app
-from xsam.api.cli.options import out
+from xsam.api.cli.show import out
 from xsam.services.db.session import Database
 
 SPACE = {

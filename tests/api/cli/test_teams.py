@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 
 from tests.api.token_service import Callers, make_callers
 from xsam.api.cli.main import app
-from xsam.api.cli.options import out
+from xsam.api.cli.show import out
 from xsam.api.client import Client
 from xsam.services.db.session import Database
 from xsam.services.settings import ApiSettings, Settings

@@ -1,10 +1,17 @@
 import io
+from collections.abc import Sequence
 
+import pytest
 from rich.console import Console
 
 from tests.support.row_runner import RowRunner
+from xsam.api.cli import watching
 from xsam.api.cli.watching import Watched, render, watch
 from xsam.api.client import Client
+from xsam.api.client.errors import ApiError, UnreachableError
+from xsam.api.http.problems import Problem
+from xsam.services.jobs.schemas import JobRead
+from xsam.services.metrics.schemas import AlphaRead, EpochRead
 
 
 def _text(watched: Watched, width: int = 120) -> str:
@@ -81,3 +88,51 @@ def test_watch__on_a_terminal_draws_in_place(client: Client, runner: RowRunner) 
     drawn = console.file.getvalue()  # type: ignore[attr-defined]
     assert "\x1b[" in drawn
     assert "epoch 2/2" in drawn
+
+
+def test_watch__goes_on_when_the_service_was_away_for_a_while(client: Client, runner: RowRunner) -> None:
+    watched = Watched(client.submit({"name": "noisy", "epochs": 2}))
+    runner.run(watched.job.id)
+    flaky = _Flaky(client)
+    console = Console(file=io.StringIO(), width=200)
+    watch(flaky, [watched], console)  # type: ignore[arg-type]
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert flaky.failures == []
+    assert [text.count(f"epoch {number}/2") for number in (1, 2)] == [1, 1]
+    assert watched.is_over
+
+
+def test_watch__gives_up_at_last_and_at_once_where_it_is_refused(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Watched(client.submit({}))
+    with pytest.raises(ApiError):
+        watch(_Flaky(client, _refusal(404)), [watched], Console(file=io.StringIO()))  # type: ignore[arg-type]
+    monkeypatch.setattr(watching, "PATIENCE_S", 0.0)
+    with pytest.raises(UnreachableError):
+        watch(_Flaky(client), [watched], Console(file=io.StringIO()))  # type: ignore[arg-type]
+
+
+def _refusal(status: int) -> ApiError:
+    return ApiError(Problem(type="", title="", status=status, detail="no", code="unknown"))
+
+
+class _Flaky:
+    """A client whose calls fail first: of each kind, and in the middle of an update."""
+
+    def __init__(self, client: Client, *failures: Exception) -> None:
+        self._client = client
+        self.failures = list(failures) or [UnreachableError("refused"), _refusal(503), UnreachableError("refused")]
+
+    def get(self, job_id: str) -> JobRead:
+        if len(self.failures) > 1 or (self.failures and isinstance(self.failures[0], ApiError)):
+            raise self.failures.pop(0)
+        return self._client.get(job_id)
+
+    def metrics(self, job_id: str, *, after: int) -> Sequence[EpochRead]:
+        return self._client.metrics(job_id, after=after)
+
+    def alphas(self, job_id: str, *, after_step: int) -> Sequence[AlphaRead]:
+        if self.failures:
+            raise self.failures.pop(0)
+        return self._client.alphas(job_id, after_step=after_step)

@@ -2,13 +2,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from sqlalchemy import update
 
 from tests.support.row_runner import RowRunner
 from xsam.api.client import Client
 from xsam.api.client.errors import ApiError
 from xsam.services.db.session import Database
 from xsam.services.jobs.models import Job
-from xsam.services.jobs.states import JobState
+from xsam.services.jobs.states import FailureKind, JobState
 
 
 def test_submit__answers_with_the_job_and_its_place(http: httpx.Client) -> None:
@@ -219,3 +220,17 @@ def test_logs__are_kept_for_each_attempt(client: Client, runner: RowRunner) -> N
     assert client.logs(job.id, attempt=1).endswith("attempt 1\n")
     with pytest.raises(ApiError, match="has had 2 attempts; there is none numbered 3"):
         client.logs(job.id, attempt=3)
+
+
+def test_list__with_a_failure_of_a_kind_that_a_newer_release_wrote(
+    client: Client, database: Database, runner: RowRunner
+) -> None:
+    job = client.submit({})
+    runner.fail(runner.claim(job.id))
+    with database.unit_of_work() as session:
+        session.execute(update(Job).where(Job.id == job.id).values(failure_kind="eaten_by_a_grue"))
+    (found,) = client.list()
+    assert found.failure is not None
+    assert found.failure.kind is FailureKind.OTHER
+    assert "newer release" in found.failure.hint
+    assert "(other)" in client.why(job.id).sentence

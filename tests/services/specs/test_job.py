@@ -38,6 +38,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"labels": {"": "x"}}, "labels"),
     ({"labels": {"a b": "x"}}, "labels"),
     ({"labels": {"a": "x\ny"}}, "labels"),
+    *(({"labels": {"a": f"x{one}y"}}, "labels") for one in "\x1b\x9b\u202e\u200b\u2028\u2029\udcff"),
     ({"labels": {str(n): "" for n in range(65)}}, "labels"),
     ({"resources": {"num_workers": 0}}, "resources.num_workers"),
     ({"resources": {"num_workers": 2000}}, "resources.num_workers"),
