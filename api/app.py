@@ -8,11 +8,13 @@ from typing import Any
 from fastapi import FastAPI
 
 from xsam.api.http import error_handlers
+from xsam.api.http.compression import Compression
 from xsam.api.http.dependencies import Service, local_user_name
+from xsam.api.http.gate import Gate
 from xsam.api.http.health import VERSION
 from xsam.api.http.middleware import BodyLimit, RequestLog
 from xsam.api.http.problems import FieldError, Problem
-from xsam.api.http.rate_limit import RateLimiter
+from xsam.api.http.rate_limit import OpenStreams, RateLimiter
 from xsam.api.routes import (
     artifacts,
     audit,
@@ -98,14 +100,25 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         # Swagger's and ReDoc's pages load their code from a CDN; this service has to work without internet.
         docs_url=None,
         redoc_url=None,
+        # The redirect would name whatever host the request's Host header does.
+        redirect_slashes=False,
     )
-    limiter = RateLimiter(per_s=settings.api.rate_limit_per_s, burst=settings.api.rate_limit_burst)
-    app.state.service = Service(settings, opened, local_user_name(_user_name()), limiter)
+    service = Service(
+        settings,
+        opened,
+        local_user_name(_user_name()),
+        limiter=RateLimiter(per_s=settings.api.rate_limit_per_s, burst=settings.api.rate_limit_burst),
+        refusals=RateLimiter(per_s=settings.api.rate_limit_per_s, burst=settings.api.rate_limit_burst),
+        streams=OpenStreams(settings.api.max_streams_per_token),
+    )
+    app.state.service = service
     app.state.routes = [route for routes in _ROUTES for route in routes.routes]
     for routes in _ROUTES:
         app.include_router(routes)
     error_handlers.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_bytes)
+    app.add_middleware(Gate, service=service)
+    app.add_middleware(Compression)
     app.add_middleware(RequestLog)  # added last, so outermost
     return app
 

@@ -1,8 +1,10 @@
 """`xsam serve`: the API and the dispatcher together, on one machine or as the head of a team's cluster."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,6 +81,7 @@ def run(settings: Settings, *, has_dispatcher: bool) -> None:
     _on_stop_signals(_leave)
     if settings.parent_pid is not None:
         stop_with(settings.parent_pid)
+    _keep_private(settings.data_dir)
     log_dir = settings.data_dir.resolve() / "logs"
     log_to_file(log_dir / "api.log")
     try:
@@ -104,6 +107,14 @@ def run(settings: Settings, *, has_dispatcher: bool) -> None:
                 err.print("Stopping: running jobs are given back to the queue ...")
                 supervisor.stop()
             database.dispose()
+
+
+def _keep_private(data_dir: Path) -> None:
+    """Let other users of this machine read nothing that this process, or the dispatcher it starts, writes."""
+    os.umask(0o077)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with suppress(PermissionError):  # a folder that somebody else owns and shares with us
+        data_dir.chmod(0o700)
 
 
 def _prepare_access(settings: Settings, database: Database) -> str | None:

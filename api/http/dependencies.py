@@ -11,11 +11,12 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
 from xsam.api.http import access
-from xsam.api.http.rate_limit import RateLimitedError, RateLimiter
+from xsam.api.http.rate_limit import OpenStreams, RateLimitedError, RateLimiter
 from xsam.services.db.session import Database
-from xsam.services.errors import InvalidRequestError
+from xsam.services.errors import InvalidRequestError, UnauthenticatedError
 from xsam.services.settings import Settings
 from xsam.services.teams.roles import Principal
+from xsam.services.teams.tokens import Authenticated
 
 _NOT_NAME = re.compile(r"[^A-Za-z0-9._@-]")
 
@@ -29,6 +30,8 @@ class Service:
         database: open for the life of the app.
         local_user: who calls, where no token is needed.
         limiter: counts the requests of each token.
+        refusals: counts the requests without a valid token, by address.
+        streams: counts the open streams of each token.
         closing: set when the server is about to stop, so that streams end.
     """
 
@@ -36,6 +39,8 @@ class Service:
     database: Database
     local_user: str
     limiter: RateLimiter
+    refusals: RateLimiter
+    streams: OpenStreams
     closing: threading.Event = field(default_factory=threading.Event)
 
 
@@ -96,17 +101,35 @@ def admit(
         access.check_is_local(request.url.hostname, request.headers.get("origin"))
         return access.local_principal(service.local_user)
     with service.database.read() as session:
-        caller = access.authenticate(session, credentials.credentials if credentials else None)
+        caller = getattr(request.state, "caller", None)  # of a request with a body, whose caller is known before
+        if caller is None:
+            caller = identify(service, session, credentials.credentials if credentials else None, request)
         principal = caller.principal
-        token_id = principal.token_id or ""
-        wait_s = service.limiter.take(token_id)
-        if wait_s > 0:
-            raise RateLimitedError(wait_s)
         request.state.user = principal.user
         access.check_request(session, principal, request.method, request.path_params)
     if caller.needs_touch:
-        access.note_use(service.database, token_id)
+        access.note_use(service.database, principal.token_id or "")
     return principal
+
+
+def identify(service: Service, session: Session, token: str | None, request: Request) -> Authenticated:
+    """Return who a request's token speaks for, and count the request.
+
+    Raises:
+        UnauthenticatedError: no valid token.
+        RateLimitedError: the token is used too often, or too many requests without a valid one come from the address.
+    """
+    try:
+        caller = access.authenticate(session, token)
+    except UnauthenticatedError as e:
+        wait_s = service.refusals.take(request.client.host if request.client else "")
+        if wait_s > 0:
+            raise RateLimitedError(wait_s, "too many requests without a valid token") from e
+        raise
+    wait_s = service.limiter.take(caller.principal.token_id or "")
+    if wait_s > 0:
+        raise RateLimitedError(wait_s)
+    return caller
 
 
 PrincipalDep = Annotated[Principal, Depends(admit)]

@@ -22,16 +22,18 @@ from xsam.services.teams import token_text
 
 logger = logging.getLogger(__name__)
 
+MAX_ERRORS = 20
+"""Listed in one answer; its sentence counts them all. A body of 100 kB can have 10,000 wrong fields."""
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
 def install(app: FastAPI) -> None:
     """Register a handler for every error that a route or the framework may raise."""
-    app.add_exception_handler(ServiceError, _on_service_error)
+    app.add_exception_handler(ServiceError, on_service_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(OperationalError, _on_database_error)
-    app.add_exception_handler(PoolTimeoutError, _on_database_error)
+    app.add_exception_handler(OperationalError, on_database_error)
+    app.add_exception_handler(PoolTimeoutError, on_database_error)
 
 
 def problem_response(problem: Problem, request_id: str | None, headers: dict[str, str] | None = None) -> Response:
@@ -47,7 +49,8 @@ def unexpected_problem() -> Problem:
     return make_problem("internal_error", "The server failed; its log has the details under the request id.")
 
 
-def _on_service_error(request: Request, error: Any) -> Response:
+def on_service_error(request: Request, error: Any) -> Response:
+    """Return the answer to what a service refuses."""
     fields = [FieldError(field=error.field, message=error.message)] if error.field else []
     return _answer(request, make_problem(error.code, error.message, errors=fields), headers=_headers(request, error))
 
@@ -66,7 +69,7 @@ def _on_invalid_request(request: Request, error: Any) -> Response:
     fields = [parameter_error(one) for one in found if _is_about_parameter(one)] + field_errors(
         relative, _body_model(request)
     )
-    return _answer(request, make_problem("validation_failed", _summary(fields), errors=fields))
+    return _answer(request, make_problem("validation_failed", _summary(fields), errors=fields[:MAX_ERRORS]))
 
 
 def _is_about_parameter(error: dict[str, Any]) -> bool:
@@ -87,7 +90,8 @@ def _on_http_error(request: Request, error: Any) -> Response:
     return _answer(request, problem, headers=headers)
 
 
-def _on_database_error(request: Request, error: Any) -> Response:
+def on_database_error(request: Request, error: Any) -> Response:
+    """Return the answer while the database is away."""
     logger.error("database unavailable", exc_info=error)
     return _answer(request, make_problem("database_unavailable", "The database can't be reached; try again shortly."))
 

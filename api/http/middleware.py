@@ -1,5 +1,6 @@
 """What surrounds every request: an id, one line in the log, a limit on its body, an answer when all else fails."""
 
+import asyncio
 import json
 import logging
 import re
@@ -15,6 +16,8 @@ from xsam.api.http.problems import make_problem
 logger = logging.getLogger(__name__)
 access_logger = logging.getLogger("xsam.api.http.access")
 
+BODY_WITHIN_S = 30.0
+"""For the whole of a body; it has at most a megabyte."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HEADER = "X-Request-ID"
 
@@ -39,7 +42,10 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[_HEADER] = request_id
+                headers = MutableHeaders(scope=message)
+                headers[_HEADER] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
         try:
@@ -54,7 +60,7 @@ class RequestLog:
 
 
 class BodyLimit:
-    """Answers 413 to a body over the limit, announced or not, before a route sees any of it."""
+    """Answers 413 to a body over the limit, announced or not, and 408 to one that never comes, before a route does."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
@@ -70,7 +76,13 @@ class BodyLimit:
         if announced.isdecimal() and int(announced) > self._max_bytes:
             await self._refuse(scope, receive, send)
             return
-        body = await self._read(receive)
+        try:
+            async with asyncio.timeout(BODY_WITHIN_S):
+                body = await self._read(receive)
+        except TimeoutError:
+            problem = make_problem("request_timeout", f"The body did not arrive within {BODY_WITHIN_S:g} s.")
+            await problem_response(problem, scope["state"]["request_id"])(scope, receive, send)
+            return
         if body is None:
             await self._refuse(scope, receive, send)
             return

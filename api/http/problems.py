@@ -24,6 +24,7 @@ STATUSES: dict[str, HTTPStatus] = {
     "storage_error": HTTPStatus.SERVICE_UNAVAILABLE,
     # Errors of the API itself.
     "malformed_body": HTTPStatus.BAD_REQUEST,
+    "request_timeout": HTTPStatus.REQUEST_TIMEOUT,
     "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
     "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

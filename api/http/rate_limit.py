@@ -2,11 +2,13 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from xsam.services.errors import ServiceError
 
 _MAX_BUCKETS = 10_000
+_STREAM_PAUSE_S = 5.0
 
 
 class RateLimitedError(ServiceError):
@@ -14,16 +16,18 @@ class RateLimitedError(ServiceError):
 
     Args:
         retry_after_s: when the next request will be let through.
+        what: there is too much of.
     """
 
     code = "rate_limited"
 
-    def __init__(self, retry_after_s: float) -> None:
-        super().__init__(f"too many requests with this token; try again in {retry_after_s:.2f} s")
+    def __init__(self, retry_after_s: float, what: str = "too many requests with this token") -> None:
+        super().__init__(f"{what}; try again in {retry_after_s:.2f} s")
         self.retry_after_s = retry_after_s
+        self._what = what
 
-    def __reduce__(self) -> tuple[type["RateLimitedError"], tuple[float]]:  # type: ignore[override]
-        return type(self), (self.retry_after_s,)
+    def __reduce__(self) -> tuple[type["RateLimitedError"], tuple[float, str]]:  # type: ignore[override]
+        return type(self), (self.retry_after_s, self._what)
 
 
 class RateLimiter:
@@ -62,3 +66,34 @@ class RateLimiter:
     def _forget_full(self, now_s: float) -> None:
         full_after_s = self._burst / self._per_s
         self._buckets = {one: kept for one, kept in self._buckets.items() if now_s - kept[1] < full_after_s}
+
+
+class OpenStreams:
+    """Counts the answers that each caller keeps open, which cost a look at the database four times a second each.
+
+    Args:
+        most: that one caller may have.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._open: Counter[str | None] = Counter()
+
+    def take(self, caller: str | None) -> None:
+        """Count one more; None stands for the user of a service without tokens, who is not limited.
+
+        Raises:
+            RateLimitedError: the caller has all it may have.
+        """
+        with self._lock:
+            if caller is not None and self._open[caller] >= self._most:
+                raise RateLimitedError(_STREAM_PAUSE_S, f"{self._most} streams of this token are open already")
+            self._open[caller] += 1
+
+    def give_back(self, caller: str | None) -> None:
+        """Count one less."""
+        with self._lock:
+            self._open[caller] -= 1
+            if not self._open[caller]:
+                del self._open[caller]

@@ -20,7 +20,7 @@ _Answers = dict[int | str, dict[str, Any]]
 _OF_ALL = ("invalid_request", "internal_error")
 _OF_ADMITTED = ("unauthenticated", "forbidden", "rate_limited", "database_unavailable")
 _OF_INPUT = ("validation_failed",)
-_OF_BODIES = ("malformed_body", "body_too_large", "unsupported_media_type")
+_OF_BODIES = ("malformed_body", "request_timeout", "body_too_large", "unsupported_media_type")
 
 
 class Router:

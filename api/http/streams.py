@@ -6,11 +6,13 @@ and no thread.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from starlette.types import Receive, Scope, Send
 
 from xsam.api.http.access import Admission
 from xsam.api.http.dependencies import Service
@@ -20,11 +22,48 @@ from xsam.services.jobs import events
 from xsam.services.jobs import service as jobs
 from xsam.services.jobs.schemas import EventRead
 from xsam.services.jobs.states import JobState, is_terminal
+from xsam.services.teams.roles import Principal
 
 POLL_S = 0.25
 KEEPALIVE_S = 15.0
 _EVENTS_PER_LOOK = 500
 _CHUNK_CHARS = 65_536
+
+
+class Stream(StreamingResponse):
+    """An answer that goes on; its place among the caller's streams is taken when it is made and given back at its end.
+
+    Args:
+        service: counts it.
+        principal: whose it is.
+        content: what it sends.
+        media_type: of what it sends.
+        headers: of the answer.
+
+    Raises:
+        RateLimitedError: the caller has too many open.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        principal: Principal,
+        content: AsyncIterator[bytes] | AsyncIterator[str],
+        *,
+        media_type: str,
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__(content, media_type=media_type, headers=headers)
+        self._streams = service.streams
+        self._caller = principal.token_id
+        self._streams.take(self._caller)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._streams.give_back(self._caller)
 
 
 async def event_stream(service: Service, admission: Admission, job_id: str, after: int) -> AsyncIterator[bytes]:

@@ -139,11 +139,8 @@ def list_events(  # noqa: PLR0913, PLR0917 - what the framework hands over
     if last_event_id is not None and not rows and is_terminal(JobState(job.state)):
         return Response(status_code=status.HTTP_204_NO_CONTENT)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(
-        streams.event_stream(service, Admission(service.database, principal), job_id, after),
-        media_type="text/event-stream",
-        headers=headers,
-    )
+    sent = streams.event_stream(service, Admission(service.database, principal), job_id, after)
+    return streams.Stream(service, principal, sent, media_type="text/event-stream", headers=headers)
 
 
 @router.route(
@@ -170,7 +167,8 @@ def read_logs(
     if query.follow:
         admission = Admission(service.database, principal)
         lines = streams.log_stream(service, admission, job_id, attempt=query.attempt, rank=query.rank, tail=query.tail)
-        return StreamingResponse(lines, media_type="text/plain", headers={"X-Accel-Buffering": "no"})
+        headers = {"X-Accel-Buffering": "no"}
+        return streams.Stream(service, principal, lines, media_type="text/plain", headers=headers)
     folder = JobFolder(service.settings.artifact_root, job_id)
     text = streams.log_text(folder, query.attempt or attempt, rank=query.rank, tail=query.tail)
     return StreamingResponse(text, media_type="text/plain")

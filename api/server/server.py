@@ -1,16 +1,20 @@
 """The HTTP server: binds early, so that a taken port is a clear error, and ends its streams before it stops."""
 
+import asyncio
 import socket
 from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from xsam.api.http.dependencies import Service
 from xsam.services.process import freeze_imports
 
 _BACKLOG = 2048
+HEAD_WITHIN_S = 10.0
+"""For a request's first line and headers."""
 _CLOSE_WITHIN_S = 5
 
 
@@ -52,6 +56,41 @@ def url_of(listener: socket.socket) -> str:
     return f"http://{reachable}:{port}"
 
 
+class _Impatient(HttpToolsProtocol):
+    """Closes a connection whose request line and headers do not arrive in time; uvicorn waits for ever."""
+
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._waiting is None and (self.cycle is None or self.cycle.response_complete):
+            self._wait_for_head()
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def _wait_for_head(self) -> None:
+        self._waiting = self.loop.call_later(HEAD_WITHIN_S, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _give_up(self) -> None:
+        self._waiting = None
+        self.transport.close()
+
+
 class Server(uvicorn.Server):
     """Serves one app until SIGINT or SIGTERM.
 
@@ -62,7 +101,13 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, *, on_ready: Callable[[], None]) -> None:
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_graceful_shutdown=_CLOSE_WITHIN_S, backlog=_BACKLOG
+            app,
+            http=_Impatient,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=_CLOSE_WITHIN_S,
+            backlog=_BACKLOG,
+            limit_concurrency=app.state.service.settings.api.max_connections,
         )
         super().__init__(config)
         self._service: Service = app.state.service

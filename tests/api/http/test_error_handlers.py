@@ -36,6 +36,7 @@ _TESTED_HERE = {
 }
 _FROM_ACCESS = {"unauthenticated", "forbidden", "rate_limited"}
 """tests/api/test_access.py and test_rate_limit.py."""
+_FROM_MIDDLEWARE = {"request_timeout"}
 
 
 def _problem(response: httpx.Response, code: str) -> Problem:
@@ -47,7 +48,7 @@ def _problem(response: httpx.Response, code: str) -> Problem:
 
 
 def test_table__has_no_untested_code() -> None:
-    assert set(STATUSES) == _FROM_BAD_SUBMITS | _TESTED_HERE | _FROM_ACCESS
+    assert set(STATUSES) == _FROM_BAD_SUBMITS | _TESTED_HERE | _FROM_ACCESS | _FROM_MIDDLEWARE
 
 
 @pytest.mark.parametrize("below", ["", "/metrics", "/alpha", "/events", "/logs"])
@@ -138,3 +139,11 @@ def test_validation__of_any_body_names_its_fields(app: FastAPI, http: httpx.Clie
         ("shelf.height_cm", None),
         ("shelf.width", ["height_cm"]),
     ]
+
+
+def test_many_wrong_fields__are_counted_and_few_are_listed(http: httpx.Client) -> None:
+    answer = http.post("/v1/jobs", json={f"f{number}": 1 for number in range(10_000)})
+    problem = Problem.model_validate_json(answer.content)
+    assert (problem.code, len(problem.errors)) == ("validation_failed", 20)
+    assert problem.detail.endswith("(and 9999 more)")
+    assert len(answer.content) < 30_000

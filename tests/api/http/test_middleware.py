@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from xsam.api.client import Client
+from xsam.api.http import middleware
 from xsam.api.http.problems import Problem
 
 PATIENCE_S = 30.0
@@ -74,3 +75,53 @@ def test_caller_that_hangs_up__leaves_the_server_well(url: str, client: Client) 
         connection.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{")
     assert client.health().status == "alive"
     assert list(client.list()) == []
+
+
+def _connect(url: str) -> socket.socket:
+    host, port = url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def test_body__that_never_comes_is_not_waited_for(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "BODY_WITHIN_S", 0.2)
+    with _connect(url) as connection:
+        connection.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n{")
+        answer = connection.recv(10_000)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"request_timeout" in answer
+
+
+def test_answers__are_for_their_caller_alone_and_of_the_kind_they_say(http: httpx.Client) -> None:
+    for path, status in (("/v1/jobs", 200), ("/v1/jobs/none", 404), ("/healthz", 200), ("/nothing", 404)):
+        answer = http.get(path)
+        assert answer.status_code == status
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
+
+
+def test_slash__too_much_is_no_redirect_to_whatever_host_is_named(http: httpx.Client) -> None:
+    answer = http.get("/v1/jobs/", headers={"Host": "localhost.evil.example"})
+    assert "location" not in answer.headers
+    assert http.get("/v1/jobs/").status_code == 404
+
+
+def test_json__is_packed_where_that_is_worth_it(http: httpx.Client, client: Client) -> None:
+    for _ in range(20):
+        client.submit({})
+    packed = http.get("/v1/jobs", headers={"Accept-Encoding": "gzip"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.headers["vary"] == "Accept-Encoding"
+    plain = http.get("/v1/jobs", headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert packed.json() == plain.json()
+    assert int(packed.headers["content-length"]) * 5 < int(plain.headers["content-length"])
+    assert "content-encoding" not in http.get("/healthz", headers={"Accept-Encoding": "gzip"}).headers
+
+
+def test_stream__is_never_packed(http: httpx.Client, client: Client) -> None:
+    job = client.submit({})
+    client.cancel(job.id)
+    headers = {"Accept": "text/event-stream", "Accept-Encoding": "gzip"}
+    assert "content-encoding" not in http.get(f"/v1/jobs/{job.id}/events", headers=headers).headers
+    log = http.get(f"/v1/jobs/{job.id}/logs", params={"follow": True}, headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in log.headers

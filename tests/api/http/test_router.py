@@ -59,7 +59,7 @@ def test_route__documents_what_follows_from_its_path_and_parameters() -> None:
     admitted = {"unauthenticated", "forbidden", "rate_limited", "database_unavailable"}
     assert _codes(open_one) == {"invalid_request", "internal_error", "not_ready"}
     assert _codes(one) == {"invalid_request", "internal_error", "validation_failed", "not_found"} | admitted
-    body = {"malformed_body", "body_too_large", "unsupported_media_type", "validation_failed"}
+    body = {"malformed_body", "request_timeout", "body_too_large", "unsupported_media_type", "validation_failed"}
     assert _codes(changing) == {"invalid_request", "internal_error"} | body | admitted
     assert _route(one).operation_id == "readOneJob"
 

@@ -1,8 +1,10 @@
 import socket
 
 import pytest
+from fastapi import FastAPI
 
-from xsam.api.server.server import AddressError, bind, url_of
+from xsam.api.server import server
+from xsam.api.server.server import AddressError, Server, bind, url_of
 
 
 def test_bind__takes_a_free_port_and_says_its_url() -> None:
@@ -31,3 +33,24 @@ def test_bind__an_address_of_another_machine_is_a_sentence() -> None:
 def test_bind__names_the_protocol_so_that_answers_are_not_held_back() -> None:
     with bind("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
+
+
+def test_connection__whose_head_never_comes_is_closed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEAD_WITHIN_S", 0.3)
+    host, port = url.removeprefix("http://").split(":")
+    for begun in (
+        b"",
+        b"GET /healthz HTTP/1.1\r\nHost: loc",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /h",
+    ):
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            connection.sendall(begun)
+            received = b""
+            while data := connection.recv(10_000):
+                received += data
+            assert received.count(b"HTTP/1.1 200") == begun.count(b"\r\n\r\n")
+
+
+def test_connections__are_no_more_than_told(app: FastAPI) -> None:
+    config = Server(app, on_ready=lambda: None).config
+    assert config.limit_concurrency == app.state.service.settings.api.max_connections
