@@ -31,6 +31,8 @@ def admin_token(session: Session, user: str, *, label: str) -> str:
     It asks nobody: only for whoever can open the database anyway.
     """
     service.ensure_team(session, service.DEFAULT_TEAM)
+    if not session.scalar(select(User.is_admin).where(User.name == user)):
+        service.end_lesser_tokens(session, _SERVICE, user)
     upsert(session, User, [{"name": user, "is_admin": True}], keys=("name",))
     wanted = TokenCreate(user=user, team=service.DEFAULT_TEAM, label=label, expires_in_s=None)
     _, text = tokens.create(session, _SERVICE, wanted)

@@ -70,6 +70,8 @@ class Token(Base):
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     """SHA-256 of the whole token, in hexadecimal."""
     created_by: Mapped[str] = mapped_column(String(63))
+    parent_id: Mapped[str | None] = mapped_column(String(12))
+    """The token it was made with, whose end is its own; none where its maker needed no token."""
     created_at: Mapped[datetime] = mapped_column(default=db_now())
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
@@ -80,6 +82,7 @@ class Token(Base):
         Index("ix_tokens_user_team", "user_name", "team_name"),
         Index("ix_tokens_team_created", "team_name", "created_at", "id"),
         Index("ix_tokens_created", "created_at", "id"),
+        Index("ix_tokens_parent", "parent_id"),
     )
 
 

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from xsam.services.db.clock import db_now
 from xsam.services.db.upsert import insert_missing, upsert
 from xsam.services.errors import ConflictError, NotFoundError
-from xsam.services.teams import audit
+from xsam.services.teams import audit, tokens
 from xsam.services.teams.models import Membership, Team, Token, User
 from xsam.services.teams.roles import (
+    SYSTEM,
     Principal,
     Role,
     no_such_team,
@@ -134,8 +134,9 @@ def remove_member(session: Session, principal: Principal, team: str, user: str) 
         raise NotFoundError(f"{user} is no member of team {team}", field="user")
     session.delete(member)
     theirs = (Token.team_name == team, Token.user_name == user, Token.revoked_at.is_(None))
-    revoked = session.scalars(update(Token).where(*theirs).values(revoked_at=db_now()).returning(Token.id)).all()
-    audit.record(session, principal, "member_removed", user, team=team, revoked_tokens=sorted(revoked))
+    ended = tokens.end(session, principal, session.scalars(select(Token).where(*theirs).with_for_update()))
+    revoked = sorted(token.id for token in ended)
+    audit.record(session, principal, "member_removed", user, team=team, revoked_tokens=revoked)
 
 
 def list_users(session: Session, principal: Principal, *, after: str | None = None, limit: int = 200) -> Sequence[User]:
@@ -152,6 +153,8 @@ def list_users(session: Session, principal: Principal, *, after: str | None = No
 def put_user(session: Session, principal: Principal, name: str, *, is_admin: bool) -> tuple[User, bool]:
     """Create a user, or change whether they are an admin of the service; returns the user with whether they are new.
 
+    Whoever becomes an admin loses the tokens that no admin made: somebody who manages a team could hold one of them.
+
     Raises:
         ForbiddenError: the caller is no cluster admin.
         ConflictError: it would leave the service without an admin.
@@ -162,9 +165,18 @@ def put_user(session: Session, principal: Principal, name: str, *, is_admin: boo
     if not is_admin and list(admins) == [name]:
         raise ConflictError(f"{name} is the only admin of this service; make somebody else one first", field="is_admin")
     is_new = session.get(User, name) is None
+    if is_admin and name not in admins:
+        end_lesser_tokens(session, principal, name)
     upsert(session, User, [{"name": name, "is_admin": is_admin}], keys=("name",))
     audit.record(session, principal, "user_created" if is_new else "user_changed", name, team=None, is_admin=is_admin)
     return session.get_one(User, name, populate_existing=True), is_new
+
+
+def end_lesser_tokens(session: Session, principal: Principal, name: str) -> None:
+    """Revoke the tokens of a user who is to become an admin that neither an admin nor the service made."""
+    admins = session.scalars(select(User.name).where(User.is_admin)).all()
+    lesser = (Token.user_name == name, Token.revoked_at.is_(None), Token.created_by.not_in([*admins, SYSTEM]))
+    tokens.end(session, principal, session.scalars(select(Token).where(*lesser).with_for_update()))
 
 
 def ensure_team(session: Session, name: str) -> None:

@@ -1,6 +1,6 @@
 """Tokens: who a secret speaks for, and how tokens are made, listed and revoked."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Select, or_, select, tuple_, update
@@ -80,6 +80,7 @@ def create(session: Session, principal: Principal, wanted: TokenCreate) -> tuple
         prefix=token_text.prefix(text),
         digest=token_text.digest(text),
         created_by=principal.user,
+        parent_id=principal.token_id,
         expires_at=None if wanted.expires_in_s is None else db_now(wanted.expires_in_s),
     )
     session.add(token)
@@ -111,7 +112,7 @@ def list_tokens(
 
 
 def revoke(session: Session, principal: Principal, token_id: str) -> None:
-    """End a token now; doing it again changes nothing.
+    """End a token now, and every token that was made with it; doing it again changes nothing.
 
     Raises:
         ForbiddenError: the caller only reads.
@@ -123,8 +124,22 @@ def revoke(session: Session, principal: Principal, token_id: str) -> None:
         raise NotFoundError(f"no token {token_id}", field="token_id")
     if token.revoked_at is not None:
         return
-    session.execute(update(Token).where(Token.id == token_id).values(revoked_at=db_now()))
-    audit.record(session, principal, "token_revoked", token_id, team=token.team_name, user=token.user_name)
+    end(session, principal, [token])
+
+
+def end(session: Session, principal: Principal, wanted: Iterable[Token]) -> Sequence[Token]:
+    """Revoke valid tokens and those that were made with them, with an event for each; returns all of them."""
+    ended = {token.id: token for token in wanted}
+    latest = list(ended)
+    while latest:
+        made = select(Token).where(Token.parent_id.in_(latest), Token.revoked_at.is_(None)).with_for_update()
+        fresh = {token.id: token for token in session.scalars(made) if token.id not in ended}
+        ended |= fresh
+        latest = list(fresh)
+    for token in ended.values():
+        audit.record(session, principal, "token_revoked", token.id, team=token.team_name, user=token.user_name)
+    session.execute(update(Token).where(Token.id.in_(list(ended))).values(revoked_at=db_now()))
+    return list(ended.values())
 
 
 def _holder(session: Session, is_wanted: ColumnElement[bool]) -> Authenticated:

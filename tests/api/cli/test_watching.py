@@ -11,7 +11,8 @@ from xsam.api.client import Client
 from xsam.api.client.errors import ApiError, UnreachableError
 from xsam.api.http.problems import Problem
 from xsam.services.jobs.schemas import JobRead
-from xsam.services.metrics.schemas import AlphaRead, EpochRead
+from xsam.services.metrics.records import AlphaRecord
+from xsam.services.metrics.schemas import EpochRead
 
 
 def _text(watched: Watched, width: int = 120) -> str:
@@ -132,7 +133,7 @@ class _Flaky:
     def metrics(self, job_id: str, *, after: int) -> Sequence[EpochRead]:
         return self._client.metrics(job_id, after=after)
 
-    def alphas(self, job_id: str, *, after_step: int) -> Sequence[AlphaRead]:
+    def alphas(self, job_id: str, *, after_step: int) -> Sequence[AlphaRecord]:
         if self.failures:
             raise self.failures.pop(0)
         return self._client.alphas(job_id, after_step=after_step)

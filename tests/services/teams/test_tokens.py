@@ -1,5 +1,6 @@
 """Tokens on both databases; time is moved in SQL, never slept."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -221,3 +222,56 @@ def test_touch__writes_at_most_once_a_minute(database: Database) -> None:
     _move(database, token_id, last_used_at=db_now(-tokens.TOUCH_EVERY_S - 1))
     assert use()
     assert (read_token(database, token_id).last_used_at or first) > first - timedelta(seconds=1)
+
+
+def _with(principal: Principal, token: Token) -> Principal:
+    return replace(principal, token_id=token.id)
+
+
+def test_revoke__ends_what_was_made_with_the_token_as_well(database: Database) -> None:
+    ann = make_member(database, "ann", "red", Role.MEMBER)
+    first, _ = _create(database, ann)
+    second, second_text = _create(database, _with(ann, first))
+    third, third_text = _create(database, _with(ann, second))
+    _, other_text = _create(database, ann)
+    assert (second.parent_id, third.parent_id) == (first.id, second.id)
+    with database.unit_of_work() as session:
+        tokens.revoke(session, ann, first.id)
+    for text in (second_text, third_text):
+        with pytest.raises(UnauthenticatedError, match="was revoked"):
+            _authenticate(database, text)
+    assert _authenticate(database, other_text).user == "ann"
+    with database.read() as session:
+        events, _ = audit.list_events(session, ROOT)
+    assert {event.subject for event in events if event.action == "token_revoked"} == {first.id, second.id, third.id}
+
+
+def test_promotion__ends_the_tokens_that_no_admin_of_the_service_made(database: Database) -> None:
+    lea = make_member(database, "lea", "red", Role.ADMIN)
+    boss = make_member(database, "boss", "red", Role.MEMBER)
+    kept_by_lea, kept_text = _create(database, lea, user="boss")
+    _, own_text = _create(database, _with(boss, kept_by_lea))
+    _, safe_text = _create(database, ROOT, user="boss", team="red")
+    admin_token(database)
+    with database.unit_of_work() as session:
+        service.put_user(session, ROOT, "boss", is_admin=True)
+    for text in (kept_text, own_text):
+        with pytest.raises(UnauthenticatedError, match="was revoked"):
+            _authenticate(database, text)
+    assert _authenticate(database, safe_text).is_admin
+    with database.read() as session:
+        events, _ = audit.list_events(session, ROOT)
+    assert kept_by_lea.id in {event.subject for event in events if event.action == "token_revoked"}
+    with database.unit_of_work() as session:  # who is one already loses nothing
+        service.put_user(session, ROOT, "boss", is_admin=True)
+    assert _authenticate(database, safe_text).is_admin
+
+
+def test_recovery__of_a_user_as_an_admin_ends_such_tokens_too(database: Database) -> None:
+    lea = make_member(database, "lea", "red", Role.ADMIN)
+    _, kept_text = _create(database, lea, user="ann")
+    text = admin_token(database, "ann")
+    with pytest.raises(UnauthenticatedError, match="was revoked"):
+        _authenticate(database, kept_text)
+    admin_token(database, "ann")
+    assert _authenticate(database, text).is_admin
