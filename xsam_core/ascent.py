@@ -20,6 +20,7 @@ from xsam_core.functional import (
     Scalar,
     add_scaled_,
     angle_between,
+    at_most,
     dot,
     root,
     scale_,
@@ -28,6 +29,9 @@ from xsam_core.functional import (
     sum_of_squares,
 )
 from xsam_core.parameters import OriginMemory, ParamSlice, slices_with_grads
+
+# As torch.nn.utils.clip_grad_norm_.
+_CLIP_EPS = 1e-6
 
 
 class Ascent:
@@ -156,6 +160,13 @@ def probe_radius(group: dict[str, Any]) -> float:
 def gradient_norm(slices: Sequence[ParamSlice]) -> Scalar:
     """Return the Euclidean norm of the gradients of all slices together, over all shards."""
     return root(sum_up(slices, lambda piece: [sum_of_squares(piece.grads)], num_terms=1)[0])
+
+
+def clip_(slices: Sequence[ParamSlice], max_norm: float) -> None:
+    """Shrink the gradients of `slices` together to a norm of at most `max_norm`, over all shards."""
+    factor = at_most(max_norm / (gradient_norm(slices) + _CLIP_EPS), 1.0)
+    for piece in slices:
+        scale_(piece.grads, on_device_of(piece, factor))
 
 
 def sum_up(slices: Sequence[ParamSlice], terms: Callable[[ParamSlice], list[Scalar]], num_terms: int) -> list[Scalar]:

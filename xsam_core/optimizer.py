@@ -18,10 +18,9 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from xsam_core.arguments import check_base_optimizer, check_choice, check_count, check_group, check_real
-from xsam_core.ascent import Ascent
+from xsam_core.ascent import Ascent, clip_
 from xsam_core.batch_norm import tracking_modules
 from xsam_core.checkpoint import FORMAT_VERSION, keep_scalar_dtypes, upgraded
-from xsam_core.clipping import clip_
 from xsam_core.directions import Direction, Geometry
 from xsam_core.distributed import Replicas, Scope
 from xsam_core.drift import check_drift
