@@ -9,14 +9,21 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from xsam_core.alpha_search import AlphaSearch, adaptive_search, drive, grid_search
+from xsam_core.alpha_search import (
+    NEVER,
+    UNKNOWN_ANGLE,
+    AlphaSearch,
+    SearchSchedule,
+    adaptive_search,
+    drive,
+    grid_search,
+)
 from xsam_core.arguments import check_choice, check_real
 from xsam_core.ascent import Ascent
 from xsam_core.directions import Direction, Geometry, SlerpDirection
 from xsam_core.errors import ArgumentError
 from xsam_core.optimizer import SharpnessAware
 from xsam_core.passes import Passes
-from xsam_core.search_schedule import NEVER, UNKNOWN_ANGLE, SearchSchedule
 from xsam_core.types import AlphaCurve
 
 # alpha before the first search; 1 is SAM.
