@@ -241,6 +241,10 @@ class SharpnessAware(Optimizer):
         """Return the rule for the update gradient of this step."""
         raise NotImplementedError
 
+    def _alpha_in_use(self) -> float | None:
+        """Return what the record of a step says about alpha; None for a variant that has none."""
+        return None
+
     def _initial_run_state(self) -> dict[str, Any]:
         """Return group keys that a variant keeps between steps, with their first values (no None, no NaN)."""
         return {}
@@ -284,7 +288,7 @@ class SharpnessAware(Optimizer):
             first_grad_norm=as_tensor(norms[0], loss),
             ascent_grad_norm=as_tensor(geometry.last_norm, loss),
             angle_rad=as_tensor(geometry.angle_rad, loss),
-            alpha=self.param_groups[0].get("xsam_alpha"),
+            alpha=self._alpha_in_use(),
             curve=curve,
         )
         return _Walk(ascent, record, health)
@@ -315,7 +319,7 @@ class SharpnessAware(Optimizer):
         """Record a step that an overflow under a GradScaler has cancelled."""
         unknown = torch.full_like(loss, torch.nan)
         scaling.report(unknown)
-        alpha = self.param_groups[0].get("xsam_alpha")
+        alpha = self._alpha_in_use()
         self._telemetry = StepTelemetry(self._step, loss, unknown, unknown, unknown, unknown, alpha, None, skipped=True)
 
     @property

@@ -113,6 +113,9 @@ class XSAM(SharpnessAware):
     def _direction(self) -> Direction:
         return SlerpDirection(self.alpha)
 
+    def _alpha_in_use(self) -> float | None:
+        return self.alpha
+
     def _initial_run_state(self) -> dict[str, Any]:
         return {
             "xsam_alpha": self._initial_alpha,
