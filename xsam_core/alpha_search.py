@@ -66,9 +66,10 @@ class SearchSchedule:
     def __post_init__(self) -> None:
         """Check the options under the names that XSAM gives them."""
         if self.every is not None:
-            check_count("alpha_every", self.every)
+            object.__setattr__(self, "every", check_count("alpha_every", self.every))
         if self.angle_change_rad is not None:
-            check_real("alpha_angle_change", self.angle_change_rad, low=0.0, open_ends=True)
+            angle = check_real("alpha_angle_change", self.angle_change_rad, low=0.0, open_ends=True)
+            object.__setattr__(self, "angle_change_rad", angle)
 
     def is_due(self, *, step: int, searched_at: int, searched_angle_rad: float, angle_rad: float) -> bool:
         """Return whether step number `step` should search.

@@ -28,7 +28,8 @@ from xsam_core.functional import (
     squares_and_product,
     sum_of_squares,
 )
-from xsam_core.parameters import OriginMemory, ParamSlice, slices_with_grads
+from xsam_core.parameters import OriginMemory, ParamSlice, places, slices_with_grads
+from xsam_core.radius import Radius
 
 # As torch.nn.utils.clip_grad_norm_.
 _CLIP_EPS = 1e-6
@@ -41,18 +42,45 @@ class Ascent:
     is safe at any point.
     """
 
-    def __init__(self, param_groups: Sequence[dict[str, Any]], *, mixes_first: bool, memory: OriginMemory) -> None:
-        """Collect the parameters that have a gradient now."""
-        self.slices = slices_with_grads(param_groups, memory)
-        self._perturbed = [s for s in self.slices if s.is_perturbed]
+    def __init__(
+        self,
+        param_groups: Sequence[dict[str, Any]],
+        radii: Sequence[Radius],
+        *,
+        mixes_first: bool,
+        memory: OriginMemory,
+    ) -> None:
+        """Collect the parameters that have a gradient now; others may join later."""
+        memory.forget_others(param_groups)
+        self._param_groups = param_groups
+        self._radii = radii
+        self._memory = memory
         self._mixes_first = mixes_first
         self._is_back = False
-        if self._mixes_first:
+        self.slices, self._unreached = slices_with_grads(places(param_groups), param_groups, radii, memory)
+        self._perturbed = [s for s in self.slices if s.is_perturbed]
+        if mixes_first:
             for piece in self.slices:
                 piece.first_grads = [g.clone() for g in piece.grads]
 
+    def join_late(self) -> None:
+        """Take up parameters whose first gradient came with the last pass; all they have missed are zeros.
+
+        Stochastic depth and mixtures of experts reach other blocks in each pass.
+        """
+        if not self._unreached:
+            return
+        late, self._unreached = slices_with_grads(self._unreached, self._param_groups, self._radii, self._memory)
+        for piece in late:
+            if self._mixes_first and not self._is_back:
+                piece.first_grads = [torch.zeros_like(g) for g in piece.grads]
+        self.slices += late
+        if not self._is_back:
+            self._perturbed += [s for s in late if s.is_perturbed]
+
     def climb(self, num_steps: int) -> Scalar:
         """Move 1 / `num_steps` of the way up the gradients, drop them, and return their norm."""
+        self.join_late()
         for piece in self.slices:
             piece.take_grads()
         norm = length = gradient_norm(self._perturbed)
@@ -62,7 +90,7 @@ class Ascent:
             length = gradient_norm(self._perturbed)
         inverse = 1.0 / (length + NORM_EPS)
         for piece in self._perturbed:
-            step = on_device_of(piece, inverse * (piece.group["rho"] / num_steps))
+            step = on_device_of(piece, inverse * (piece.radius.ascent / num_steps))
             for batch in piece.batches_to_move():
                 _scale_by_weights_(piece, batch)
                 add_scaled_(piece.values[batch], piece.grads[batch], step)
@@ -72,8 +100,12 @@ class Ascent:
 
     def measure(self) -> Geometry:
         """Take g_k up, turn the parameters into the displacement, and return norms and angles."""
+        self.join_late()
         for piece in self.slices:
             piece.take_grads()
+        for piece in self._perturbed:
+            if not piece.origin:
+                piece.keep_origin()
         squares = sum_up(self._perturbed, _displace_and_sum, num_terms=3)
         displacement_norm, last_norm = root(squares[0]), root(squares[1])
         angle = angle_between(squares[2], displacement_norm, last_norm)
@@ -96,6 +128,9 @@ class Ascent:
 
     def combine(self, weights: Weights) -> None:
         """Form the update gradient in `.grad`, spending the displacement and g_0, and put theta_0 back."""
+        if weights.decoupled != 0.0:
+            self._split_off(weights.decoupled)
+            return
         last, first, displacement = weights.last, weights.first, weights.displacement
         for piece in self._perturbed:
             shares = on_device_of(piece, last), on_device_of(piece, displacement)
@@ -111,6 +146,38 @@ class Ascent:
             piece.first_grads = []
         self._is_back = True
 
+    def _split_off(self, share: float) -> None:
+        """Leave g_0 in `.grad` and `share` * (g_k - g_0) for `take_decoupled`, and put theta_0 back.
+
+        One tensor at a time, because all of them would be one more model copy.
+        """
+        for piece in self._perturbed:
+            for batch in piece.batches:
+                piece.restore(batch)
+        for piece in self.slices:
+            for grad, first in zip(piece.grads, piece.first_grads, strict=True):
+                kept = first.clone()
+                first.neg_().add_(grad).mul_(share)
+                grad.copy_(kept)
+        self._is_back = True
+
+    def take_decoupled(self, health: Tensor | None) -> None:
+        """Take the part that does not go through the base optimizer, with the plain learning rate.
+
+        Args:
+            health: Where it is not finite nothing is taken, without reading it; None if that is known to be good.
+        """
+        for piece in self.slices:
+            if not piece.first_grads:
+                continue
+            if health is not None:
+                is_finite = health.isfinite().to(piece.values[0].device)
+                for part in piece.first_grads:
+                    part.copy_(torch.where(is_finite, part, 0.0))
+            lr = piece.group["lr"]
+            add_scaled_(piece.values, piece.first_grads, on_device_of(piece, -lr))
+            piece.first_grads = []
+
     def restore(self) -> None:
         """Put theta_0 back, bit for bit, where `combine` has not."""
         if not self._is_back:
@@ -119,10 +186,9 @@ class Ascent:
                     piece.restore(batch)
 
     def forget(self) -> None:
-        """Free the copies of theta_0 and g_0."""
+        """Free the copies of theta_0."""
         for piece in self.slices:
             piece.forget_origin()
-            piece.first_grads = []
 
 
 class Probes:
@@ -139,7 +205,7 @@ class Probes:
         c0, c1 = (float(c) for c in slerp_weights(self._angle, alpha))
         distance, grad_norm = self._lengths
         for piece, displacement in zip(self._perturbed, self._displacements, strict=True):
-            radius = probe_radius(piece.group)
+            radius = piece.radius.probe
             torch._foreach_copy_(piece.values, piece.origin)
             add_scaled_(piece.values, displacement, radius * c0 / distance if distance else 0.0)
             add_scaled_(piece.values, piece.grads, radius * c1 / grad_norm if grad_norm else 0.0)
@@ -151,22 +217,21 @@ class Probes:
         self._displacements = []
 
 
-def probe_radius(group: dict[str, Any]) -> float:
-    """Return the group's rho_max, by default twice its rho, the authors' ratio."""
-    rho_max = group["rho_max"]
-    return float(2 * group["rho"] if rho_max is None else rho_max)
-
-
 def gradient_norm(slices: Sequence[ParamSlice]) -> Scalar:
     """Return the Euclidean norm of the gradients of all slices together, over all shards."""
     return root(sum_up(slices, lambda piece: [sum_of_squares(piece.grads)], num_terms=1)[0])
 
 
 def clip_(slices: Sequence[ParamSlice], max_norm: float) -> None:
-    """Shrink the gradients of `slices` together to a norm of at most `max_norm`, over all shards."""
+    """Shrink the gradients of `slices` together to a norm of at most `max_norm`, over all shards.
+
+    A part that is taken beside the base optimizer shrinks by the same factor.
+    """
     factor = at_most(max_norm / (gradient_norm(slices) + _CLIP_EPS), 1.0)
     for piece in slices:
         scale_(piece.grads, on_device_of(piece, factor))
+        if piece.first_grads:
+            scale_(piece.first_grads, on_device_of(piece, factor))
 
 
 def sum_up(slices: Sequence[ParamSlice], terms: Callable[[ParamSlice], list[Scalar]], num_terms: int) -> list[Scalar]:

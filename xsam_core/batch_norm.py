@@ -9,10 +9,17 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+_NORMS = (_BatchNorm, _InstanceNorm)
+
 
 def tracking_modules(model: nn.Module) -> list[nn.Module]:
     """Return the layers of `model` that keep running statistics (BatchNorm, SyncBatchNorm, InstanceNorm)."""
-    return [m for m in model.modules() if isinstance(m, _BatchNorm | _InstanceNorm) and m.track_running_stats]
+    return [m for m in model.modules() if keeps_running_stats(m)]
+
+
+def keeps_running_stats(module: nn.Module) -> bool:
+    """Whether a module is a normalisation layer that updates running statistics in training mode."""
+    return isinstance(module, _NORMS) and bool(module.track_running_stats)
 
 
 @contextmanager

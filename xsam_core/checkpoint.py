@@ -10,16 +10,22 @@ numbers in an entry of its own; 2 is the present one.
 
 from __future__ import annotations
 
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-from xsam_core.errors import CheckpointError
+from xsam_core.arguments import check_group
+from xsam_core.errors import ArgumentError, CheckpointError
 
 FORMAT_VERSION = 2
 _FORMAT_1_ENTRY = "sharpness_aware"
+# What other implementations of SAM keep in their state, where the base optimizer's should be.
+_FOREIGN_STATE = frozenset({"old_p", "old_g", "e_w"})
 _FORMAT_1_NAMES = {"step_count": "step_count", "alpha": "xsam_alpha"}
 
 
@@ -68,6 +74,65 @@ def keep_scalar_dtypes(
         for key, value in saved["state"].get(saved_id, {}).items():
             if isinstance(value, Tensor) and value.dim() == 0:
                 state[param][key] = value.detach().to(state[param][key].device, copy=True)
+
+
+def check_options_fit(saved: dict[str, Any]) -> None:
+    """Refuse options that this library would refuse in a constructor; numbers of ours become floats.
+
+    Raises:
+        CheckpointError: An option is out of range, for example maximize=True.
+    """
+    for index, group in enumerate(saved["param_groups"]):
+        try:
+            check_group(group)
+        except ArgumentError as e:
+            raise CheckpointError(f"group {index} of the state dict cannot be trained with: {e}") from e
+
+
+def check_state_fits(base: Optimizer, live_groups: Sequence[dict[str, Any]], saved: dict[str, Any]) -> None:
+    """Refuse the state of another optimizer before the base optimizer trips over what it lacks.
+
+    Args:
+        base: The base optimizer that is to go on from it.
+        live_groups: Its groups.
+        saved: State dict of the present format.
+
+    Raises:
+        CheckpointError: The state of a parameter lacks what `base` keeps, or is that of another SAM.
+    """
+    for group, live in zip(saved["param_groups"], live_groups, strict=True):
+        pairs = zip(group["params"], live["params"], strict=False)
+        found = [(saved["state"][i], param) for i, param in pairs if saved["state"].get(i)]
+        if not found:
+            continue
+        expected = _state_keys(base, group, min((param for _, param in found), key=lambda param: param.numel()))
+        for state, _ in found:
+            if expected - state.keys() or _FOREIGN_STATE & state.keys():
+                raise CheckpointError(
+                    f"the state dict keeps {sorted(map(str, state))} for a parameter, {type(base).__name__} keeps "
+                    f"{sorted(map(str, expected))}: it is another optimizer's (a wrapper that saves its own state "
+                    "has not saved its base optimizer's)"
+                )
+
+
+def _state_keys(base: Optimizer, group: dict[str, Any], param: Tensor) -> set[str]:
+    """Return the names under which `base` keeps state for `param`: as it does, or as it would after one step.
+
+    A twin of `base` takes that step, on zeros of the same shape.
+    """
+    if base.state.get(param):
+        return set(base.state[param])
+    stand_in = torch.zeros_like(param, requires_grad=True)
+    stand_in.grad = torch.zeros_like(param)
+    twin = object.__new__(type(base))
+    without: dict[str, Any] = {"_optimizer_step_pre_hooks": OrderedDict(), "_optimizer_step_post_hooks": OrderedDict()}
+    twin.__dict__ |= {**base.__dict__, **without, "state": defaultdict(dict)}
+    twin.param_groups = [{**group, "params": [stand_in]}]
+    try:
+        twin.step()
+    except Exception:  # somebody else's optimizer on a stand-in: whatever ails it, its own step will say
+        return set()
+    return set(twin.state[stand_in])
 
 
 def format_of(state_dict: dict[str, Any]) -> int:

@@ -35,11 +35,16 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Update gradient = displacement * (theta_k - theta_0) + first * g_0 + last * g_k."""
+    """Update gradient = displacement * (theta_k - theta_0) + first * g_0 + last * g_k.
+
+    With `decoupled` the update gradient is g_0, and lr * decoupled * (g_k - g_0) is taken off the parameters
+    after the base optimizer's step, past its momentum and its scaling; the others are not read then.
+    """
 
     displacement: Scalar = 0.0
     first: Scalar = 0.0
     last: Scalar = 0.0
+    decoupled: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class WSAMDirection(Direction):
     References:
         Yue et al., "Sharpness-Aware Minimization Revisited: Weighted Sharpness as a Regularization Term",
         KDD 2023, arXiv 2305.15817: the gradient of its weighted loss, handed to the base optimizer
-        (the coupled form; its Algorithm 1 also offers to decouple the sharpness term from the base optimizer).
+        (the coupled form; the other one is DecoupledWSAMDirection).
     """
 
     gamma: float = 0.9
@@ -110,6 +115,25 @@ class WSAMDirection(Direction):
 
     def weights(self, geometry: Geometry) -> Weights:  # noqa: D102
         return Weights(first=(1 - 2 * self.gamma) / (1 - self.gamma), last=self.gamma / (1 - self.gamma))
+
+
+@dataclass(frozen=True)
+class DecoupledWSAMDirection(Direction):
+    """g_0 for the base optimizer, and gamma / (1 - gamma) * (g_k - g_0) beside it, with the plain learning rate.
+
+    Args:
+        gamma: Weight of the sharpness, in (0, 1).
+
+    References:
+        Yue et al., KDD 2023, arXiv 2305.15817, Algorithm 1, which keeps the sharpness term out of the base
+        optimizer's momentum and scaling.
+    """
+
+    gamma: float = 0.9
+    mixes_first_gradient: ClassVar[bool] = True
+
+    def weights(self, geometry: Geometry) -> Weights:  # noqa: D102
+        return Weights(decoupled=self.gamma / (1 - self.gamma))
 
 
 @dataclass(frozen=True)
@@ -121,7 +145,7 @@ class GSAMDirection(Direction):
 
     References:
         Zhuang et al., "Surrogate Gap Minimization Improves Sharpness-Aware Training", ICLR 2022,
-        arXiv 2203.08065, Algorithm 1. Its schedule of rho is an lr-scheduler-like change of the group's rho.
+        arXiv 2203.08065, Algorithm 1. Its schedule of rho is the optimizer's (`rho_min`).
     """
 
     gap_weight: float = 0.4

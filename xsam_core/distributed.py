@@ -14,13 +14,15 @@ In both scopes the probe losses are averaged, so all ranks choose alpha from the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from enum import StrEnum
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+
+from xsam_core.model_parts import ModelParts
 
 # As in DDP: large enough for bandwidth, small enough that several are under way at a time.
 _BUCKET_BYTES = 25 * 1024 * 1024
@@ -38,30 +40,38 @@ class Replicas:
 
     Attributes:
         is_local: Whether the scope is `local`.
-        averages_passes: Whether averaging the gradients of each pass is left to the optimizer.
-        process_group: The ranks.
+        parts: The model, in which wrappers are looked up.
 
     Args:
-        model: The object the closure calls: DDP, FSDP2, compiled, plain, or None if not told.
+        parts: The model that the closure calls; it may be wrapped later.
         process_group: The ranks; None means DDP's group, else the default one where there is one.
         scope: See the module's docstring.
     """
 
-    def __init__(self, model: nn.Module | None, process_group: dist.ProcessGroup | None, scope: Scope) -> None:
-        wrapped = getattr(model, "_orig_mod", model)
-        self._ddp = wrapped if isinstance(wrapped, DistributedDataParallel) else None
-        self._fsdp_modules = [m for m in model.modules() if hasattr(m, "reshard")] if model is not None else []
+    def __init__(self, parts: ModelParts, process_group: dist.ProcessGroup | None, scope: Scope) -> None:
+        self.parts = parts
         self.is_local = scope is Scope.LOCAL
-        # A plain model on ranks that were named: nobody else averages its gradients.
-        is_plain = model is not None and self._ddp is None and not self._fsdp_modules
-        self.averages_passes = is_plain and process_group is not None and not self.is_local
-        self.process_group = process_group
-        if process_group is None and self._ddp is not None:
-            self.process_group = self._ddp.process_group
+        self._named_group = process_group
 
     def __getstate__(self) -> dict[str, object]:
         """Leave the process group out: it cannot be copied, and a copy falls back to the default one."""
-        return {**self.__dict__, "process_group": None}
+        return {**self.__dict__, "_named_group": None}
+
+    @property
+    def process_group(self) -> dist.ProcessGroup | None:
+        """The ranks: those that were named, else DDP's; None is the default group."""
+        if self._named_group is None and self.parts.ddp is not None:
+            return self.parts.ddp.process_group
+        return self._named_group
+
+    @property
+    def averages_passes(self) -> bool:
+        """Whether averaging the gradients of each pass is left to the optimizer.
+
+        So it is with a plain model on ranks that were named: nobody else averages its gradients.
+        """
+        is_plain = self.parts.is_told and self.parts.ddp is None and not self.parts.fsdp_modules
+        return is_plain and self._named_group is not None and not self.is_local
 
     @property
     def world_size(self) -> int:
@@ -72,10 +82,25 @@ class Replicas:
 
     def pass_context(self, *, is_first: bool, syncs_gradients: bool) -> AbstractContextManager[None]:
         """Run one micro-batch forward and backward, averaging gradients only where the scope wants it."""
-        if self._ddp is None:
-            return nullcontext()
-        # Buffers change in the first pass only, so only there DDP may have some to broadcast.
-        return _ddp_flags(self._ddp, gradients=syncs_gradients and not self.is_local, buffers=is_first)
+        ddp = self.parts.ddp
+        if ddp is not None:
+            # Buffers change in the first pass only, so only there DDP may have some to broadcast.
+            return _ddp_flags(ddp, gradients=syncs_gradients and not self.is_local, buffers=is_first)
+        is_unsure = not self.parts.is_found or (self.world_size > 1 and not self.parts.fsdp_modules)
+        if is_first and is_unsure:
+            return self._looking_for_ddp(gradients=syncs_gradients and not self.is_local)
+        return nullcontext()
+
+    @contextmanager
+    def _looking_for_ddp(self, *, gradients: bool) -> Iterator[None]:
+        """Run a forward pass in which a wrapper that nobody told us of is treated as one that we know."""
+        with ExitStack() as stack:
+
+            def treat(ddp: DistributedDataParallel) -> None:
+                stack.enter_context(_ddp_flags(ddp, gradients=gradients, buffers=True))
+
+            with self.parts.watching(treat):
+                yield
 
     def probe_context(self) -> AbstractContextManager[None]:
         """Run a forward pass in which DDP exchanges nothing."""
@@ -83,7 +108,7 @@ class Replicas:
 
     def reshard(self) -> None:
         """Make FSDP2 gather the parameters anew before the next forward pass."""
-        for module in self._fsdp_modules:
+        for module in self.parts.fsdp_modules:
             module.reshard()  # type: ignore[operator]
 
     def mean_losses(self, losses: Sequence[Tensor]) -> list[float]:

@@ -17,24 +17,41 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from xsam_core.arguments import check_base_optimizer, check_choice, check_count, check_group, check_real
+from xsam_core.arguments import (
+    check_base_optimizer,
+    check_choice,
+    check_count,
+    check_group,
+    check_options,
+    check_real,
+    check_spelling,
+)
 from xsam_core.ascent import Ascent, clip_
-from xsam_core.batch_norm import tracking_modules
-from xsam_core.checkpoint import FORMAT_VERSION, keep_scalar_dtypes, upgraded
+from xsam_core.checkpoint import FORMAT_VERSION, check_options_fit, check_state_fits, keep_scalar_dtypes, upgraded
 from xsam_core.directions import Direction, Geometry
 from xsam_core.distributed import Replicas, Scope
 from xsam_core.drift import check_drift
 from xsam_core.errors import ArgumentError, ClosureError, NonFiniteError
 from xsam_core.finite_guard import FiniteGuard, NonFinite, check_finite
 from xsam_core.functional import as_tensor
-from xsam_core.parameters import OriginMemory, clear_grads, shard_groups, slices_with_grads
+from xsam_core.model_parts import ModelParts
+from xsam_core.parameters import (
+    OriginMemory,
+    clear_grads,
+    foreign_grads,
+    has_gradients,
+    mark_grads,
+    plain,
+    shard_groups,
+)
 from xsam_core.passes import Passes
+from xsam_core.radius import checked_rho, warmed_up
 from xsam_core.scaling import LossScaling
-from xsam_core.types import AlphaCurve, Closures, StepTelemetry
+from xsam_core.types import AlphaCurve, Closure, Closures, StepTelemetry
 
 
 class _NoClosure:
-    """Tells `step()`, a mistake, from `step(closure=None)`, which applies the gradients that are there."""
+    """Tells `step()` from `step(closure=None)`."""
 
 
 @dataclass(slots=True)
@@ -44,6 +61,14 @@ class _Walk:
     ascent: Ascent
     telemetry: StepTelemetry
     health: Tensor
+
+
+@dataclass(slots=True)
+class _Computed:
+    """A step up to its update gradient: the loss at theta_0, and the walk, or None if an overflow cancelled it."""
+
+    loss: Tensor
+    walk: _Walk | None
 
 
 class SharpnessAware(Optimizer):
@@ -61,14 +86,17 @@ class SharpnessAware(Optimizer):
         rho_max: Distance from theta_0 at which XSAM probes, > 0. None is 2 * rho, the authors' ratio, and
             follows rho when that is changed.
         ascent_steps: k, >= 1. A step costs k + 1 forward-backward passes.
+        rho_warmup_steps: Let rho (and rho_max) grow in a straight line over that many steps, >= 0; see
+            xsam_core.radius. 0 does not.
         adaptive: Scale the perturbation by |w| + adaptive_eta per weight, as ASAM does.
         adaptive_eta: ASAM's eta, >= 0.
         perturb: Whether the ascent moves the group. False for norms and biases leaves them at theta_0, where
             they are updated with their gradient at theta_k.
         scope: `global` or `local`, see xsam_core.distributed; matters on several ranks only.
         process_group: The ranks that train one model together; None is DDP's group or the default one.
-        model: What the closure calls (plain, DDP, compiled or FSDP2). Needed to freeze running statistics
-            after the first pass, to skip DDP's needless traffic, and by FSDP2.
+        model: What the closure calls (plain, DDP, compiled or FSDP2), wrapped already or wrapped later. Its running
+            statistics are frozen after the first pass, DDP's needless traffic is skipped, and FSDP2 needs it.
+            None: the modules that the closure calls in the first step. See `attach`.
         max_grad_norm: Clip the update gradient to this norm, > 0; None does not.
         nonfinite: `auto`, `immediate`, `deferred` or `ignore`, see xsam_core.finite_guard.
         drift_check_every: Compare checksums of the parameters across ranks every that many steps; None never.
@@ -76,6 +104,7 @@ class SharpnessAware(Optimizer):
 
     Raises:
         ArgumentError: An option is out of range.
+        TypeError: Neither this class nor the base optimizer has an option of that name.
     """
 
     def __init__(  # noqa: PLR0913 - one keyword per option, as torch.optim does
@@ -85,6 +114,7 @@ class SharpnessAware(Optimizer):
         *,
         rho: float = 0.05,
         rho_max: float | None = None,
+        rho_warmup_steps: int = 0,
         ascent_steps: int = 1,
         adaptive: bool = False,
         adaptive_eta: float = 0.01,
@@ -97,38 +127,55 @@ class SharpnessAware(Optimizer):
         drift_check_every: int | None = None,
         **base_options: Any,
     ) -> None:
-        check_count("ascent_steps", ascent_steps)
+        self.ascent_steps = check_count("ascent_steps", ascent_steps)
         check_choice("scope", scope, Scope)
         check_choice("nonfinite", nonfinite, NonFinite)
         if max_grad_norm is not None:
-            check_real("max_grad_norm", max_grad_norm, low=0.0, open_ends=True)
+            max_grad_norm = check_real("max_grad_norm", max_grad_norm, low=0.0, open_ends=True)
         if drift_check_every is not None:
-            check_count("drift_check_every", drift_check_every)
+            drift_check_every = check_count("drift_check_every", drift_check_every)
         options = {
             "rho": rho,
             "rho_max": rho_max,
+            "rho_warmup_steps": rho_warmup_steps,
             "adaptive": adaptive,
             "adaptive_eta": adaptive_eta,
             "perturb": perturb,
         }
+        check_group(options)
         options |= {"format_version": FORMAT_VERSION, "step_count": 0, **self._initial_run_state()}
         check_base_optimizer(base_optimizer, options)
+        check_options(type(self), base_optimizer, base_options)
         super().__init__(params, options)
         self.base_optimizer = base_optimizer(self.param_groups, **base_options)
         self.defaults = {**self.base_optimizer.defaults, **options}
-        self.ascent_steps = ascent_steps
         self.max_grad_norm = max_grad_norm
         self.drift_check_every = drift_check_every
-        self._replicas = Replicas(model, process_group, Scope(scope))
-        self._norm_layers = tracking_modules(model) if model is not None else []
+        self._replicas = Replicas(ModelParts(model), process_group, Scope(scope))
         self._guard = FiniteGuard(NonFinite(nonfinite))
         self._memory = OriginMemory()
         self._telemetry: StepTelemetry | None = None
         self._scaling: LossScaling | None = None
+        self._queue: list[Closure] = []
+        self._computed: _Computed | None = None
         for group in self.param_groups:
             check_group(group)
+            check_spelling(group, self.defaults)
+        # A base optimizer may have made state already.
+        self.state = self.base_optimizer.state
         self._share_with_base()
-        self._check_sharding(model)
+        self._check_sharding()
+
+    def attach(self, model: nn.Module) -> None:
+        """Say which model the closure calls from now on, for example after it was replaced.
+
+        Wrapping it in DDP or calling `fully_shard` on it needs no word: both are found in the next step.
+
+        Raises:
+            ArgumentError: The model cannot work with these parameters or options.
+        """
+        self._replicas.parts = ModelParts(model)
+        self._check_sharding()
 
     @property
     def telemetry(self) -> StepTelemetry | None:
@@ -141,15 +188,22 @@ class SharpnessAware(Optimizer):
         Raises:
             ArgumentError: An option is out of range; the group is not added.
         """
-        super().add_param_group(param_group)
+        if "base_optimizer" not in self.__dict__:  # torch's constructor calls this for each group
+            super().add_param_group(param_group)
+            return
+        # The groups are shared, and the base optimizer may have work of its own with a new one.
+        self.base_optimizer.add_param_group({**_without_params(self.defaults), **param_group})
         added = self.param_groups[-1]
         try:
             check_group(added)
+            check_spelling(added, self.defaults)
         except ValueError:
             del self.param_groups[-1]
             raise
         for key in ("step_count", *self._initial_run_state()):
             added[key] = self.param_groups[0][key]
+        # Passes before this one reached them as well, without being asked.
+        mark_grads(added["params"])
 
     @torch.no_grad()
     def step(  # type: ignore[override]
@@ -163,55 +217,93 @@ class SharpnessAware(Optimizer):
         """Take one step and return the loss at the start point, detached.
 
         Args:
-            closure: Runs the forward pass and returns the scalar loss with its graph; it does not call
-                backward. A sequence has one closure per micro-batch, and every pass accumulates over all.
-                None applies the gradients in `.grad` with the base optimizer, as torch.distributed.checkpoint
-                does to create its state; it is no step of this optimizer.
+            closure: Runs the forward pass and returns the scalar loss with its graph; it calls neither backward
+                nor zero_grad. A sequence has one closure per micro-batch, and every pass accumulates over all.
+                Without one, the step runs the closures of `add_closure`, or applies what `backward` computed.
+                None is also what torch.distributed.checkpoint gives, with lr 0 and zero gradients, to make a
+                base optimizer create its state; that is done, and is no step.
             search_alpha: XSAM only: search alpha in this step, or not; None leaves it to the optimizer's options.
             weights: Share of each micro-batch in the loss, >= 0 and summing to 1; None means equal shares, right
                 for mean losses of micro-batches of one size.
             grad_scaler: For fp16. If any pass overflows the step changes nothing; call its `update()` afterwards.
 
         Raises:
-            ArgumentError: `weights` does not fit.
-            ClosureError: No closure, or one that does not return a scalar loss with a graph.
+            ArgumentError: `weights` does not fit, a group holds a number that is out of range, or `search_alpha`
+                asks for a search that this optimizer does not have.
+            ClosureError: There is no closure, it touched gradients, returned no scalar loss with a graph, or reached
+                no parameter; gradients of a backward() of the caller's are there, or two orders at once.
             NonFiniteError: A loss or gradient is NaN or infinite (see `nonfinite`) and there is no scaler.
             SparseGradientError: A gradient is sparse.
             ReplicaDriftError: See `drift_check_every`; the step has been taken.
         """
-        if closure is None:
-            self.base_optimizer.step()
-            return None
-        if isinstance(closure, type):
-            raise ClosureError("step() needs a closure that runs the forward pass and returns the loss")
-        self._guard.raise_pending()
-        self._scaling = None if grad_scaler is None else LossScaling(grad_scaler, self.param_groups)
-        passes = Passes(closure, weights, self.param_groups, self._replicas, self._norm_layers, self._scaling)
-        try:
-            walk = self._walk(passes, search_alpha)
-            self._exchange_and_clip(walk, passes)
-        except NonFiniteError:
-            clear_grads(passes.params)
-            if self._scaling is None or passes.first_loss is None:
-                raise
-            self._skip(passes.first_loss, self._scaling)
-        except BaseException:
-            clear_grads(passes.params)
-            raise
-        else:
-            self._descend(walk)
-        self._count_step()
-        return passes.first_loss
+        if self._computed is not None:
+            return self._finish_computed(closure)
+        if (closure is None or isinstance(closure, type)) and not self._queue:
+            if closure is None and self._would_change_nothing():
+                self.base_optimizer.step()
+                return None
+            raise ClosureError(
+                "step() needs a closure that runs the forward pass and returns the loss: it goes uphill before it "
+                "goes down. In a loop that owns the backward pass, call add_closure(closure) for each micro-batch "
+                "instead of loss.backward(), then step()"
+            )
+        computed = self._compute(closure, search_alpha, weights, grad_scaler)
+        self._finish(computed)
+        return computed.loss
+
+    def add_closure(self, closure: Closure) -> None:
+        """Queue the closure of one micro-batch, for loops that own the backward pass.
+
+        The next `backward()` or bare `step()` runs the queued closures, in equal shares, and empties the queue.
+
+        Raises:
+            ClosureError: It cannot be called.
+        """
+        if not callable(closure):
+            raise ClosureError(f"add_closure() needs something that can be called, got {type(closure).__name__}")
+        self._queue.append(closure)
+
+    @torch.no_grad()
+    def backward(
+        self,
+        closure: Closures | None = None,
+        *,
+        search_alpha: bool | None = None,
+        weights: Sequence[float] | None = None,
+        grad_scaler: GradScaler | None = None,
+    ) -> Tensor:
+        """Do all of a step but the base optimizer's part: leave the update gradient in `.grad`, return the loss.
+
+        It stands where a loop has `loss.backward()`; the loop may then clip and log, and calls `step()`. A
+        `zero_grad()` in between drops the step. Arguments and errors are those of `step`; without a closure the
+        queued ones run.
+        """
+        if self._computed is not None:
+            raise ClosureError("backward() has computed a step already; call step(), or zero_grad() to drop it")
+        if closure is None and not self._queue:
+            raise ClosureError("backward() needs a closure, or some that add_closure() has queued")
+        self._computed = self._compute(closure, search_alpha, weights, grad_scaler)
+        return self._computed.loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients, as in torch, and with them a step that `backward` computed and nobody took."""
+        self._computed = None
+        super().zero_grad(set_to_none)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict()` returned, here or in an older version; training goes on as if never stopped.
 
-        A checkpoint of the plain base optimizer loads too: its momentum is taken over.
+        A checkpoint of the plain base optimizer loads too: its momentum is taken over. As in torch, what stands
+        in groups is the checkpoint's afterwards: lr, rho, rho_max, rho_warmup_steps, adaptive, perturb. All else
+        stays as the constructor was told: ascent_steps, scope, max_grad_norm, gamma, alpha_every and so on.
 
         Raises:
-            CheckpointError: The format is newer than this library, or the groups do not fit.
+            CheckpointError: The format is newer than this library, the groups or the base optimizer's state do not
+                fit, or an option in it is out of range; nothing has been changed.
         """
         saved = upgraded(state_dict, self.param_groups)
+        check_options_fit(saved)
+        check_state_fits(self.base_optimizer, self.param_groups, saved)
         super().load_state_dict(saved)
         keep_scalar_dtypes(self.state, self.param_groups, saved)
         self._share_with_base()
@@ -235,7 +327,14 @@ class SharpnessAware(Optimizer):
         # `step` is there if a scheduler wrapped it; it belongs to the scheduler's optimizer, not to the copy.
         dropped = {key for key in self.__dict__ if key == "step" or key.endswith("_hooks")}
         kept = {key: value for key, value in self.__dict__.items() if key not in dropped}
-        return {**kept, "_telemetry": None, "_scaling": None, "_memory": OriginMemory()}
+        fresh: dict[str, Any] = {
+            "_telemetry": None,
+            "_scaling": None,
+            "_memory": OriginMemory(),
+            "_queue": [],
+            "_computed": None,
+        }
+        return {**kept, **fresh}
 
     def _direction(self) -> Direction:
         """Return the rule for the update gradient of this step."""
@@ -259,11 +358,72 @@ class SharpnessAware(Optimizer):
     def _observe(self, angle_rad: Tensor) -> None:
         """Take note of the angle that all ranks agree on."""
 
+    def _rho(self, group: dict[str, Any]) -> float:
+        """Return the rho of a group in this step, before its warm-up."""
+        return checked_rho(group)
+
+    def _check_search(self, wanted: bool | None) -> None:
+        """Refuse to be asked for a search that there is none of."""
+        if wanted:
+            raise ArgumentError(f"search_alpha must not be True: {type(self).__name__} has no alpha to search")
+
+    def _compute(
+        self,
+        closure: Closures | type[_NoClosure] | None,
+        search_alpha: bool | None,
+        weights: Sequence[float] | None,
+        grad_scaler: GradScaler | None,
+    ) -> _Computed:
+        """Leave the update gradient in `.grad`, the same on all ranks and clipped."""
+        self._guard.raise_pending()
+        passes = self._new_passes(closure, weights, grad_scaler)
+        try:
+            self._check_search(search_alpha)
+            walk = self._walk(passes, search_alpha)
+            self._exchange_and_clip(walk, passes)
+        except NonFiniteError:
+            clear_grads(passes.params)
+            if self._scaling is None or passes.first_loss is None:
+                raise
+            self._scaling.report(torch.full_like(passes.first_loss, torch.nan))
+            return _Computed(passes.first_loss, None)
+        except BaseException:
+            clear_grads(passes.params)
+            raise
+        return _Computed(walk.telemetry.loss, walk)
+
+    def _new_passes(
+        self,
+        closure: Closures | type[_NoClosure] | None,
+        weights: Sequence[float] | None,
+        grad_scaler: GradScaler | None,
+    ) -> Passes:
+        queued, self._queue = self._queue, []
+        if closure is None or isinstance(closure, type):
+            closure = queued
+        elif queued:
+            raise ClosureError(
+                f"got a closure while {len(queued)} of add_closure() waited, which are dropped now; use one way or "
+                "the other"
+            )
+        scaling = None if grad_scaler is None else LossScaling(grad_scaler, self.param_groups)
+        passes = Passes(closure, weights, self.param_groups, self._replicas, scaling)
+        if any(plain(grad).any() for grad in foreign_grads(passes.params)):
+            raise ClosureError(
+                "there were gradients before the step, of a backward() that was not the optimizer's, and it would "
+                "drop them; leave backward() to the optimizer, or call zero_grad() if they may go"
+            )
+        self._scaling = scaling
+        self._replicas.parts.look()
+        return passes
+
     def _walk(self, passes: Passes, search_alpha: bool | None) -> _Walk:
         """Leave the update gradient in `.grad` and theta_0 in the parameters."""
+        radii = [warmed_up(group, self._rho(group), self._step) for group in self.param_groups]
         last_loss = loss = passes.backward()
-        mixes_first = self._direction().mixes_first_gradient
-        ascent = Ascent(self.param_groups, mixes_first=mixes_first, memory=self._memory)
+        direction = self._direction()
+        ascent = Ascent(self.param_groups, radii, mixes_first=direction.mixes_first_gradient, memory=self._memory)
+        self._check_reach(ascent)
         raises_early = loss.device.type == "cpu" and self._guard.is_immediate(loss) and not self._replicas.is_local
         norms = []
         try:
@@ -280,6 +440,7 @@ class SharpnessAware(Optimizer):
         finally:
             ascent.restore()
             self._replicas.reshard()
+            self._replicas.parts.put_buffers_back()
         health = as_tensor(sum(norms, start=ascent.health(geometry)), loss)
         record = StepTelemetry(
             step=self._step,
@@ -293,6 +454,16 @@ class SharpnessAware(Optimizer):
         )
         return _Walk(ascent, record, health)
 
+    def _check_reach(self, ascent: Ascent) -> None:
+        """Refuse a first pass that went past the parameters, or past what is known of their sharding."""
+        if not ascent.slices and not self._replicas.is_local:
+            raise ClosureError(
+                "the loss reaches no parameter of this optimizer; if the model's parameters were replaced (by "
+                "fully_shard, .to() or a copy), build the optimizer afterwards"
+            )
+        if any(piece.shard_groups for piece in ascent.slices):
+            self._check_sharding()
+
     def _exchange_and_clip(self, walk: _Walk, passes: Passes) -> None:
         """Make the update gradient the same on all ranks, and refuse or clip it."""
         angle = walk.telemetry.angle_rad
@@ -301,26 +472,56 @@ class SharpnessAware(Optimizer):
         if self._replicas.is_local:
             params = passes.trained_params()
             walk.health, angle = self._replicas.average_gradients(params, [walk.health * 0, angle])
+            # Other ranks may have reached parameters that this one has not.
+            walk.ascent.join_late()
         if self._scaling is not None or self._guard.is_immediate(angle):
             check_finite(walk.health, self._step)
         self._observe(angle)
         if self.max_grad_norm is not None:
-            clip_(slices_with_grads(self.param_groups, self._memory), self.max_grad_norm)
+            clip_(walk.ascent.slices, self.max_grad_norm)
+
+    def _finish_computed(self, closure: Closures | type[_NoClosure] | None) -> Tensor:
+        """Take the step that `backward` has computed."""
+        computed, self._computed = self._computed, None
+        if computed is None:
+            raise ClosureError("backward() has computed no step")
+        # Lightning hands a closure that does nothing to every step without one, and expects it to be called.
+        if self._queue or (callable(closure) and not isinstance(closure, type) and closure() is not None):
+            raise ClosureError("backward() has computed this step already, and there are closures for another one")
+        if computed.walk is not None and not all(
+            has_gradients([p]) for s in computed.walk.ascent.slices for p in s.params
+        ):
+            raise ClosureError("the gradients that backward() left in .grad are gone; call step() before clearing them")
+        self._finish(computed)
+        return computed.loss
+
+    def _finish(self, computed: _Computed) -> None:
+        """Let the base optimizer descend, unless an overflow has cancelled the step, and count it."""
+        if computed.walk is not None:
+            self._descend(computed.walk)
+        else:
+            loss, unknown = computed.loss, torch.full_like(computed.loss, torch.nan)
+            numbers = (loss, unknown, unknown, unknown, unknown)
+            self._telemetry = StepTelemetry(self._step, *numbers, self._alpha_in_use(), None, skipped=True)
+        self._count_step()
 
     def _descend(self, walk: _Walk) -> None:
         if self._scaling is None and self._guard.is_deferred(walk.health):
             self._guard.guarded_step(self.base_optimizer, walk.ascent.slices, walk.health, self._step)
+            walk.ascent.take_decoupled(walk.health)
             walk.ascent.forget()
         else:
             self.base_optimizer.step()
+            walk.ascent.take_decoupled(None)
+        mark_grads(p for piece in walk.ascent.slices for p in piece.params)
         self._telemetry = walk.telemetry
 
-    def _skip(self, loss: Tensor, scaling: LossScaling) -> None:
-        """Record a step that an overflow under a GradScaler has cancelled."""
-        unknown = torch.full_like(loss, torch.nan)
-        scaling.report(unknown)
-        alpha = self._alpha_in_use()
-        self._telemetry = StepTelemetry(self._step, loss, unknown, unknown, unknown, unknown, alpha, None, skipped=True)
+    def _would_change_nothing(self) -> bool:
+        """Whether the base optimizer's step can only create its state: lr 0, and no gradient but zeros."""
+        if any(float(group.get("lr", 0.0)) != 0.0 for group in self.param_groups):
+            return False
+        params = (p for group in self.param_groups for p in group["params"])
+        return not any(plain(p.grad).any() for p in params if p.grad is not None)
 
     @property
     def _step(self) -> int:
@@ -343,10 +544,17 @@ class SharpnessAware(Optimizer):
         self.base_optimizer.__setstate__({"state": self.state, "param_groups": self.param_groups})
         self.state = self.base_optimizer.state
 
-    def _check_sharding(self, model: nn.Module | None) -> None:
+    def _check_sharding(self) -> None:
         if not any(shard_groups(p) for group in self.param_groups for p in group["params"]):
             return
-        if model is None:
-            raise ArgumentError("model must be given with sharded parameters, so that they are gathered anew each pass")
+        if not self._replicas.parts.fsdp_modules:
+            raise ArgumentError(
+                "model must be given with sharded parameters, so that they are gathered anew each pass, and be the "
+                "one that fully_shard was called on; attach(model) tells it later"
+            )
         if self._replicas.is_local:
             raise ArgumentError("scope must be global with sharded parameters: no rank has a model to climb on alone")
+
+
+def _without_params(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key not in {"params", "param_names"}}

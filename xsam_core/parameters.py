@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from xsam_core.errors import SparseGradientError
+from xsam_core.radius import Radius
 
 # Types that are surely no DTensor; asking any other costs an attribute look-up that fails slowly.
 _WHOLE = frozenset({Tensor, torch.nn.Parameter})
@@ -21,6 +22,9 @@ _WHOLE = frozenset({Tensor, torch.nn.Parameter})
 # Values that are worked on together where a processor's cache matters: theta, theta_0 and a gradient of so many
 # fit the last cache, so that each later operation on them finds them there.
 _BATCH_VALUES = 1 << 20
+
+# Attribute of a gradient that a step has left in place: the version it had then.
+_MARK = "_xsam_core_version"
 
 
 class OriginMemory:
@@ -33,14 +37,26 @@ class OriginMemory:
     def __init__(self) -> None:
         self._kept: dict[int, Tensor] = {}
 
-    def like(self, value: Tensor) -> Tensor:
-        """Return a tensor of the shape, dtype, layout and device of `value`, with any content."""
+    def like(self, value: Tensor, owner: Tensor | None = None) -> Tensor:
+        """Return a tensor of the shape, dtype, layout and device of `value`, with any content.
+
+        Args:
+            value: What is to be copied.
+            owner: The parameter it belongs to, if `value` is a view that is made anew in each step.
+        """
         if value.device.type != "cpu":
             return torch.empty_like(value)
-        kept = self._kept.get(id(value))
+        key = id(value if owner is None else owner)
+        kept = self._kept.get(key)
         if kept is None or not _is_alike(kept, value):
-            kept = self._kept[id(value)] = torch.empty_like(value)
+            kept = self._kept[key] = torch.empty_like(value)
         return kept
+
+    def forget_others(self, param_groups: Sequence[dict[str, Any]]) -> None:
+        """Give back what belonged to parameters that are in no group any more, if there are any."""
+        if len(self._kept) > sum(len(group["params"]) for group in param_groups):
+            living = {id(param) for group in param_groups for param in group["params"]}
+            self._kept = {key: kept for key, kept in self._kept.items() if key in living}
 
 
 def _is_alike(x: Tensor, y: Tensor) -> bool:
@@ -52,18 +68,21 @@ class ParamSlice:
     """Parameters of one group that share a device, a dtype and a sharding.
 
     Attributes:
-        group: The param group, read for rho, rho_max, adaptive, adaptive_eta and perturb.
+        group: The param group, read for adaptive, adaptive_eta, perturb and lr.
+        radius: How far the group is moved in this step.
         params: The leaf parameters.
         values: Their storage as plain real tensors (of a DTensor: the local shard).
         memory: Where theta_0 is copied to.
         shard_groups: Process groups over which these shards add up to whole parameters; none if whole.
         grads: Gradients of the last pass, as plain real tensors; empty while a pass runs.
-        first_grads: Copy of g_0, if the direction mixes it in.
+        first_grads: Copy of g_0, if the direction mixes it in; after `combine` what is taken beside the base
+            optimizer's step, if there is such a part.
         origin: theta_0, once the ascent has begun; never filled if the slice is not perturbed.
         num_kept: Batches whose theta_0 has been copied to `origin`: the others have not been moved.
     """
 
     group: dict[str, Any]
+    radius: Radius
     params: list[Tensor]
     values: list[Tensor]
     memory: OriginMemory
@@ -93,7 +112,7 @@ class ParamSlice:
     @property
     def is_perturbed(self) -> bool:
         """Whether the ascent moves this slice: `perturb` is true and rho is not 0."""
-        return bool(self.group["perturb"]) and self.group["rho"] != 0
+        return bool(self.group["perturb"]) and self.radius.ascent != 0
 
     @property
     def needs_unwrapping(self) -> bool:
@@ -113,7 +132,7 @@ class ParamSlice:
     def batches_to_move(self) -> Iterator[slice]:
         """Yield each batch when its values may be moved: their theta_0 is kept."""
         if not self.origin:
-            self.origin = [self.memory.like(v) for v in self.values]
+            self.origin = [self.memory.like(v, p) for v, p in zip(self.values, self.params, strict=True)]
         for index, batch in enumerate(self.batches):
             if index == self.num_kept:
                 torch._foreach_copy_(self.origin[batch], self.values[batch])
@@ -145,6 +164,25 @@ def clear_grads(params: Iterable[Tensor]) -> None:
         param.grad = None
 
 
+def has_gradients(params: Iterable[Tensor]) -> bool:
+    """Whether any `.grad` is there."""
+    return any(param.grad is not None for param in params)
+
+
+def mark_grads(params: Iterable[Tensor]) -> None:
+    """Note on every `.grad` that it is what a step of ours has left there."""
+    for param in params:
+        grad = param.grad
+        if grad is not None:
+            setattr(grad, _MARK, grad._version)
+
+
+def foreign_grads(params: Iterable[Tensor]) -> list[Tensor]:
+    """Return every `.grad` that no step of ours has left there, or that has been changed since."""
+    grads = [param.grad for param in params]
+    return [grad for grad in grads if grad is not None and getattr(grad, _MARK, None) != grad._version]
+
+
 def plain(tensor: Tensor) -> Tensor:
     """Return the real local tensor that shares the storage of `tensor`."""
     if type(tensor) not in _WHOLE and hasattr(tensor, "to_local"):
@@ -160,30 +198,49 @@ def shard_groups(tensor: Tensor) -> tuple[ProcessGroup, ...]:
     return tuple(tensor.device_mesh.get_group(dim) for dim, place in placements if place.is_shard())
 
 
-def slices_with_grads(param_groups: Sequence[dict[str, Any]], memory: OriginMemory) -> list[ParamSlice]:
-    """Sort all parameters that have a gradient into slices, in the order of the groups.
+# A parameter, the index of its group and its position there.
+Place = tuple[Tensor, int, int]
+
+
+def places(param_groups: Sequence[dict[str, Any]]) -> list[Place]:
+    """Return all parameters that may get a gradient, in the order of the groups."""
+    return [
+        (param, index, position)
+        for index, group in enumerate(param_groups)
+        for position, param in enumerate(group["params"])
+        if param.requires_grad
+    ]
+
+
+def slices_with_grads(
+    candidates: Sequence[Place],
+    param_groups: Sequence[dict[str, Any]],
+    radii: Sequence[Radius],
+    memory: OriginMemory,
+) -> tuple[list[ParamSlice], list[Place]]:
+    """Sort parameters that have a gradient into slices, in the order of the groups; return the others as well.
 
     Raises:
         SparseGradientError: A gradient is sparse.
     """
-    slices: list[ParamSlice] = []
-    for index, group in enumerate(param_groups):
-        in_group: dict[tuple[object, ...], ParamSlice] = {}
-        for position, param in enumerate(group["params"]):
-            if param.grad is None:
-                continue
-            if param.grad.layout is not torch.strided:
-                raise SparseGradientError(
-                    f"parameter {position} of group {index} has a gradient of layout {param.grad.layout}; "
-                    "SAM needs dense gradients (nn.Embedding(..., sparse=False))"
-                )
-            split = shard_groups(param)
-            key = (param.device, param.dtype, split)
-            if key not in in_group:
-                in_group[key] = ParamSlice(group, [], [], memory, split)
-            in_group[key].params.append(param)
-            in_group[key].values.append(plain(param))
-        slices.extend(in_group.values())
-    for piece in slices:
+    slices: dict[tuple[object, ...], ParamSlice] = {}
+    without: list[Place] = []
+    for param, index, position in candidates:
+        if param.grad is None:
+            without.append((param, index, position))
+            continue
+        if param.grad.layout is not torch.strided:
+            raise SparseGradientError(
+                f"parameter {position} of group {index} has a gradient of layout {param.grad.layout}; "
+                "SAM needs dense gradients (nn.Embedding(..., sparse=False))"
+            )
+        split = shard_groups(param)
+        key = (index, param.device, param.dtype, split)
+        piece = slices.get(key)
+        if piece is None:
+            piece = slices[key] = ParamSlice(param_groups[index], radii[index], [], [], memory, split)
+        piece.params.append(param)
+        piece.values.append(plain(param))
+    for piece in slices.values():
         piece.take_grads()
-    return slices
+    return list(slices.values()), without

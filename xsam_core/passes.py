@@ -8,14 +8,14 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from xsam_core.batch_norm import frozen_running_stats
 from xsam_core.distributed import Replicas
 from xsam_core.errors import ArgumentError, ClosureError
-from xsam_core.parameters import clear_grads
+from xsam_core.parameters import clear_grads, has_gradients
 from xsam_core.scaling import LossScaling
-from xsam_core.types import Closures
+from xsam_core.types import Closure, Closures
 
 
 class Passes:
@@ -25,8 +25,7 @@ class Passes:
         closures: One closure, or one per micro-batch.
         weights: Share of each micro-batch in the loss; None gives each the same.
         param_groups: Whose gradients are cleared before a backward pass.
-        replicas: How this rank's passes meet those of other ranks.
-        norm_layers: Layers whose running statistics only the first pass may update.
+        replicas: How this rank's passes meet those of other ranks, and the model.
         scaling: Loss scaling for fp16; None for every other precision.
 
     Attributes:
@@ -43,14 +42,12 @@ class Passes:
         weights: Sequence[float] | None,
         param_groups: Sequence[dict[str, Any]],
         replicas: Replicas,
-        norm_layers: Sequence[nn.Module],
         scaling: LossScaling | None,
     ) -> None:
         self._closures = [closures] if callable(closures) else list(closures)
         self._weights = _checked_weights(weights, len(self._closures))
         self.params = [p for group in param_groups for p in group["params"]]
         self._replicas = replicas
-        self._norm_layers = norm_layers
         self._scaling = scaling
         self.first_loss: Tensor | None = None
 
@@ -69,9 +66,9 @@ class Passes:
             for index, (closure, weight) in enumerate(zip(self._closures, self._weights, strict=True)):
                 is_first = is_first_pass and index == 0
                 with self._replicas.pass_context(is_first=is_first, syncs_gradients=index == last):
-                    loss = checked_loss(closure())
+                    loss = self._forward(closure, is_first_closure=index == 0)
                     scaled = loss if self._scaling is None else self._scaling.scale(loss)
-                    torch.autograd.backward(scaled, _seed(loss.detach(), weight))
+                    _backward(scaled, _seed(loss.detach(), weight))
                 losses.append(loss.detach() if weight == 1.0 else loss.detach() * weight)
         if self._replicas.averages_passes:
             self._replicas.average_gradients(self.trained_params(), [])
@@ -80,7 +77,27 @@ class Passes:
         total = sum(losses[1:], start=losses[0])
         if is_first_pass:
             self.first_loss = total
+            self._replicas.parts.keep_buffers()
         return total
+
+    def _forward(self, closure: Closure, *, is_first_closure: bool) -> Tensor:
+        """Return the closure's loss; gradients are the optimizer's business, so it must not have touched them."""
+        before = None if is_first_closure else [(p.grad, _version(p.grad)) for p in self.params]
+        loss = closure()
+        if before is None:
+            is_touched = has_gradients(self.params)
+        else:
+            # `is`: comparing tensors with == would compare their elements.
+            is_touched = any(
+                p.grad is not grad or _version(p.grad) != version
+                for p, (grad, version) in zip(self.params, before, strict=True)
+            )
+        if is_touched:
+            raise ClosureError(
+                "the closure changed gradients: it must only run the forward pass and return the loss; leave "
+                "backward() and zero_grad() to the optimizer"
+            )
+        return checked_loss(loss)
 
     def trained_params(self) -> list[Tensor]:
         """Return the parameters that are not frozen, the same list on every rank."""
@@ -94,9 +111,10 @@ class Passes:
         return sum(losses[1:], start=losses[0])
 
     def _stats_context(self) -> AbstractContextManager[None]:
-        if self.first_loss is None or not self._norm_layers:
+        layers = self._replicas.parts.norm_layers
+        if self.first_loss is None or not layers:
             return nullcontext()
-        return frozen_running_stats(self._norm_layers)
+        return frozen_running_stats(layers)
 
     def _forget_old_weights(self) -> None:
         """Drop copies of the parameters that were made before they moved.
@@ -106,6 +124,27 @@ class Passes:
         """
         torch.clear_autocast_cache()
         self._replicas.reshard()
+
+
+def _backward(loss: Tensor, seed: Tensor | None) -> None:
+    """Run backward.
+
+    Raises:
+        ClosureError: The closure has done it already and cleared the gradients.
+    """
+    try:
+        torch.autograd.backward(loss, seed)
+    except RuntimeError as e:
+        if "backward through the graph a second time" not in str(e):
+            raise
+        raise ClosureError(
+            "the closure's graph has been used up: it must return the loss of a fresh forward pass, and leave "
+            "backward() to the optimizer"
+        ) from e
+
+
+def _version(grad: Tensor | None) -> int:
+    return -1 if grad is None else grad._version
 
 
 def _seed(loss: Tensor, weight: float) -> Tensor | None:

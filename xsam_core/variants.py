@@ -7,8 +7,16 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from xsam_core.arguments import check_real
-from xsam_core.directions import Direction, GSAMDirection, SAMDirection, SlerpDirection, WSAMDirection
+from xsam_core.arguments import check_flag, check_real
+from xsam_core.directions import (
+    DecoupledWSAMDirection,
+    Direction,
+    GSAMDirection,
+    SAMDirection,
+    SlerpDirection,
+    WSAMDirection,
+)
+from xsam_core.errors import ArgumentError
 from xsam_core.optimizer import SharpnessAware
 
 
@@ -67,18 +75,46 @@ class WSAM(SharpnessAware):
 
     Args: those of SharpnessAware, and:
         gamma: Weight of the sharpness, in [0, 1). 0 is the base optimizer alone, 0.5 is SAM.
+        decouple: Keep the sharpness out of the base optimizer's momentum and scaling: it gets the gradient at
+            theta_0, and lr * gamma / (1 - gamma) * (g_k - g_0) is taken off the parameters beside it.
+            `max_grad_norm` shrinks both by what the gradient at theta_0 needs. Needs `scope="global"`.
 
     References:
         Yue et al., KDD 2023, arXiv 2305.15817; see WSAMDirection.
+
+    Example:
+        On f(w) = w^2 / 2 with rho 0.5 the gradients are 1 and 1.5; lr * (1 + 4 * 0.5) is taken off:
+
+        >>> import torch
+        >>> w = torch.nn.Parameter(torch.tensor(1.0))
+        >>> optimizer = WSAM([w], torch.optim.SGD, rho=0.5, gamma=0.8, decouple=True, lr=0.1)
+        >>> _ = optimizer.step(lambda: w.square() / 2)
+        >>> round(w.item(), 6)
+        0.7
     """
 
-    def __init__(self, params: ParamsT, base_optimizer: type[Optimizer], *, gamma: float = 0.9, **options: Any) -> None:
-        check_real("gamma", gamma, low=0.0, high=0.999)
+    def __init__(
+        self,
+        params: ParamsT,
+        base_optimizer: type[Optimizer],
+        *,
+        gamma: float = 0.9,
+        decouple: bool = False,
+        **options: Any,
+    ) -> None:
+        self.gamma = check_real("gamma", gamma, low=0.0, high=0.999)
+        self.decouple = check_flag("decouple", decouple)
         super().__init__(params, base_optimizer, **options)
-        self.gamma = gamma
+        if self.decouple and self._replicas.is_local:
+            raise ArgumentError("scope must be global with decouple=True: only one gradient is averaged over ranks")
+        if self.decouple and not all("lr" in group for group in self.param_groups):
+            raise ArgumentError(
+                f"decouple must be False: {base_optimizer.__name__} has no lr to take the sharpness with"
+            )
 
     def _direction(self) -> Direction:
-        return WSAMDirection(self.gamma)
+        # With gamma 0 there is no sharpness to decouple.
+        return DecoupledWSAMDirection(self.gamma) if self.decouple and self.gamma else WSAMDirection(self.gamma)
 
 
 class GSAM(SharpnessAware):
@@ -86,17 +122,68 @@ class GSAM(SharpnessAware):
 
     Args: those of SharpnessAware, and:
         gap_weight: The paper's alpha, >= 0. 0 is SAM.
+        rho_min: Let each group's rho follow its lr, in [0, rho]: from rho at `lr_max` in a straight line to
+            rho_min at `lr_min`, and no farther on either side. None keeps rho as it is.
+        lr_max: Upper end of the schedule of lr, > lr_min. None is the lr of each group when it is added, which
+            is the peak for schedules that multiply it by at most 1, but not for OneCycleLR.
+        lr_min: Lower end of the schedule of lr, >= 0.
 
     References:
-        Zhuang et al., ICLR 2022, arXiv 2203.08065, Algorithm 1; see GSAMDirection.
+        Zhuang et al., ICLR 2022, arXiv 2203.08065, Algorithm 1, see GSAMDirection, and its schedule of rho
+        (section 4, rho_t proportional to the learning rate).
+
+    Example:
+        >>> import torch
+        >>> w = torch.nn.Parameter(torch.tensor(1.0))
+        >>> optimizer = GSAM([w], torch.optim.SGD, rho=0.5, rho_min=0.1, lr=0.2)
+        >>> optimizer.param_groups[0]["lr"] = 0.1
+        >>> round(optimizer._rho(optimizer.param_groups[0]), 6)
+        0.3
     """
 
     def __init__(
-        self, params: ParamsT, base_optimizer: type[Optimizer], *, gap_weight: float = 0.4, **options: Any
+        self,
+        params: ParamsT,
+        base_optimizer: type[Optimizer],
+        *,
+        gap_weight: float = 0.4,
+        rho_min: float | None = None,
+        lr_max: float | None = None,
+        lr_min: float = 0.0,
+        **options: Any,
     ) -> None:
-        check_real("gap_weight", gap_weight, low=0.0)
+        self.gap_weight = check_real("gap_weight", gap_weight, low=0.0)
+        self.rho_min = None if rho_min is None else check_real("rho_min", rho_min, low=0.0)
+        self.lr_min = check_real("lr_min", lr_min, low=0.0)
+        self.lr_max = None if lr_max is None else check_real("lr_max", lr_max, low=self.lr_min, open_ends=True)
+        if self.rho_min is None and (lr_max is not None or lr_min):
+            raise ArgumentError("rho_min must be given with lr_max and lr_min: without it rho does not follow lr")
         super().__init__(params, base_optimizer, **options)
-        self.gap_weight = gap_weight
+        for group in self.param_groups:
+            self._note_peak(group)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:  # noqa: D102 - as the base class
+        super().add_param_group(param_group)
+        if "base_optimizer" in self.__dict__:
+            self._note_peak(self.param_groups[-1])
+
+    def _note_peak(self, group: dict[str, Any]) -> None:
+        """Keep in the group, and so in checkpoints, from which lr its rho comes down."""
+        if self.rho_min is None:
+            return
+        peak = float(group["lr"]) if self.lr_max is None else self.lr_max
+        if not peak > self.lr_min:
+            raise ArgumentError(f"lr_max must be > lr_min = {self.lr_min}, got {peak}")
+        if not self.rho_min <= group["rho"]:
+            raise ArgumentError(f"rho_min must be <= rho = {group['rho']}, got {self.rho_min}")
+        group["gsam_lr_max"] = peak
+
+    def _rho(self, group: dict[str, Any]) -> float:
+        rho = super()._rho(group)
+        if self.rho_min is None:
+            return rho
+        share: float = (float(group["lr"]) - self.lr_min) / (group["gsam_lr_max"] - self.lr_min)
+        return self.rho_min + (rho - self.rho_min) * min(max(share, 0.0), 1.0)
 
     def _direction(self) -> Direction:
         return GSAMDirection(self.gap_weight)

@@ -66,7 +66,7 @@ def test_step__zero_gradient_leaves_the_parameters(variant):
     problem = classification()
     before = problem.snapshot()
     optimizer = build(problem, variant)
-    optimizer.step(lambda: sum((p * 0).sum() for p in problem.params), search_alpha=True)
+    optimizer.step(lambda: sum((p * 0).sum() for p in problem.params))
     assert same(before, problem.snapshot())
     assert optimizer.telemetry.angle_rad.item() == 0.0
 
@@ -229,19 +229,38 @@ def test_step__refuses_what_is_no_loss(make, message):
     assert same(before, problem.snapshot())
 
 
-def test_step__without_closure_is_refused_and_explicit_none_applies_the_gradients():
-    problem, plain = classification(), classification()
+@pytest.mark.parametrize("arguments", [(), (None,)], ids=["step()", "step(None)"])
+def test_step__without_closure_never_trains_plain(arguments):
+    problem = classification()
     optimizer = build(problem)
-    with pytest.raises(ClosureError, match="needs a closure"):
-        optimizer.step()
+    before = problem.snapshot()
+    with pytest.raises(ClosureError, match="call add_closure"):
+        optimizer.step(*arguments)
+    problem.loss(0).backward()
+    with pytest.raises(ClosureError, match="call add_closure"):
+        optimizer.step(*arguments)
+    assert same(before, problem.snapshot())
     with pytest.raises(ClosureError, match="at least one"):
         optimizer.step([])
-    problem.loss(0).backward()
+
+
+def test_step__none_makes_the_base_optimizers_state_where_nothing_can_move():
+    """As torch.distributed.checkpoint does it: lr 0, zero gradients, step(closure=None)."""
+    problem = classification()
+    optimizer = SAM(problem.params, torch.optim.AdamW)
+    before = problem.snapshot()
+    for param in problem.params:
+        param.grad = torch.zeros_like(param)
+    with pytest.raises(ClosureError):
+        optimizer.step(closure=None)
+    optimizer.param_groups[0]["lr"] = 0.0
     assert optimizer.step(closure=None) is None
-    base = torch.optim.SGD(plain.params, lr=0.1, momentum=0.9)
-    plain.loss(0).backward()
-    base.step()
-    assert same(problem.snapshot(), plain.snapshot())
+    assert same(before, problem.snapshot())
+    assert set(optimizer.state[problem.params[0]]) == {"step", "exp_avg", "exp_avg_sq"}
+    assert optimizer.param_groups[0]["step_count"] == 0
+    problem.params[0].grad.fill_(1.0)
+    with pytest.raises(ClosureError):
+        optimizer.step(closure=None)
 
 
 def test_add_param_group__trains_the_new_group_with_its_own_options():
