@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -110,7 +111,10 @@ class ModelParts:
 
         hook = register_module_forward_pre_hook(see)
         try:
-            yield
+            with warnings.catch_warnings():
+                # That a hook fires twice for a compiled module does no harm here.
+                warnings.filterwarnings("ignore", message=r"Using `torch\.compile\(module\)`")
+                yield
         finally:
             hook.remove()
 

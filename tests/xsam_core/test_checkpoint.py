@@ -215,3 +215,43 @@ def test_load_state_dict__keeps_group_and_state_shared_with_the_base_optimizer()
     optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     assert optimizer.base_optimizer.param_groups is optimizer.param_groups
     assert optimizer.base_optimizer.state is optimizer.state
+
+
+def test_load_state_dict__checks_the_options_it_brings():
+    problem = classification()
+    optimizer = build(problem, XSAM, {}, SGD_BASE)
+    for key, value in (("maximize", True), ("rho", -1.0), ("differentiable", True)):
+        saved = copy.deepcopy(optimizer.state_dict())
+        saved["param_groups"][0].update({key: value, "lr": 9.0})
+        with pytest.raises(CheckpointError, match=f"group 0 .*{key} must be"):
+            optimizer.load_state_dict(saved)
+    assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+@pytest.mark.parametrize("other", ["old_p", "momentum_buffer"])
+def test_load_state_dict__refuses_the_state_of_another_optimizer(other):
+    """A well-known SAM saves its copy of the weights, where the base optimizer's state should be."""
+    problem = classification()
+    optimizer = build(problem, SAM, {}, (torch.optim.AdamW, {"lr": 0.1}))
+    state = {index: {other: torch.zeros_like(p)} for index, p in enumerate(problem.params)}
+    groups = [{**torch.optim.AdamW(problem.params, lr=0.1).state_dict()["param_groups"][0], "rho": 0.05}]
+    with pytest.raises(CheckpointError, match=f"'{other}'.* AdamW keeps .*'exp_avg'"):
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+    assert not optimizer.state
+
+
+def test_load_state_dict__old_weights_are_refused_where_the_base_optimizer_keeps_nothing():
+    problem = classification()
+    optimizer = build(problem, SAM, {}, (torch.optim.SGD, {"lr": 0.1}))
+    state = {index: {"old_p": torch.zeros_like(p)} for index, p in enumerate(problem.params)}
+    with pytest.raises(CheckpointError, match="another optimizer's"):
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def test_load_state_dict__rho_is_the_checkpoints_and_k_the_constructors():
+    problem = classification()
+    saved = build(problem, SAM, {"rho": 0.3, "rho_warmup_steps": 7, "ascent_steps": 2}, SGD_BASE).state_dict()
+    optimizer = build(problem, SAM, {"rho": 0.1, "ascent_steps": 3}, SGD_BASE)
+    optimizer.load_state_dict(saved)
+    assert (optimizer.param_groups[0]["rho"], optimizer.param_groups[0]["rho_warmup_steps"]) == (0.3, 7)
+    assert optimizer.ascent_steps == 3

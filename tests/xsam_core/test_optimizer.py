@@ -6,6 +6,7 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tests.xsam_core.problems import build, classification, largest_difference, same
 from xsam_core import (
@@ -296,6 +297,20 @@ def test_optimizer__step_hooks_run_once_per_step():
     optimizer.register_step_post_hook(lambda *_: seen.append("post"))
     optimizer.step(problem.closure(0))
     assert seen == ["pre", "post"]
+
+
+def test_optimizer__hooks_run_as_often_as_the_readme_says():
+    problem = classification()
+    optimizer = build(problem, SAM, ascent_steps=2)
+    seen = []
+    problem.params[0].register_post_accumulate_grad_hook(lambda _: seen.append("gradient"))
+    handle = register_optimizer_step_post_hook(lambda *_: seen.append("any optimizer"))
+    try:
+        optimizer.step(problem.closure(0))
+    finally:
+        handle.remove()
+    assert seen.count("gradient") == 3
+    assert seen.count("any optimizer") == 2
 
 
 def test_optimizer__zero_grad_and_repr_work_as_in_torch():

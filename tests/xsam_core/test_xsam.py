@@ -9,6 +9,7 @@ from xsam_core import (
     XSAM,
     ArgumentError,
 )
+from xsam_core.xsam import DEFAULT_ALPHA_EVERY
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 2.0])
@@ -96,3 +97,25 @@ def test_alpha__can_be_set_within_its_range():
     assert optimizer.alpha == 0.5
     with pytest.raises(ArgumentError, match="alpha must be"):
         optimizer.alpha = 3.0
+
+
+def test_alpha_every__is_periodic_by_default():
+    problem = classification()
+    optimizer = build(problem)
+    searched = []
+    for step in range(2 * DEFAULT_ALPHA_EVERY + 1):
+        optimizer.step(problem.closure(step))
+        if optimizer.telemetry.curve is not None:
+            searched.append(step)
+    assert searched == [0, DEFAULT_ALPHA_EVERY, 2 * DEFAULT_ALPHA_EVERY]
+
+
+def test_alpha_every__none_is_the_first_step_alone():
+    problem = classification()
+    optimizer = build(problem, alpha_every=None)
+    searched = []
+    for step in range(DEFAULT_ALPHA_EVERY + 1):
+        optimizer.step(problem.closure(step))
+        searched.append(optimizer.telemetry.curve is not None)
+    assert searched.index(True) == 0
+    assert sum(searched) == 1
