@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tests.xsam_core.problems import Problem, classification, largest_difference, same
 from tests.xsam_core.ranks import on_ranks
 from tests.xsam_core.traffic import Traffic
-from xsam_core import GSAM, SAM, XSAM, NonFiniteError, ReplicaDriftError
+from xsam_core import GSAM, SAM, XSAM, ClosureError, NonFiniteError, ReplicaDriftError
 from xsam_core.distributed import bucketed
 
 WORLD_SIZE = 2
@@ -239,8 +239,123 @@ def fsdp_refusals() -> list[str]:
     return messages
 
 
+LATE_CASES = {"told": True, "found": False}
+
+
+def ddp_wrapped_later(scope: str, *, is_told: bool) -> dict:
+    """The optimizer was given the model before DDP wrapped it, or no model at all."""
+    problem = classification(batch_norm=True)
+    optimizer = XSAM(
+        problem.params,
+        torch.optim.SGD,
+        model=problem.model if is_told else None,
+        scope=scope,
+        alpha_every=2,
+        **BASE,
+    )
+    problem.model = DistributedDataParallel(problem.model)
+    with Traffic() as traffic:
+        result = walk(problem, optimizer, half())
+    return {**result, "buffers": list(problem.model.module.buffers()), "sizes": traffic.sizes}
+
+
+def ddp_told_walk(scope: str) -> dict:
+    problem = ddp_problem(batch_norm=True)
+    optimizer = XSAM(problem.params, torch.optim.SGD, model=problem.model, scope=scope, alpha_every=2, **BASE)
+    return {**walk(problem, optimizer, half()), "buffers": list(problem.model.module.buffers())}
+
+
+class WithRootParameter(nn.Module):
+    """FSDP2 does not reshard the root after a forward pass, so what it gathered can go stale there."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.scale = nn.Parameter(torch.full((4,), 1.5, dtype=torch.float64))
+
+    def forward(self, x):
+        return self.inner(x) * self.scale.mean()
+
+
+def rooted_problem() -> Problem:
+    problem = classification()
+    problem.model = WithRootParameter(problem.model)
+    return problem
+
+
+def fsdp_sharded_later() -> dict:
+    """As Accelerate does it: optimizer first, then fully_shard, then the groups' parameters are replaced."""
+    problem = rooted_problem()
+    optimizer = XSAM(problem.params, torch.optim.SGD, model=problem.model, alpha_every=1, **BASE)
+    fully_shard(problem.model.inner[0])
+    fully_shard(problem.model)
+    try:
+        optimizer.step(problem.closure(0, half()))
+    except ClosureError as e:
+        stale = str(e)
+    problem.model.zero_grad()
+    optimizer.param_groups[0]["params"] = list(problem.model.parameters())
+    alphas = []
+    for step in range(NUM_STEPS):
+        optimizer.step(problem.closure(step, half()))
+        alphas.append(optimizer.alpha)
+    return {"params": whole(problem.params), "alphas": alphas, "stale": stale}
+
+
+def fsdp_unknown() -> str:
+    """The model that was told is not the one that is sharded."""
+    problem, other = sharded(classification()), classification()
+    optimizer = XSAM(other.params, torch.optim.SGD, model=other.model, **BASE)
+    optimizer.param_groups[0]["params"] = list(problem.model.parameters())
+    before = whole(problem.params)
+    try:
+        optimizer.step(problem.closure(0, half()))
+    except ValueError as e:
+        message = str(e)
+    assert same(before, whole(problem.params))
+    optimizer.attach(problem.model)
+    optimizer.step(problem.closure(0, half()))
+    return message
+
+
+def late_block_walk() -> dict:
+    """Each rank reaches another block, in its second pass; deferred, so that the guard's copies are used too."""
+    shared, blocks = nn.Parameter(torch.ones(2)), [nn.Parameter(torch.full((2,), 3.0)) for _ in range(2)]
+    model = nn.ParameterList([shared, *blocks])
+    optimizer = XSAM(
+        model.parameters(),
+        torch.optim.SGD,
+        model=model,
+        process_group=dist.group.WORLD,
+        scope="local",
+        alpha=1.2,
+        nonfinite="deferred",
+        lr=0.1,
+    )
+    calls = []
+
+    def closure():
+        calls.append(None)
+        own = blocks[dist.get_rank()].square().sum()
+        return shared.pow(4).sum() + (own if len(calls) % 2 == 0 else 0.0)
+
+    optimizer.step(closure)
+    good = [p.detach().clone() for p in model]
+    optimizer.step(lambda: closure() * (float("nan") if dist.get_rank() == 1 else 1.0))
+    return {"good": good, "after_nan": [p.detach().clone() for p in model]}
+
+
 def every_scenario() -> dict:
     return {
+        "late": {
+            (scope, name): ddp_wrapped_later(scope, is_told=is_told)
+            for scope in ("global", "local")
+            for name, is_told in LATE_CASES.items()
+        },
+        "told": {scope: ddp_told_walk(scope) for scope in ("global", "local")},
+        "fsdp_later": fsdp_sharded_later(),
+        "fsdp_unknown": fsdp_unknown(),
+        "late_block": late_block_walk(),
         "global": {name: global_walk(variant, **options) for name, (variant, options) in GLOBAL_CASES.items()},
         "plain": plain_model_walk(),
         "accumulated": accumulated_walk(),
@@ -388,6 +503,40 @@ def test_fsdp__refuses_what_cannot_work(ranks):
         assert len(rank["fsdp_refusals"]) == 2
         assert "model must be given" in rank["fsdp_refusals"][0]
         assert "scope must be global" in rank["fsdp_refusals"][1]
+
+
+@pytest.mark.parametrize("name", LATE_CASES)
+@pytest.mark.parametrize("scope", ["global", "local"])
+def test_wrapping__by_ddp_after_the_optimizer_was_built_is_found(ranks, scope, name):
+    for rank in ranks:
+        late, told = rank["late"][scope, name], rank["told"][scope]
+        assert same(late["params"], told["params"])
+        assert late["alphas"] == told["alphas"]
+        assert same(late["buffers"], told["buffers"])
+    full = [n for n in ranks[0]["late"][scope, name]["sizes"]["allreduce_"] if n >= NUM_PARAMS]
+    assert len(full) == NUM_STEPS * (2 if scope == "global" else 1)
+
+
+def test_wrapping__by_fully_shard_after_the_optimizer_was_built_is_found(ranks):
+    problem = rooted_problem()
+    expected = walk(
+        problem,
+        XSAM(problem.params, torch.optim.SGD, model=problem.model, alpha_every=1, **BASE),
+        slice(None),
+    )
+    for rank in ranks:
+        assert largest_difference(rank["fsdp_later"]["params"], expected["params"]) < 1e-9
+        assert rank["fsdp_later"]["alphas"] == expected["alphas"]
+        assert "reaches no parameter" in rank["fsdp_later"]["stale"]
+        assert "attach(model)" in rank["fsdp_unknown"]
+
+
+def test_late_block__of_another_rank_is_guarded_and_trained(ranks):
+    first, second = (rank["late_block"] for rank in ranks)
+    assert same(first["good"], second["good"])
+    assert all((block < 3.0).all() for block in first["good"][1:])
+    assert same(first["good"], first["after_nan"])
+    assert same(second["good"], second["after_nan"])
 
 
 def test_bucketed__splits_by_size_and_dtype_and_keeps_everything():
