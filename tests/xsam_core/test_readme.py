@@ -45,11 +45,11 @@ def mean_loss(names: dict) -> float:
         return sum(names["criterion"](names["model"](x), y).item() for x, y in names["loader"]) / len(names["loader"])
 
 
-def test_readme__has_the_five_recipes():
-    assert list(RECIPES) == ["plain", "ddp", "amp", "accumulation", "resume"]
+def test_readme__has_the_six_recipes():
+    assert list(RECIPES) == ["plain", "ddp", "amp", "accumulation", "queue", "resume"]
 
 
-@pytest.mark.parametrize("name", ["plain", "amp", "accumulation"])
+@pytest.mark.parametrize("name", ["plain", "amp", "accumulation", "queue"])
 def test_recipe__learns(name):
     names = surroundings()
     before = mean_loss(names)

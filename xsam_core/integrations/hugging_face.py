@@ -7,7 +7,6 @@ on the last micro-batch of a step, the optimizer runs its k + 1 passes instead a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -61,16 +60,18 @@ class SharpnessAwareTrainer(Trainer):
 
     def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
         """Wrap the class that TrainingArguments name; groups and options are the Trainer's."""
+        wanted: Any = self.model if model is None else model
         if self.optimizer is None:
-            wanted = self.model if model is None else model
             if self.optimizer_cls_and_kwargs is None:
                 base, options = self.get_optimizer_cls_and_kwargs(self.args, wanted)
             else:
                 base, options = self.optimizer_cls_and_kwargs
-            ours = partial(self._sharpness, base_optimizer=base, model=wanted, **self._sharpness_options)
-            self.optimizer_cls_and_kwargs = (ours, options)
-        optimizer: Optimizer = super().create_optimizer(model)
-        return optimizer
+            # Trainer takes a keyword `model` for parameters, so the model is attached afterwards.
+            ours = {**options, **self._sharpness_options, "base_optimizer": base}
+            self.optimizer_cls_and_kwargs = (self._sharpness, ours)
+        created: Optimizer = super().create_optimizer(model)
+        family_member(created).attach(wanted)
+        return created
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Tensor | Any], num_items_in_batch: Tensor | int | None = None
@@ -82,10 +83,10 @@ class SharpnessAwareTrainer(Trainer):
 
         def closure() -> Tensor:
             with self.compute_loss_context_manager():
-                loss: Tensor = self.compute_loss(model, prepared, num_items_in_batch=num_items_in_batch)
-            loss = loss.mean() if self.args.n_gpu > 1 else loss
+                loss: Any = self.compute_loss(model, prepared, num_items_in_batch=num_items_in_batch)
+            mean: Tensor = loss.mean() if self.args.n_gpu > 1 else loss
             # The optimizer takes equal shares; a loss per item of the whole step is a share already.
-            return loss * num_micro_batches if self._is_share(num_items_in_batch) else loss
+            return mean * num_micro_batches if self._is_share(num_items_in_batch) else mean
 
         optimizer = family_member(self.optimizer)
         optimizer.add_closure(closure)

@@ -93,7 +93,7 @@ class SharpnessAwareMixin(LightningModule):
             num_calls += 1
             self._is_first_look = num_calls == 1
             try:
-                output = step(*arguments)
+                output: Any = step(*arguments)
             finally:
                 self._is_first_look = True
             loss: Tensor = output["loss"] if isinstance(output, dict) else output

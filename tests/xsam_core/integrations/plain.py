@@ -22,42 +22,49 @@ def import_or_skip(name: str):
         return pytest.importorskip(name, reason=f"{name} is not installed; the dev extra brings it")
 
 
-def network() -> nn.Module:
+def network(dtype: torch.dtype = torch.float32) -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 12, bias=False), nn.BatchNorm1d(12), nn.Tanh(), nn.Linear(12, 3))
+    model = nn.Sequential(nn.Linear(6, 12, bias=False), nn.BatchNorm1d(12), nn.Tanh(), nn.Linear(12, 3))
+    return model.to(dtype)
 
 
-def data() -> tuple[Tensor, Tensor]:
+def data(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(NUM_ROWS, 6, generator=generator), torch.randint(3, (NUM_ROWS,), generator=generator)
+    return torch.randn(NUM_ROWS, 6, generator=generator).to(dtype), torch.randint(3, (NUM_ROWS,), generator=generator)
 
 
 def optimizer_of(model: nn.Module, **options) -> XSAM:
     return XSAM(model.parameters(), torch.optim.AdamW, model=model, lr=0.02, weight_decay=0.0, **SHARPNESS, **options)
 
 
-def micro_batches(step: int) -> list[tuple[Tensor, Tensor]]:
+def micro_batches(step: int, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
     """Return the micro-batches of a step; the data is walked in order, again and again."""
-    inputs, targets = data()
+    inputs, targets = data(dtype)
     start = step * ROWS_PER_STEP % NUM_ROWS
     rows = slice(start, start + ROWS_PER_STEP)
     return list(zip(inputs[rows].split(ROWS_PER_BATCH), targets[rows].split(ROWS_PER_BATCH), strict=True))
 
 
-def walk(num_steps: int, *, bf16: bool = False, lr_factor: Callable[[int], float] = lambda step: 1.0):
+def walk(
+    num_steps: int,
+    *,
+    lr_factor: Callable[[int], float],
+    bf16: bool = False,
+    dtype: torch.dtype = torch.float32,
+):
     """Train with nothing around, and return the model, the losses and the optimizer."""
-    model = network()
+    model = network(dtype)
     optimizer = optimizer_of(model, max_grad_norm=MAX_NORM)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor)
 
     def loss(x: Tensor, y: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             output = model(x)
-        return nn.functional.cross_entropy(output.float(), y)
+        return nn.functional.cross_entropy(output.to(dtype), y)
 
     losses = []
     for step in range(num_steps):
-        losses.append(optimizer.step([lambda x=x, y=y: loss(x, y) for x, y in micro_batches(step)]).item())
+        losses.append(optimizer.step([lambda x=x, y=y: loss(x, y) for x, y in micro_batches(step, dtype)]).item())
         scheduler.step()
     return model, losses, optimizer
 

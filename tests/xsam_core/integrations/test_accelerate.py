@@ -31,15 +31,15 @@ def lr_factor(step: int) -> float:
 
 
 class Training:
-    def __init__(self, precision: str = "no") -> None:
+    def __init__(self, precision: str = "no", dtype: torch.dtype = torch.float32) -> None:
         accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
         self.accelerator = accelerate.Accelerator(
             cpu=True, gradient_accumulation_steps=ACCUMULATION, mixed_precision=precision
         )
-        self.network = network()
+        self.network = network(dtype)
         optimizer = optimizer_of(self.network)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor)
-        loader = DataLoader(TensorDataset(*data()), batch_size=ROWS_PER_BATCH)
+        loader = DataLoader(TensorDataset(*data(dtype)), batch_size=ROWS_PER_BATCH)
         prepared = self.accelerator.prepare(self.network, optimizer, loader, scheduler)
         self.model, self.optimizer, self.loader, self.scheduler = prepared
         self.losses: list[float] = []
@@ -59,13 +59,15 @@ class Training:
                 self.optimizer.zero_grad()
 
 
-@pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bf16"])
+# In float32 its clipping rounds otherwise, which sooner or later picks the next alpha of the grid.
+@pytest.mark.parametrize("bf16", [False, True], ids=["float64", "bf16"])
 def test_recipe__follows_the_plain_loop(bf16):
-    training = Training("bf16" if bf16 else "no")
+    dtype = torch.float32 if bf16 else torch.float64
+    training = Training("bf16" if bf16 else "no", dtype)
     for _ in range(2):
         training.epoch()
-    expected, losses, _ = walk(2 * STEPS_PER_EPOCH, bf16=bf16, lr_factor=lr_factor)
-    assert training.losses == pytest.approx(losses, rel=2e-2 if bf16 else 1e-4)
+    expected, losses, _ = walk(2 * STEPS_PER_EPOCH, bf16=bf16, lr_factor=lr_factor, dtype=dtype)
+    assert training.losses == pytest.approx(losses, rel=2e-2 if bf16 else 1e-9)
     assert_follows(training.network, expected, bf16=bf16)
 
 

@@ -1,5 +1,7 @@
 """The Trainer of Hugging Face with an optimizer of the family, trained with the real package."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -54,6 +56,11 @@ class PerItemClassifier(Classifier):
 
 
 class InOrder(SharpnessAwareTrainer):
+    def _get_train_sampler(self, *args):
+        return SequentialSampler(self.train_dataset)
+
+
+class InOrderUsual(transformers.Trainer):
     def _get_train_sampler(self, *args):
         return SequentialSampler(self.train_dataset)
 
@@ -130,11 +137,17 @@ def test_trainer__a_language_model_of_transformers_learns(tmp_path):
         def __getitem__(self, index: int) -> dict[str, list[int] | int]:
             return {"input_ids": [index % 3 + 1] * 4, "attention_mask": [1] * 4, "labels": index % 3}
 
-    trainer = trainer_of(tmp_path, model, max_steps=15, learning_rate=0.01)
+    start = copy.deepcopy(model)
+    trainer = trainer_of(tmp_path, model, max_steps=20, learning_rate=0.02, max_grad_norm=1.0)
     trainer.train_dataset = Sentences()
     trainer.train()
     losses = losses_of(trainer)
     assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
+    usual = trainer_of(tmp_path, start, InOrderUsual, max_steps=1)
+    usual.train_dataset = Sentences()
+    usual.train()
+    # Whatever the Trainer makes of micro-batches and items, it is the same loss, but for dropout.
+    assert losses[0] == pytest.approx(losses_of(usual)[0], rel=0.05)
 
 
 def test_trainer__the_usual_one_says_what_to_do(tmp_path):
