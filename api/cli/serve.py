@@ -23,10 +23,13 @@ from xsam.services.db import migrate
 from xsam.services.db.session import Database
 from xsam.services.process import stop_with
 from xsam.services.settings import Settings, environment_for
+from xsam.services.studies import views as plots
 from xsam.services.teams import bootstrap
 from xsam.services.teams import service as teams
 
 _LOOK_EVERY_S = 0.2
+LOAD_AFTER_S = 30.0
+"""After so long, what only some requests need is imported."""
 
 
 def serve(  # noqa: PLR0913, PLR0917 - options of a command line
@@ -146,6 +149,12 @@ class _Greeting:
         if self._supervisor is not None:
             out.print("The dispatcher is starting Ray; jobs can be submitted already.")
             threading.Thread(target=self._wait_for_dispatcher, name="greeting", daemon=True).start()
+        threading.Thread(target=self._load_the_rest, name="imports", daemon=True).start()
+
+    def _load_the_rest(self) -> None:
+        # Seconds of work for one core, which the start and the first jobs need more.
+        if not self._service.closing.wait(LOAD_AFTER_S):
+            plots.load_importances()
 
     def _wait_for_dispatcher(self) -> None:
         while not self._is_dispatching():

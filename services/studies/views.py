@@ -103,6 +103,11 @@ def plots(space: Mapping[str, Dimension], mode: Mode, arm: str, measured: Sequen
     )
 
 
+def load_importances() -> None:
+    """Import what importances are computed with; whoever asks first would wait seconds for it."""
+    _ = optuna.importance.PedAnovaImportanceEvaluator  # optuna imports the package at the first look
+
+
 def importances(axes: Mapping[str, Axis], mode: Mode, measured: Sequence[Measured]) -> dict[str, float]:
     """Return how much each searched field matters, the most important first; empty for too few trials."""
     if len(measured) < MIN_TRIALS or len({trial.value for trial in measured}) == 1:

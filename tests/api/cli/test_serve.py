@@ -6,13 +6,16 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import text
 
+from xsam.api.cli import serve as serving
 from xsam.api.cli.serve import _keep_private
 from xsam.api.client import Client
 from xsam.services.db.session import Database
@@ -135,3 +138,13 @@ def test_serve__keeps_its_data_from_other_users(tmp_path: Path) -> None:
         os.umask(before)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (data_dir, log_file, data_dir / "xsam.db")}
     assert modes == {"data": 0o700, "api.log": 0o600, "xsam.db": 0o600}
+
+
+def test_serve__imports_what_plots_need_before_somebody_waits_for_it(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_loaded = threading.Event()
+    monkeypatch.setattr(serving, "LOAD_AFTER_S", 0.0)
+    monkeypatch.setattr(serving.plots, "load_importances", is_loaded.set)
+    serving._Greeting("http://127.0.0.1:1", app.state.service, None, None).start()
+    assert is_loaded.wait(10)
