@@ -176,7 +176,7 @@ def test_metrics_and_alpha__come_in_order_and_from_where_one_asks(client: Client
     assert [epoch.epoch for epoch in client.metrics(job.id, after=2)] == [3]
     assert [one.step for one in client.alphas(job.id)] == [1, 11, 21]
     (last,) = client.alphas(job.id, after_step=11)
-    assert (last.alpha, last.alphas, last.losses) == (1.3, [0.0, 1.0, 2.0], [1.0, 1.2, 1.1])
+    assert (last.alpha, last.alphas, last.losses) == (1.3, (0.0, 1.0, 2.0), (1.0, 1.2, 1.1))
 
 
 @pytest.mark.parametrize("path", ["metrics?after=-1", "metrics?after=2147483648", "events?after=9223372036854775808"])
