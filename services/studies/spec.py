@@ -1,5 +1,6 @@
 """StudySpec: everything one study says, checked as a whole before anything is queued."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -59,8 +60,18 @@ class GpSampler(Spec):
     """Configurations drawn at random before the first proposal."""
 
 
+class CmaEsSampler(Spec):
+    """Optuna's CMA-ES: many cheap trials over two ranges or more, no choices. An arm with one range gets TPE."""
+
+    name: Literal["cma_es"] = "cma_es"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    startup_trials: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Configurations drawn at random before the first proposal."""
+
+
 SamplerSpec = Annotated[
-    RandomSampler | QuasiRandomSampler | GridSampler | TpeSampler | GpSampler, Field(discriminator="name")
+    RandomSampler | QuasiRandomSampler | GridSampler | TpeSampler | GpSampler | CmaEsSampler,
+    Field(discriminator="name"),
 ]
 
 
@@ -94,7 +105,24 @@ class MedianStopping(Spec):
     """Others that must have got as far."""
 
 
-EarlyStopping = Annotated[NoStopping | AshaStopping | MedianStopping, Field(discriminator="name")]
+class HyperbandStopping(Spec):
+    """Several ASHA brackets beside each other: each spares its trials one rung longer, in case good ones start slowly.
+
+    A trial's bracket is drawn from its id; brackets with more rungs get more trials (Tune's softmax).
+    """
+
+    name: Literal["hyperband"] = "hyperband"
+    unit: Literal["grad_evals", "epochs"] = "grad_evals"
+    """What rungs count, as with asha."""
+    grace: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """First rung of the first bracket, as a share of the base job's whole run."""
+    reduction_factor: Annotated[float, Field(gt=1, le=100)] = 3.0
+    """One in so many goes on, for so many times as long; also by how much later the next bracket begins."""
+    brackets: Annotated[int, Field(ge=2, le=10)] = 3
+    """Each must have a rung: grace times reduction_factor ** (brackets - 1) is at most 1."""
+
+
+EarlyStopping = Annotated[NoStopping | AshaStopping | MedianStopping | HyperbandStopping, Field(discriminator="name")]
 
 
 class Objective(Spec):
@@ -164,6 +192,8 @@ class StudySpec(Spec):
     def _parts_fit_together(self) -> Self:
         check_space(self, self.space)
         _check_counts(self)
+        if isinstance(self.early_stopping, HyperbandStopping):
+            _check_brackets(self.early_stopping)
         return self
 
     @property
@@ -208,6 +238,8 @@ def check_space(spec: StudySpec, space: Mapping[str, Dimension]) -> None:
         raise field_error("space", "space has nothing to search: a ratio with a fixed factor follows another field")
     for path, dimension in space.items():
         _check_path(spec, space, path, dimension)
+    if isinstance(spec.sampler, CmaEsSampler):
+        _check_ranges(space)
     document = spec.base.model_dump(mode="json")
     for point in spaces.corners(space):
         _check_point(document, space, point)
@@ -225,6 +257,19 @@ def _check_path(spec: StudySpec, space: Mapping[str, Dimension], path: str, dime
     nested = [other for other in space if other.startswith(f"{path}.")]
     if nested:
         raise field_error(f"space.{nested[0]}", f"{nested[0]} lies inside {path}, which is searched as a whole")
+
+
+def _check_ranges(space: Mapping[str, Dimension]) -> None:
+    """Refuse what CMA-ES can't search."""
+    axes = spaces.axes(space)
+    for path, axis in axes.items():
+        if isinstance(axis, spaces.Choice):
+            message = (
+                f"{path} is a choice, which cma_es can't search; allowed are ranges, or the samplers tpe and random"
+            )
+            raise field_error(f"space.{path}", message)
+    if len(axes) < 2:
+        raise field_error("sampler", f"cma_es needs two ranges or more and space has {len(axes)}; use tpe or gp")
 
 
 def _check_point(document: Mapping[str, Any], space: Mapping[str, Dimension], point: spaces.Point) -> None:
@@ -275,3 +320,13 @@ def _check_counts(spec: StudySpec) -> None:
         raise field_error("control", f"control arms stand beside another optimizer, but base.optimizer is {variant}")
     if spec.control and ({"optimizer", "optimizer.variant"} & spec.space.keys()):
         raise field_error("control", "control arms need one optimizer variant, but the space searches over several")
+
+
+def _check_brackets(stopping: HyperbandStopping) -> None:
+    most = 1 + int(math.log(1 / stopping.grace) / math.log(stopping.reduction_factor))
+    if stopping.brackets > most:
+        message = (
+            f"brackets is {stopping.brackets}, but from a grace of {stopping.grace:g} a reduction_factor of "
+            f"{stopping.reduction_factor:g} leaves rungs for {most}; lower grace or reduction_factor, or use asha"
+        )
+        raise field_error("early_stopping.brackets", message)

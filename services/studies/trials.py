@@ -14,10 +14,10 @@ from sqlalchemy.orm import Session
 
 from xsam.services.db.base import new_id
 from xsam.services.db.clock import db_now
-from xsam.services.jobs import events, queue
+from xsam.services.jobs import events, queue, wishes
 from xsam.services.jobs.models import KIND_STUDY, KIND_TRIAL, Job, JobAttempt
 from xsam.services.jobs.queue import ClaimedJob, Lease
-from xsam.services.jobs.states import TERMINAL_STATES, FailureKind, JobState
+from xsam.services.jobs.states import TERMINAL_STATES, FailureKind, JobState, Wish
 from xsam.services.metrics.models import EpochMetric
 from xsam.services.specs.job import JobSpec
 from xsam.services.studies.models import Study, Trial
@@ -231,6 +231,23 @@ def running_leases(session: Session, study_id: str) -> list[Lease]:
     query = select(Job).join(Trial, Trial.job_id == Job.id)
     query = query.where(Trial.study_id == study_id, Job.state == JobState.RUNNING)
     return [Lease(job.id, job.lease_token or "", job.attempt) for job in session.scalars(query)]
+
+
+def ask_to_stop(session: Session, study_id: str, *, is_cancelled: bool, why: str) -> None:
+    """Ask the study's trials to make way for its end; calling it again changes nothing.
+
+    Args:
+        session: open in a unit of work.
+        study_id: the study.
+        is_cancelled: whether trials that wait or run are cancelled; otherwise running ones go back to the queue.
+        why: what the study is, for the events.
+    """
+    own = select(Job.id, Job.state, Job.wish).join(Trial, Trial.job_id == Job.id).where(Trial.study_id == study_id)
+    for job_id, state, wish in session.execute(own.where(Job.state.not_in(TERMINAL_STATES))).all():
+        if is_cancelled and wish != Wish.CANCEL:
+            wishes.request_cancel(session, job_id, actor="system")
+        elif not is_cancelled and wish is None and state == JobState.RUNNING:
+            wishes.request_preemption(session, job_id, reason=f"study {study_id} is {why}")
 
 
 def has_takers() -> ColumnElement[bool]:

@@ -5,17 +5,28 @@ schedulers are shown a stand-in that carries the trial's own id: a rung that a t
 """
 
 import math
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
 
 from xsam.services.metrics.records import EpochRecord
 from xsam.services.studies.results import Mode
-from xsam.services.studies.spec import AshaStopping, EarlyStopping, MedianStopping, NoStopping, Objective, StudySpec
+from xsam.services.studies.spec import (
+    AshaStopping,
+    EarlyStopping,
+    HyperbandStopping,
+    MedianStopping,
+    NoStopping,
+    Objective,
+    StudySpec,
+)
 from xsam.services.studies.trials import objective_of
 
+StopperSpec = AshaStopping | HyperbandStopping | MedianStopping
 _TIME, _VALUE = "share", "value"
 _ROUNDING = 1e-9
 
@@ -44,7 +55,7 @@ class EarlyStopper:
             is said at their next epoch.
     """
 
-    def __init__(self, stopping: AshaStopping | MedianStopping, spec: StudySpec, past: Iterable[Measured] = ()) -> None:
+    def __init__(self, stopping: StopperSpec, spec: StudySpec, past: Iterable[Measured] = ()) -> None:
         self._objective = spec.objective
         self._base = (spec.base.epochs, spec.base.optimizer.grad_evals_per_step)
         self._unit = stopping.unit
@@ -124,23 +135,29 @@ def values_of(objective: Objective, epochs: Iterable[EpochRecord]) -> list[float
     return [getattr(record, objective.metric) for record in epochs]
 
 
-def _rule(stopping: AshaStopping | MedianStopping, mode: Mode) -> Any:
-    if isinstance(stopping, AshaStopping):
-        return AsyncHyperBandScheduler(
-            time_attr=_TIME,
-            metric=_VALUE,
-            mode=mode,
-            max_t=1.0,
-            grace_period=stopping.grace,
-            reduction_factor=stopping.reduction_factor,
-        )
-    # Without hard_stop a trial that it has once condemned is not looked at again, which a replay may do.
-    return MedianStoppingRule(
-        time_attr=_TIME,
-        metric=_VALUE,
-        mode=mode,
-        grace_period=stopping.grace,
-        min_samples_required=stopping.min_trials,
-        min_time_slice=math.inf,
-        hard_stop=False,
-    )
+class _Hyperband(AsyncHyperBandScheduler):
+    """Tune's, with brackets that are drawn from a trial's id: the same ones after a restart."""
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Put a trial into its bracket; Tune draws it from numpy's global stream."""
+        before = np.random.get_state()
+        np.random.seed(zlib.crc32(trial.trial_id.encode()))
+        try:
+            super().on_trial_add(tune_controller, trial)
+        finally:
+            np.random.set_state(before)
+
+
+def _rule(stopping: StopperSpec, mode: Mode) -> Any:
+    common = {"time_attr": _TIME, "metric": _VALUE, "mode": mode, "grace_period": stopping.grace}
+    match stopping:
+        case AshaStopping():
+            return AsyncHyperBandScheduler(**common, max_t=1.0, reduction_factor=stopping.reduction_factor)
+        case HyperbandStopping():
+            halving = {"reduction_factor": stopping.reduction_factor, "brackets": stopping.brackets}
+            return _Hyperband(**common, max_t=1.0, **halving)
+        case MedianStopping():
+            # Without hard_stop a trial that it has once condemned is not looked at again, which a replay may do.
+            return MedianStoppingRule(
+                **common, min_samples_required=stopping.min_trials, min_time_slice=math.inf, hard_stop=False
+            )

@@ -5,16 +5,13 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from xsam.services.jobs import queue, wishes
-from xsam.services.jobs.models import Job
+from xsam.services.jobs import queue
 from xsam.services.jobs.queue import Lease
 from xsam.services.jobs.retry import RetryDecision
-from xsam.services.jobs.states import FailureKind, JobState, Wish
+from xsam.services.jobs.states import FailureKind, Wish
 from xsam.services.studies import trials
-from xsam.services.studies.models import Trial
 from xsam.services.studies.results import best_trial
 from xsam.services.studies.service import get
 from xsam.workers.studies.state import StudyState
@@ -72,16 +69,10 @@ def stop_trials(session: Session, study_lease: Lease, end: End) -> None:
         LeaseLostError: the study is somebody else's.
     """
     queue.touch(session, study_lease)
-    study_id = study_lease.job_id
     if end.stops is Wish.PREEMPT:
         # Trials that come back to the queue must not be placed here again.
-        get(session, study_id)[1].runner_name = None
-    own = select(Job.id, Job.state, Job.wish).join(Trial, Trial.job_id == Job.id).where(Trial.study_id == study_id)
-    for job_id, state, wish in session.execute(own).all():
-        if end.stops is Wish.CANCEL and wish != Wish.CANCEL and JobState(state) in _WAITING_OR_RUNNING:
-            wishes.request_cancel(session, job_id, actor="system")
-        elif end.stops is Wish.PREEMPT and wish is None and state == JobState.RUNNING:
-            wishes.request_preemption(session, job_id, reason=f"study {study_id} is {end.message}")
+        get(session, study_lease.job_id)[1].runner_name = None
+    trials.ask_to_stop(session, study_lease.job_id, is_cancelled=end.stops is Wish.CANCEL, why=end.message)
 
 
 def write(session: Session, lease: Lease, end: End) -> None:
@@ -104,9 +95,6 @@ def write(session: Session, lease: Lease, end: End) -> None:
             queue.touch(session, lease, wish=Wish.PAUSE)
             queue.release(session, lease, outcome=FailureKind.PREEMPTED, message=end.message)
     get(session, lease.job_id)[1].runner_name = None
-
-
-_WAITING_OR_RUNNING = frozenset({JobState.QUEUED, JobState.PAUSED, JobState.RUNNING})
 
 
 def _failures(state: StudyState) -> str:

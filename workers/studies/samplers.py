@@ -4,13 +4,16 @@ Either kind is rebuilt from what the rows hold, so that no state of a sampler ha
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
 from ray.tune.search.optuna import OptunaSearch
 from scipy.stats import qmc
 
@@ -18,6 +21,7 @@ from xsam.services.studies import space as spaces
 from xsam.services.studies.results import ConfigResult, Mode
 from xsam.services.studies.space import Axis, Choice, Dimension, IntRange, LogUniform, Point
 from xsam.services.studies.spec import (
+    CmaEsSampler,
     GpSampler,
     GridSampler,
     QuasiRandomSampler,
@@ -26,7 +30,10 @@ from xsam.services.studies.spec import (
     TpeSampler,
 )
 
+OptunaSpec = TpeSampler | GpSampler | CmaEsSampler
 _VALUE = "value"
+_MIN_WARM_START = 10
+"""CMA-ES starts from the best tenth of the configurations it is given."""
 
 
 class Sampler(Protocol):
@@ -59,8 +66,8 @@ def make_sampler(
             return _SobolPoints(space, sampler.seed)
         case GridSampler():
             return _GridPoints(space, sampler.points, [config.point for config in known])
-        case TpeSampler() | GpSampler():
-            return OptunaPoints(sampler, space, mode, known)
+        case TpeSampler() | GpSampler() | CmaEsSampler():
+            return _OPTUNAS[sampler.name](sampler, space, mode, known)
 
 
 class _OnePoint:
@@ -119,15 +126,15 @@ class _GridPoints:
         pass
 
 
-class OptunaPoints:
+class _OptunaPoints(ABC):
     """Optuna's model-based samplers, through OptunaSearch, told of every past configuration.
 
     Configurations that still run are asked for again, so the sampler counts them as running: it does not propose next
-    to them as if nobody were there.
+    to them as if nobody were there. One more of Optuna's samplers is one more class with `_new`.
     """
 
     def __init__(
-        self, sampler: TpeSampler | GpSampler, space: Mapping[str, Dimension], mode: Mode, known: Sequence[ConfigResult]
+        self, options: OptunaSpec, space: Mapping[str, Dimension], mode: Mode, known: Sequence[ConfigResult]
     ) -> None:
         self._axes = spaces.axes(space)
         running = [config for config in known if not config.is_over]
@@ -136,7 +143,7 @@ class OptunaPoints:
             metric=_VALUE,
             mode=mode,
             points_to_evaluate=[self._encoded(config.point) for config in running] or None,
-            sampler=_optuna_sampler(sampler, len(known)),
+            sampler=self._made(options, known),
         )
         self._told: set[int] = set()
         self._asked = {config.config for config in running}
@@ -145,6 +152,22 @@ class OptunaPoints:
                 self._tell_past(config)
         for config in running:
             self._search.suggest(str(config.config))
+
+    @abstractmethod
+    def _new(self, options: OptunaSpec, seed: int, past: Sequence[FrozenTrial]) -> BaseSampler:
+        """Return Optuna's sampler; `past` are the configurations that have a value."""
+
+    def _made(self, options: OptunaSpec, known: Sequence[ConfigResult]) -> BaseSampler:
+        # A rebuilt sampler must not repeat the draws that it made before: its stream depends on how far the search is.
+        seed = int(np.random.default_rng([options.seed, len(known)]).integers(2**31))
+        distributions = {path: _distribution(axis) for path, axis in self._axes.items()}
+        past = [
+            optuna.trial.create_trial(params=self._encoded(one.point), distributions=distributions, value=one.mean)
+            for one in known
+            if one.is_over and one.mean is not None
+        ]
+        with _quiet_optuna():
+            return self._new(options, seed, past)
 
     def propose(self, config: int) -> Point | None:
         """Return the sampler's next point."""
@@ -173,15 +196,36 @@ class OptunaPoints:
         return {path: _decoded(axis, proposed[path]) for path, axis in self._axes.items()}
 
 
-def _optuna_sampler(sampler: TpeSampler | GpSampler, num_known: int) -> optuna.samplers.BaseSampler:
-    # A rebuilt sampler must not repeat the draws that it made before: its stream depends on how far the search is.
-    seed = int(np.random.default_rng([sampler.seed, num_known]).integers(2**31))
-    with _quiet_optuna():
-        if isinstance(sampler, GpSampler):
-            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=sampler.startup_trials)
+class TpePoints(_OptunaPoints):
+    """Tree-structured Parzen estimator."""
+
+    def _new(self, options: OptunaSpec, seed: int, past: Sequence[FrozenTrial]) -> BaseSampler:
         return optuna.samplers.TPESampler(
-            seed=seed, n_startup_trials=sampler.startup_trials, multivariate=True, constant_liar=True
+            seed=seed, n_startup_trials=options.startup_trials, multivariate=True, constant_liar=True
         )
+
+
+class GpPoints(_OptunaPoints):
+    """Gaussian process."""
+
+    def _new(self, options: OptunaSpec, seed: int, past: Sequence[FrozenTrial]) -> BaseSampler:
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=options.startup_trials)
+
+
+class CmaEsPoints(_OptunaPoints):
+    """CMA-ES. Its covariance is in no row, so a rebuilt one is warm-started from the configurations of before."""
+
+    def _new(self, options: OptunaSpec, seed: int, past: Sequence[FrozenTrial]) -> BaseSampler:
+        return optuna.samplers.CmaEsSampler(
+            seed=seed,
+            n_startup_trials=options.startup_trials,
+            independent_sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=options.startup_trials),
+            warn_independent_sampling=False,
+            source_trials=list(past) if len(past) >= _MIN_WARM_START else None,
+        )
+
+
+_OPTUNAS: dict[str, Callable[..., Sampler]] = {"tpe": TpePoints, "gp": GpPoints, "cma_es": CmaEsPoints}
 
 
 @contextmanager

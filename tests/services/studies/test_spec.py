@@ -64,6 +64,16 @@ def test_num_configs__is_the_whole_grid_unless_told_otherwise():
             "control",
         ),
         ({"early_stopping": {"name": "asha", "unit": "epochs"}}, "early_stopping.unit"),
+        ({"early_stopping": {"name": "hyperband", "brackets": 4}}, "early_stopping.brackets"),
+        ({"early_stopping": {"name": "hyperband", "unit": "epochs"}}, "early_stopping.unit"),
+        ({"preset": "rho", "sampler": {"name": "cma_es"}}, "sampler"),
+        (
+            {
+                "space": {"optimizer.rho": RHO, "optimizer.ascent_steps": {"type": "choice", "values": [1, 2]}},
+                "sampler": {"name": "cma_es"},
+            },
+            "space.optimizer.ascent_steps",
+        ),
         ({"colour": "red"}, None),
     ],
 )

@@ -175,3 +175,24 @@ def test_watched_trial__is_not_stopped_by_its_last_epoch():
     trial = WatchedTrial("t", epochs([0.1, 0.2]), 0)
     assert not trial.judge(2, Scripted(2), num_epochs=2)
     assert not trial.is_stopped
+
+
+def hyperband(past=()):
+    spec = study({"name": "hyperband", "grace": 1 / 9, "reduction_factor": 3, "brackets": 3})
+    return EarlyStopper(spec.early_stopping, spec, past)
+
+
+def test_hyperband__spares_some_trials_until_a_later_rung():
+    stopper = hyperband()
+    for number in range(20):
+        stopped_after(stopper, f"good-{number}", epochs([0.9] * 9))
+    ends = {stopped_after(stopper, f"poor-{number}", epochs([0.1] * 9)) for number in range(40)}
+    assert ends == {1, 3, 9}
+
+
+def test_hyperband__puts_a_trial_into_the_same_bracket_after_a_restart():
+    good = [Measured(f"good-{number}", epochs([0.9] * 9), True) for number in range(20)]
+    poor = [f"poor-{number}" for number in range(20)]
+    once, again = hyperband(past=good), hyperband(past=good)
+    ends = [stopped_after(once, name, epochs([0.1] * 9)) for name in poor]
+    assert ends == [stopped_after(again, name, epochs([0.1] * 9)) for name in poor]

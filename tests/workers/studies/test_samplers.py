@@ -7,7 +7,14 @@ import pytest
 from xsam.services.jobs.states import JobState
 from xsam.services.studies import space as spaces
 from xsam.services.studies.results import configs_of
-from xsam.services.studies.spec import GridSampler, QuasiRandomSampler, RandomSampler, StudySpec, TpeSampler
+from xsam.services.studies.spec import (
+    CmaEsSampler,
+    GridSampler,
+    QuasiRandomSampler,
+    RandomSampler,
+    StudySpec,
+    TpeSampler,
+)
 from xsam.services.studies.trials import TrialState
 from xsam.workers.studies.samplers import make_sampler
 
@@ -124,3 +131,60 @@ def test_choice__of_whole_documents_survives_optuna():
     sampler = make_sampler(TpeSampler(), space, "max", [])
     assert all(sampler.propose(i)["optimizer"] in values for i in range(6))
     assert list(spaces.axes(space)) == ["optimizer"]
+
+
+RANGES = StudySpec.model_validate(
+    {
+        "space": {
+            "optimizer.rho": {"type": "log_uniform", "low": 0.001, "high": 1.0},
+            "optimizer.base.lr": {"type": "log_uniform", "low": 0.001, "high": 1.0},
+        }
+    }
+).space
+
+
+def far_off(point):
+    """How far a point is from the best one, in powers of ten."""
+    return math.dist([math.log10(value) for value in point.values()], (-1.0, -1.5))
+
+
+def descend(num, past=()):
+    """Run CMA-ES up to `num` configurations, taking up a search that has come so far; return all its trials."""
+    done = list(past)
+    sampler = make_sampler(CmaEsSampler(startup_trials=5, seed=1), RANGES, "min", configs_of(done))
+    for config in range(len(done), num):
+        point = sampler.propose(config)
+        sampler.tell(config, far_off(point))
+        done.append(trial(config, point, far_off(point)))
+    return done
+
+
+def mean_of(trials):
+    return sum(t.value for t in trials) / len(trials)
+
+
+def test_cma_es__comes_closer_and_goes_on_from_there_after_a_restart():
+    past = descend(60)
+    assert mean_of(past[40:]) < 0.5 * mean_of(past[:10])
+    resumed = descend(90, past=past)[60:]
+    assert mean_of(resumed) < 0.5 * mean_of(past[:10])
+    assert not {tuple(t.point.values()) for t in past} & {tuple(t.point.values()) for t in resumed}
+
+
+def test_cma_es__counts_what_still_runs_and_what_diverged():
+    running = trial(7, {"optimizer.rho": 0.1, "optimizer.base.lr": 0.1}, None, JobState.RUNNING)
+    sampler = make_sampler(CmaEsSampler(startup_trials=5), RANGES, "min", configs_of([*descend(7), running]))
+    assert sampler.propose(8) != running.point
+    sampler.tell(7, None)
+    sampler.tell(8, 0.5)
+    assert sampler.propose(9) is not None
+
+
+def test_cma_es__searches_an_arm_with_one_range_too():
+    one = {"optimizer.rho": RANGES["optimizer.rho"]}
+    sampler = make_sampler(CmaEsSampler(startup_trials=2), one, "min", [])
+    points = []
+    for config in range(12):
+        points.append(sampler.propose(config)["optimizer.rho"])
+        sampler.tell(config, abs(math.log10(points[-1] / 0.1)))
+    assert len(set(points)) == 12
