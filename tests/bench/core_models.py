@@ -76,6 +76,8 @@ class Rig:
             self.base.zero_grad(set_to_none=True)
             self.loss().backward()
         self.base.step()
+        # The optimizers that take their turn on this model refuse gradients that are not theirs.
+        self.base.zero_grad(set_to_none=True)
 
     def textbook_step(self, rho: float = 0.05) -> None:
         """Take a step of SAM as it is mostly written: one loop over parameters, a fresh copy of each, no checks."""
@@ -94,6 +96,7 @@ class Rig:
             for param, value in zip(params, origin, strict=True):
                 param.copy_(value)
         self.base.step()
+        self.base.zero_grad(set_to_none=True)
 
     def sam(self, **options: object) -> SAM:
         """Build SAM on this rig's model."""
