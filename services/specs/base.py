@@ -64,8 +64,8 @@ def one_line(text: str) -> str:
     return text
 
 
-PlainText = Annotated[str, AfterValidator(one_line)]
-"""Text of one line that is safe to show anywhere."""
+PLAIN = AfterValidator(one_line)
+"""Marks text of one line that is safe to show anywhere."""
 
 
 def _is_utf8(text: str) -> bool:

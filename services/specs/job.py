@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from xsam.services.specs.base import PlainText, Spec, field_error
+from xsam.services.specs.base import PLAIN, Spec, field_error
 from xsam.services.specs.dataset import Dataset, Digits
 from xsam.services.specs.model import Model, SmallCnn
 from xsam.services.specs.optimizer import Optimizer, XsamVariant
@@ -12,7 +12,7 @@ from xsam.services.specs.schedule import ConstantSchedule, Schedule
 
 MAX_LABELS = 64
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=63)]
-LabelValue = Annotated[PlainText, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=255)]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=255), PLAIN]
 JobName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_length=100)]
 Priority = Annotated[int, Field(ge=-100, le=100)]
 

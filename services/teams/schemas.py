@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from xsam.services.schemas import Read
-from xsam.services.specs.base import PlainText, Spec
+from xsam.services.specs.base import PLAIN, Spec
 from xsam.services.teams.models import AuditEvent, Membership, Team, Token, User
 from xsam.services.teams.roles import SYSTEM, Role
 
@@ -27,7 +27,7 @@ TeamName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$", m
 UserName = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._@-]*$", max_length=63), AfterValidator(_not_the_service)
 ]
-TokenLabel = Annotated[PlainText, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=100)]
+TokenLabel = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=100), PLAIN]
 Weight = Annotated[float, Field(gt=0, le=1000)]
 Amount = Annotated[float, Field(ge=0, le=_LARGEST_AMOUNT)]
 Count = Annotated[int, Field(ge=0, le=_LARGEST_AMOUNT)]
