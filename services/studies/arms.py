@@ -8,8 +8,9 @@ from typing import Any
 from xsam.services.specs.job import JobSpec
 from xsam.services.specs.optimizer import OPTIMIZERS
 from xsam.services.studies import space as spaces
+from xsam.services.studies.algorithms import GridSampler
 from xsam.services.studies.space import Dimension, Point, Ratio
-from xsam.services.studies.spec import GridSampler, StudySpec
+from xsam.services.studies.spec import StudySpec
 
 CONTROL_VARIANTS = ("sgd", "sam")
 CONFIRM_SEED_OFFSET = 1_000_003

@@ -11,11 +11,12 @@ from sqlalchemy.orm import Session
 from xsam.services.cluster import service as cluster
 from xsam.services.jobs.cost import cost_of, measured_pace
 from xsam.services.studies import space as spaces
+from xsam.services.studies.algorithms import GridSampler
 from xsam.services.studies.arms import Arm, arms_of, job_spec
 from xsam.services.studies.schemas import ArmCostRead, StudyPreview
 from xsam.services.studies.service import check_runnable
 from xsam.services.studies.space import Point
-from xsam.services.studies.spec import GridSampler, StudySpec
+from xsam.services.studies.spec import StudySpec
 
 MAX_SAMPLED_POINTS = 64
 """The mean over so many points stands for the mean over the space; trials of one study cost about the same."""

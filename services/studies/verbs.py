@@ -14,10 +14,11 @@ from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import TERMINAL_STATES, FailureKind, JobState
 from xsam.services.studies import space as spaces
 from xsam.services.studies import trials
+from xsam.services.studies.algorithms import GridSampler
 from xsam.services.studies.limits import MAX_CONCURRENCY, MAX_TRIALS
 from xsam.services.studies.models import Study, Trial
 from xsam.services.studies.service import get, spec_of
-from xsam.services.studies.spec import GridSampler, StudySpec, check_space, read_space
+from xsam.services.studies.spec import StudySpec, check_space, read_space
 from xsam.services.studies.trials import PAUSE, STOP
 from xsam.services.teams.roles import Actor
 

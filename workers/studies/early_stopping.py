@@ -14,16 +14,9 @@ import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
 
 from xsam.services.metrics.records import EpochRecord
+from xsam.services.studies.algorithms import AshaStopping, EarlyStopping, HyperbandStopping, MedianStopping, NoStopping
 from xsam.services.studies.results import Mode
-from xsam.services.studies.spec import (
-    AshaStopping,
-    EarlyStopping,
-    HyperbandStopping,
-    MedianStopping,
-    NoStopping,
-    Objective,
-    StudySpec,
-)
+from xsam.services.studies.spec import Objective, StudySpec
 from xsam.services.studies.trials import objective_of
 
 StopperSpec = AshaStopping | HyperbandStopping | MedianStopping

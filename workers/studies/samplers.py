@@ -18,9 +18,7 @@ from ray.tune.search.optuna import OptunaSearch
 from scipy.stats import qmc
 
 from xsam.services.studies import space as spaces
-from xsam.services.studies.results import ConfigResult, Mode
-from xsam.services.studies.space import Axis, Choice, Dimension, IntRange, LogUniform, Point
-from xsam.services.studies.spec import (
+from xsam.services.studies.algorithms import (
     CmaEsSampler,
     GpSampler,
     GridSampler,
@@ -29,6 +27,8 @@ from xsam.services.studies.spec import (
     SamplerSpec,
     TpeSampler,
 )
+from xsam.services.studies.results import ConfigResult, Mode
+from xsam.services.studies.space import Axis, Choice, Dimension, IntRange, LogUniform, Point
 
 OptunaSpec = TpeSampler | GpSampler | CmaEsSampler
 _VALUE = "value"

@@ -154,7 +154,7 @@ class StudyState:
     def is_judged(self, trial_id: str) -> bool:
         """Return whether a trial may be stopped early; confirmation runs to the end."""
         with self._lock:
-            return self._stops_early and self._trials[trial_id].phase == SEARCH
+            return self.spec.early_stopping.name != "none" and self._trials[trial_id].phase == SEARCH
 
     def is_stopped(self, trial_id: str) -> bool:
         """Return whether a verdict has ended the trial."""
@@ -219,10 +219,6 @@ class StudyState:
                 self._plan(study)
 
     # Inside.
-
-    @property
-    def _stops_early(self) -> bool:
-        return self.spec.early_stopping.name != "none"
 
     def _may_start(self) -> bool:
         if self.orders.hold is not None or self.has_failed or self.space_error is not None:
@@ -294,7 +290,7 @@ class StudyState:
 
     def _measured(self, session: Session) -> dict[str, list[EpochRecord]]:
         """Return the stored epochs: of unfinished trials, and of all where an early stopper has to know them."""
-        wanted = list(self._trials) if self._stops_early else self._unfinished()
+        wanted = list(self._trials) if self.spec.early_stopping.name != "none" else self._unfinished()
         return {trial_id: [_record(row) for row in metrics.list_epochs(session, trial_id)] for trial_id in wanted}
 
 
