@@ -39,27 +39,39 @@ def served(
     environment: Mapping[str, str] = os.environ,
 ) -> Iterator[Served]:
     """Start the service on a free port, wait until its processes are warm, and stop it in order afterwards."""
-    data_dir, port = data_dir.resolve(), _free_port()
-    command = [str(python), "-m", "xsam.api", "serve", "--data-dir", str(data_dir), "--port", str(port), *options]
-    environment = dict(environment)
-    if database_url is not None:
-        environment["XSAM_DATABASE__URL"] = database_url
-    database = Database(database_url or f"sqlite:///{data_dir / 'xsam.db'}")
-    data_dir.parent.mkdir(parents=True, exist_ok=True)
-    # Not from the repository: its folders would be importable under their bare names there.
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, cwd=data_dir.parent)
+    running = start(
+        data_dir, *options, port=free_port(), database_url=database_url, python=python, environment=environment
+    )
     try:
-        running = Served(f"http://127.0.0.1:{port}", data_dir, database, process)
         if "--no-dispatcher" in options:
-            _wait_for(running, "/healthz")
+            wait_for(running, "/healthz")
         else:
-            _wait_for(running, "/readyz")
+            wait_for(running, "/readyz")
             if is_warmed:
                 _wait_warm(running)
         yield running
     finally:
-        database.dispose()
-        stop(process)
+        running.database.dispose()
+        stop(running.process)
+
+
+def start(
+    data_dir: Path,
+    *options: str,
+    port: int,
+    database_url: str | None = None,
+    python: Path = Path(sys.executable),
+    environment: Mapping[str, str] = os.environ,
+) -> Served:
+    """Start the service and return at once."""
+    data_dir = data_dir.resolve()
+    command = [str(python), "-m", "xsam.api", "serve", "--data-dir", str(data_dir), "--port", str(port), *options]
+    named = {} if database_url is None else {"XSAM_DATABASE__URL": database_url}
+    data_dir.parent.mkdir(parents=True, exist_ok=True)
+    # Not from the repository: its folders would be importable under their bare names there.
+    process = subprocess.Popen(command, env={**environment, **named}, stdout=subprocess.DEVNULL, cwd=data_dir.parent)
+    database = Database(database_url or f"sqlite:///{data_dir / 'xsam.db'}")
+    return Served(f"http://127.0.0.1:{port}", data_dir, database, process)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -81,13 +93,14 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _wait_for(running: Served, path: str) -> None:
+def wait_for(running: Served, path: str) -> None:
+    """Wait until a path answers with success."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         if running.process.poll() is not None:
