@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast bench bench-core bench-service bench-study bench-scheduling docs fmt lint types check migrate revision api worker serve up down clean
+.PHONY: help setup demo test test-fast bench bench-core bench-service bench-study bench-scheduling storm docs fmt lint types check migrate revision api worker serve up down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -48,6 +48,9 @@ bench-study: $(READY) ## figures of studies
 
 bench-scheduling: $(READY) ## the scheduling policy on a trace of 10,000 jobs
 	$(BIN)/python -m tests.bench.scheduling
+
+storm: $(READY) ## strike at a running service for ten minutes and count what is lost (needs PostgreSQL's programs)
+	$(BIN)/python -m tests.e2e.storm
 
 docs: $(READY) ## run the examples in docstrings and in the READMEs
 	$(BIN)/python -m pytest tests/xsam_core -k "doctest or readme"
