@@ -16,7 +16,6 @@ from xsam.services.jobs.service import JobFilter
 from xsam.services.jobs.states import JobState
 from xsam.services.scheduling import last_decision
 from xsam.services.studies.pages import TrialFilter, TrialSort
-from xsam.services.studies.service import StudyFilter
 from xsam.services.teams.schemas import TeamName, UserName
 
 Absent = SkipJsonSchema[None]
@@ -60,7 +59,7 @@ class _Query(BaseModel):
 
 
 class JobsQuery(_Query):
-    """Which jobs to list."""
+    """Which jobs, or which studies, to list."""
 
     state: list[JobState] = []
     """Jobs in any of these states; repeat the parameter for several."""
@@ -152,19 +151,6 @@ class ExportFormat(StrEnum):
 
     CSV = "csv"
     PARQUET = "parquet"
-
-
-class StudiesQuery(JobsQuery):
-    """Which studies to list."""
-
-    def as_study_filter(self) -> StudyFilter:
-        """Return the filter that the service understands.
-
-        Raises:
-            InvalidRequestError: one label is asked for twice with different values.
-        """
-        where = self.as_filter()
-        return StudyFilter(states=where.states, team=where.team, name=where.name, labels=where.labels)
 
 
 class _TrialsWanted(_Query):

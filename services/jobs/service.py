@@ -1,21 +1,23 @@
-"""What the doors call to submit, read and list jobs; `verbs` has what changes them."""
+"""What the doors call to submit, read and list jobs, and what jobs of all kinds share of it; `verbs` changes them."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Select, select, tuple_
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from xsam.services import paging as cursors
+from xsam.services import paging
 from xsam.services.cluster import service as cluster
 from xsam.services.db.clock import db_now
 from xsam.services.errors import ConflictError, InvalidRequestError, NotFoundError
 from xsam.services.jobs import events
 from xsam.services.jobs.models import KIND_STUDY, KIND_TRAINING, Job, JobAttempt
 from xsam.services.jobs.states import JobState
+from xsam.services.specs.base import Spec
 from xsam.services.specs.dataset import CustomDataset
 from xsam.services.specs.job import JobSpec
 from xsam.services.specs.model import CustomModel, package_of
@@ -25,7 +27,7 @@ from xsam.services.teams.roles import Actor
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs a list shows; empty fields filter nothing. Trials of studies have lists of their own."""
+    """Which jobs, or which studies, a list shows; empty fields filter nothing."""
 
     states: Sequence[JobState] = ()
     team: str | None = None
@@ -51,38 +53,100 @@ def submit(
         InfeasibleError: the cluster, as last seen, or the team's quota could never hold it.
         ConflictError: the key was used for another specification.
     """
-    earlier = _earlier_submit(session, spec, actor, idempotency_key)
+    earlier = earlier_submit(session, KIND_TRAINING, spec, team=actor.team, key=idempotency_key)
     if earlier is not None:
         return earlier, False
-    check_targets(spec, allowed_packages)
-    cluster.check_feasible(session, spec.resources)
-    limits.check_quota(session, actor.team, spec.resources)
-    job = _new_job(spec, actor, idempotency_key)
-    winner = _insert(session, job, spec, actor)
-    if winner is not None:
-        return winner, False
-    origin = {} if cloned_from is None else {"cloned_from": cloned_from}
+    check_runnable(session, spec, team=actor.team, allowed_packages=allowed_packages)
+    job = new_job(
+        KIND_TRAINING,
+        spec,
+        trains=spec,
+        name=spec.name,
+        team=actor.team,
+        submitted_by=actor.user,
+        labels=spec.labels,
+        priority=spec.priority,
+        idempotency_key=idempotency_key,
+    )
     message = f"queued by {actor.user}" + (f", from job {cloned_from}" if cloned_from else "")
-    events.record(session, job.id, "submitted", message, actor=actor.user, data=origin)
-    return job, True
+    origin = {} if cloned_from is None else {"cloned_from": cloned_from}
+    return add_once(session, job, spec, actor=actor.user, message=message, data=origin)
 
 
-def _insert(session: Session, job: Job, spec: JobSpec, actor: Actor) -> Job | None:
-    """Insert the job; return the one with the same key that another request inserted between our look and now."""
-    if job.idempotency_key is None:
-        session.add(job)
-        session.flush()
-        return None
+def check_runnable(session: Session, spec: JobSpec, *, team: str, allowed_packages: Sequence[str]) -> None:
+    """Refuse a job that could never run.
+
+    Raises:
+        InvalidRequestError: the specification names code that is not allowed here; names the field.
+        InfeasibleError: the cluster, as last seen, or the team's quota could never hold it.
+    """
+    for field, part in (("model.target", spec.model), ("dataset.target", spec.dataset)):
+        if not isinstance(part, CustomModel | CustomDataset):
+            continue
+        if package_of(part.target) not in allowed_packages:
+            allowed = ", ".join(allowed_packages) or "none; the operator sets XSAM_TRAINING__ALLOWED_PACKAGES"
+            raise InvalidRequestError(f"{field} is {part.target!r}; allowed packages are: {allowed}", field=field)
+    cluster.check_feasible(session, spec.resources)
+    limits.check_quota(session, team, spec.resources)
+
+
+def new_job(kind: str, spec: Spec, *, trains: JobSpec | None, **columns: Any) -> Job:
+    """Return the row of a job of any kind.
+
+    Args:
+        kind: what it is.
+        spec: what it says.
+        trains: what it holds of the cluster, and for how long; None if it holds nothing itself.
+        columns: who submitted it, and what people see of it.
+    """
+    held: dict[str, Any] = {"num_workers": 1, "gpus_per_worker": 0, "cpus_per_worker": 0, "num_epochs": 0}
+    if trains is not None:
+        held = {**trains.resources.model_dump(), **trains.limits.model_dump(), "num_epochs": trains.epochs}
+        if trains.limits.max_queue_s is not None:
+            held["deadline_at"] = db_now(trains.limits.max_queue_s)
+    columns["labels"] = dict(columns["labels"])
+    return Job(kind=kind, spec=spec.model_dump(mode="json"), **held, **columns)
+
+
+def add_once(
+    session: Session, job: Job, spec: Spec, *, actor: str, message: str, data: dict[str, Any] | None = None
+) -> tuple[Job, bool]:
+    """Insert a job with its first event; return it with whether it is new.
+
+    It is not where another request with the same key has inserted one since `earlier_submit` looked.
+
+    Raises:
+        ConflictError: the key was used for another specification.
+    """
     try:
-        with session.begin_nested():
+        with session.begin_nested() if job.idempotency_key is not None else nullcontext():
             session.add(job)
             session.flush()
     except IntegrityError:
-        winner = _earlier_submit(session, spec, actor, job.idempotency_key)
+        winner = earlier_submit(session, job.kind, spec, team=job.team, key=job.idempotency_key)
         if winner is None:
             raise
-        return winner
-    return None
+        return winner, False
+    events.record(session, job.id, "submitted", message, actor=actor, data=data)
+    return job, True
+
+
+def earlier_submit(session: Session, kind: str, spec: Spec, *, team: str, key: str | None) -> Job | None:
+    """Return the job that an earlier submit with this key made, None where there is none.
+
+    Raises:
+        ConflictError: the key was used for another specification.
+    """
+    if key is None:
+        return None
+    job = session.scalar(select(Job).where(Job.team == team, Job.idempotency_key == key))
+    if job is not None and (job.kind != kind or _differs(job.spec, spec)):
+        what = "study" if job.kind == KIND_STUDY else "job"
+        raise ConflictError(
+            f"Idempotency-Key {key!r} belongs to {what} {job.id}, which has another specification",
+            field="Idempotency-Key",
+        )
+    return job
 
 
 def get(session: Session, job_id: str) -> Job:
@@ -117,70 +181,13 @@ def list_jobs(
     Raises:
         InvalidRequestError: the cursor is not one of ours.
     """
-    query = _filtered(where).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
-    if cursor is not None:
-        created_at, job_id = cursors.decode(cursor)
-        query = query.where(tuple_(Job.created_at, Job.id) < tuple_(created_at, job_id))
-    rows = session.scalars(query).all()
-    page = rows[:limit]
-    more = len(rows) > limit
-    return page, cursors.encode(page[-1].created_at, page[-1].id) if more else None
+    query = filtered(select(Job).where(Job.kind == KIND_TRAINING), where)
+    rows, next_cursor = paging.newest_first(session, query, Job, cursor=cursor, limit=limit)
+    return [row[0] for row in rows], next_cursor
 
 
-def check_targets(spec: JobSpec, allowed_packages: Sequence[str]) -> None:
-    """Refuse code of the team's own that the operator has not allowed.
-
-    Raises:
-        InvalidRequestError: names the field.
-    """
-    for field, part in (("model.target", spec.model), ("dataset.target", spec.dataset)):
-        if not isinstance(part, CustomModel | CustomDataset):
-            continue
-        if package_of(part.target) not in allowed_packages:
-            allowed = ", ".join(allowed_packages) or "none; the operator sets XSAM_TRAINING__ALLOWED_PACKAGES"
-            raise InvalidRequestError(f"{field} is {part.target!r}; allowed packages are: {allowed}", field=field)
-
-
-def _earlier_submit(session: Session, spec: JobSpec, actor: Actor, key: str | None) -> Job | None:
-    if key is None:
-        return None
-    job = session.scalar(select(Job).where(Job.team == actor.team, Job.idempotency_key == key))
-    if job is not None and _differs(job.spec, spec):
-        raise ConflictError(
-            f"Idempotency-Key {key!r} belongs to job {job.id}, which has another specification", field="Idempotency-Key"
-        )
-    return job
-
-
-def _differs(stored: dict[str, Any], spec: JobSpec) -> bool:
-    """Compare as specifications: one that an earlier version stored lacks fields that have been added since."""
-    try:
-        return JobSpec.model_validate(stored) != spec
-    except ValidationError:
-        return True
-
-
-def _new_job(spec: JobSpec, actor: Actor, key: str | None) -> Job:
-    return Job(
-        name=spec.name,
-        team=actor.team,
-        submitted_by=actor.user,
-        idempotency_key=key,
-        spec=spec.model_dump(mode="json"),
-        labels=dict(spec.labels),
-        priority=spec.priority,
-        num_workers=spec.resources.num_workers,
-        gpus_per_worker=spec.resources.gpus_per_worker,
-        cpus_per_worker=spec.resources.cpus_per_worker,
-        max_run_s=spec.limits.max_run_s,
-        max_queue_s=spec.limits.max_queue_s,
-        deadline_at=None if spec.limits.max_queue_s is None else db_now(spec.limits.max_queue_s),
-        num_epochs=spec.epochs,
-    )
-
-
-def _filtered(where: JobFilter) -> Select[Job]:
-    query = select(Job).where(Job.kind == KIND_TRAINING)
+def filtered(query: Any, where: JobFilter) -> Any:
+    """Return a query of jobs that shows only those."""
     if where.states:
         query = query.where(Job.state.in_(where.states))
     if where.team is not None:
@@ -190,3 +197,11 @@ def _filtered(where: JobFilter) -> Select[Job]:
     for key, value in (where.labels or {}).items():
         query = query.where(Job.labels[key].as_string() == value)
     return query
+
+
+def _differs(stored: dict[str, Any], spec: Spec) -> bool:
+    """Compare as specifications: one that an earlier version stored lacks fields that have been added since."""
+    try:
+        return type(spec).model_validate(stored) != spec
+    except ValidationError:
+        return True

@@ -6,15 +6,13 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from xsam.services.cluster import service as cluster
 from xsam.services.jobs.cost import cost_of, measured_pace
 from xsam.services.jobs.models import KIND_STUDY, Job
-from xsam.services.jobs.service import check_targets
+from xsam.services.jobs.service import check_runnable
 from xsam.services.jobs.states import JobState
 from xsam.services.scheduling import last_decision
 from xsam.services.schemas import Read
 from xsam.services.specs.job import JobSpec
-from xsam.services.teams import limits
 
 MAX_COUNTED = 10_000
 
@@ -49,9 +47,7 @@ def preview(session: Session, spec: JobSpec, *, team: str, allowed_packages: Seq
         InvalidRequestError: the specification names code that is not allowed here.
         InfeasibleError: the cluster, as last seen, or the team's quota could never hold it.
     """
-    check_targets(spec, allowed_packages)
-    cluster.check_feasible(session, spec.resources)
-    limits.check_quota(session, team, spec.resources)
+    check_runnable(session, spec, team=team, allowed_packages=allowed_packages)
     cost = cost_of(spec)
     pace, num_comparable = measured_pace(session, spec)
     train_s = None if pace is None or cost.grad_evals is None else pace * cost.grad_evals

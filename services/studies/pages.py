@@ -1,9 +1,6 @@
 """Pages of trials: filtered, sorted, with a cursor, and the live values of those that run."""
 
-import base64
-import binascii
-import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -11,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from xsam.services.errors import InvalidRequestError
+from xsam.services import paging
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import JobState
 from xsam.services.metrics.models import EpochMetric
@@ -72,7 +69,7 @@ def page(  # noqa: PLR0913 - what every page has
     descends = sort.startswith("-")
     query = _filtered(select(Trial, Job, key).join(Job, Job.id == Trial.job_id), study_id, where)
     if cursor is not None:
-        value, number = _decode(cursor, sort)
+        value, number = paging.decode(cursor, _key_for(sort), made=f" with sort={sort}")
         beyond = key < value if descends else key > value
         query = query.where(or_(beyond, and_(key == value, Trial.number > number)))
     query = query.order_by(key.desc() if descends else key.asc(), Trial.number).limit(limit + 1)
@@ -84,7 +81,7 @@ def page(  # noqa: PLR0913 - what every page has
         value, grad_evals = live.get(job.id, (trial.value, trial.grad_evals))
         items.append(TrialRead.of(trial, job, value=value, grad_evals=grad_evals))
     more = len(rows) > limit
-    return TrialPage(items=items, next_cursor=_encode(sort, shown[-1][2], shown[-1][0].number) if more else None)
+    return TrialPage(items=items, next_cursor=paging.encode(sort, shown[-1][2], shown[-1][0].number) if more else None)
 
 
 def _filtered(query: Any, study_id: str, where: TrialFilter) -> Any:
@@ -121,18 +118,12 @@ def _live_values(session: Session, job_ids: Sequence[str], objective: Objective)
     return live
 
 
-def _encode(sort: TrialSort, key: float, number: int) -> str:
-    return base64.urlsafe_b64encode(json.dumps([sort, key, number]).encode()).decode()
-
-
-def _decode(cursor: str, sort: TrialSort) -> tuple[float, int]:
-    try:
-        made_for, key, number = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
+def _key_for(sort: TrialSort) -> Callable[..., tuple[float, int]]:
+    def read(made_for: str, key: float, number: int) -> tuple[float, int]:
         if made_for != sort or isinstance(key, bool) or not isinstance(key, int | float) or type(number) is not int:
             raise ValueError("made for another order")
         if not -_FAR <= key <= _FAR or not 0 <= number < 2**31:
             raise ValueError("out of range")
-    except (ValueError, TypeError, RecursionError, binascii.Error) as e:
-        message = f"cursor is {cursor[:80]!r}; allowed is the next_cursor of an earlier page with sort={sort}"
-        raise InvalidRequestError(message, field="cursor") from e
-    return key, number
+        return key, number
+
+    return read

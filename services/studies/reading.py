@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from xsam.services.errors import ConflictError, NotFoundError
 from xsam.services.jobs.models import Job
+from xsam.services.jobs.service import JobFilter
 from xsam.services.jobs.states import JobState
 from xsam.services.specs.job import JobSpec
 from xsam.services.studies import answers, pages, service, views
@@ -14,7 +15,7 @@ from xsam.services.studies.arms import arms_of, job_spec
 from xsam.services.studies.models import Study, Trial
 from xsam.services.studies.pages import TrialFilter, TrialSort
 from xsam.services.studies.schemas import StudyBrief, StudyPage, StudyRead, TrialPage, TrialRead
-from xsam.services.studies.service import StudyFilter, spec_of
+from xsam.services.studies.service import spec_of
 from xsam.services.studies.spec import read_space
 from xsam.services.studies.trials import SEARCH
 
@@ -31,7 +32,7 @@ def read_study(session: Session, study_id: str) -> StudyRead:
     return answers.answer(session, job, study)
 
 
-def list_studies(session: Session, *, where: StudyFilter, cursor: str | None, limit: int) -> StudyPage:
+def list_studies(session: Session, *, where: JobFilter, cursor: str | None, limit: int) -> StudyPage:
     """Return a page of studies, newest first.
 
     Raises:

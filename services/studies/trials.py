@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from xsam.services.db.base import new_id
 from xsam.services.db.clock import db_now
 from xsam.services.jobs import events, queue, wishes
+from xsam.services.jobs import service as jobs
 from xsam.services.jobs.models import KIND_STUDY, KIND_TRIAL, Job, JobAttempt
 from xsam.services.jobs.queue import ClaimedJob, Lease
 from xsam.services.jobs.states import TERMINAL_STATES, FailureKind, JobState, Wish
@@ -23,6 +24,7 @@ from xsam.services.specs.job import JobSpec
 from xsam.services.studies.models import Study, Trial
 from xsam.services.studies.space import Point
 from xsam.services.studies.spec import Objective
+from xsam.services.teams.roles import SYSTEM
 
 SEARCH = "search"
 CONFIRM = "confirm"
@@ -133,26 +135,19 @@ def add(session: Session, study_id: str, new: NewTrial) -> Trial:
     """Make a trial's rows; the caller has locked the study, since two trials must not get one number."""
     study = session.get_one(Job, study_id)
     number = 1 + (session.scalar(select(func.max(Trial.number)).where(Trial.study_id == study_id)) or 0)
-    resources = new.job.resources
-    job = Job(
+    job = jobs.new_job(
+        KIND_TRIAL,
+        new.job,
+        trains=new.job,
         id=new.job_id,
-        kind=KIND_TRIAL,
         name=None if study.name is None else f"{study.name[:90]} {number}",
         team=study.team,
         submitted_by=study.submitted_by,
-        spec=new.job.model_dump(mode="json"),
-        labels=dict(study.labels),
+        labels=study.labels,
         priority=study.priority,
-        num_workers=resources.num_workers,
-        gpus_per_worker=resources.gpus_per_worker,
-        cpus_per_worker=resources.cpus_per_worker,
-        max_run_s=new.job.limits.max_run_s,
-        max_queue_s=new.job.limits.max_queue_s,
-        deadline_at=None if new.job.limits.max_queue_s is None else db_now(new.job.limits.max_queue_s),
-        num_epochs=new.job.epochs,
     )
-    session.add(job)
-    session.flush()
+    message = f"trial {number} of study {study_id}"
+    jobs.add_once(session, job, new.job, actor=SYSTEM, message=message, data={"study": study_id})
     trial = Trial(
         job_id=job.id,
         study_id=study_id,
@@ -166,7 +161,6 @@ def add(session: Session, study_id: str, new: NewTrial) -> Trial:
     )
     session.add(trial)
     session.flush()
-    events.record(session, job.id, "submitted", f"trial {number} of study {study_id}", data={"study": study_id})
     return trial
 
 

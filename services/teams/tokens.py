@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Select, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, or_, select, update
 from sqlalchemy.orm import Session
 
-from xsam.services import paging as cursors
+from xsam.services import paging
 from xsam.services.db.clock import db_now
 from xsam.services.errors import ForbiddenError, InvalidRequestError, NotFoundError, UnauthenticatedError
 from xsam.services.teams import audit, token_text
@@ -102,13 +102,8 @@ def list_tokens(
     Raises:
         InvalidRequestError: the cursor is not one of ours.
     """
-    query = _manageable(principal).order_by(Token.created_at.desc(), Token.id.desc()).limit(limit + 1)
-    if cursor is not None:
-        created_at, token_id = cursors.decode(cursor)
-        query = query.where(tuple_(Token.created_at, Token.id) < tuple_(created_at, token_id))
-    rows = session.scalars(query).all()
-    page = rows[:limit]
-    return page, cursors.encode(page[-1].created_at, page[-1].id) if len(rows) > limit else None
+    rows, next_cursor = paging.newest_first(session, _manageable(principal), Token, cursor=cursor, limit=limit)
+    return [row[0] for row in rows], next_cursor
 
 
 def revoke(session: Session, principal: Principal, token_id: str) -> None:

@@ -10,11 +10,11 @@ import pytest
 from tests.support import studies
 from tests.support.studies import HandRunner
 from xsam.services.errors import ConflictError, InvalidRequestError, NotFoundError
+from xsam.services.jobs.service import JobFilter
 from xsam.services.jobs.states import FailureKind, JobState
 from xsam.services.studies import export, reading
 from xsam.services.studies.compare import paired_test
 from xsam.services.studies.pages import TrialFilter, TrialSort
-from xsam.services.studies.service import StudyFilter
 
 RHO_K = {
     "space": {
@@ -183,13 +183,13 @@ def test_list__shows_studies_with_their_counts(database):
     runner.run(point(0.1), 0.8)
     other = studies.submit(database, actor=studies.BOB)
     with database.read() as session:
-        newest, oldest = reading.list_studies(session, where=StudyFilter(), cursor=None, limit=10).items
+        newest, oldest = reading.list_studies(session, where=JobFilter(), cursor=None, limit=10).items
         assert (newest.id, oldest.id) == (other, runner.study_id)
         assert (oldest.best_value, oldest.num_by_state) == (0.8, {JobState.SUCCEEDED: 1})
-        blue = reading.list_studies(session, where=StudyFilter(team="blue"), cursor=None, limit=10)
+        blue = reading.list_studies(session, where=JobFilter(team="blue"), cursor=None, limit=10)
         assert [study.id for study in blue.items] == [other]
-        first = reading.list_studies(session, where=StudyFilter(), cursor=None, limit=1)
-        rest = reading.list_studies(session, where=StudyFilter(), cursor=first.next_cursor, limit=1)
+        first = reading.list_studies(session, where=JobFilter(), cursor=None, limit=1)
+        rest = reading.list_studies(session, where=JobFilter(), cursor=first.next_cursor, limit=1)
         assert [study.id for study in rest.items] == [runner.study_id]
         assert rest.next_cursor is None
 

@@ -1,0 +1,43 @@
+"""A study's submit shares its key, and the row it makes, with that of jobs."""
+
+import pytest
+
+from tests.support import jobs, studies
+from xsam.services.errors import ConflictError
+from xsam.services.jobs import service as job_service
+from xsam.services.specs.job import JobSpec
+from xsam.services.studies import service
+from xsam.services.studies.spec import StudySpec
+
+
+def submit(database, key, **fields):
+    with database.unit_of_work() as session:
+        spec = StudySpec.model_validate({**studies.SMALL, **fields})
+        job, is_new = service.submit(session, spec, actor=studies.ALICE, idempotency_key=key)
+        return job.id, is_new
+
+
+def test_submit__with_the_same_key_returns_the_first_study(database):
+    (first, is_new), again = submit(database, "k"), submit(database, "k")
+    assert (is_new, again) == (True, (first, False))
+    assert (jobs.count(database, "jobs"), jobs.count(database, "studies")) == (1, 1)
+
+
+def test_submit__with_the_same_key_finds_a_study_that_an_earlier_version_stored(database):
+    first, _ = submit(database, "k")
+    spec = dict(studies.read(database, first)[0].spec)
+    del spec["max_failures"]  # as if it had been added since
+    jobs.set_columns(database, first, spec=spec)
+    assert submit(database, "k") == (first, False)
+
+
+def test_submit__with_the_key_of_another_specification_or_of_a_job_is_a_conflict(database):
+    first, _ = submit(database, "k")
+    with pytest.raises(ConflictError, match=f"belongs to study {first}"):
+        submit(database, "k", concurrency=7)
+    with database.unit_of_work() as session, pytest.raises(ConflictError, match=f"belongs to study {first}"):
+        job_service.submit(session, JobSpec(), actor=studies.ALICE, idempotency_key="k")
+    with database.unit_of_work() as session:
+        job, _ = job_service.submit(session, JobSpec(), actor=studies.ALICE, idempotency_key="j")
+    with pytest.raises(ConflictError, match=f"belongs to job {job.id}"):
+        submit(database, "j")
