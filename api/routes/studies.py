@@ -10,9 +10,8 @@ from xsam.api.http.access import visible_team
 from xsam.api.http.dependencies import AllowedPackages, PrincipalDep, ReadSession, WriteSession
 from xsam.api.http.queries import ExportFormat, ExportQuery, IdempotencyKey, JobsQuery, StudyId, TrialsQuery
 from xsam.api.http.router import Router
-from xsam.services.jobs import service as jobs
 from xsam.services.jobs.schemas import JobRead
-from xsam.services.studies import cost, export, promotion, reading, service, verbs
+from xsam.services.studies import cost, export, reading, service, verbs
 from xsam.services.studies.requests import ExtendStudy, PromoteStudy, RetryFailed, UpdateStudy
 from xsam.services.studies.schemas import StudyPage, StudyPreview, StudyRead, TrialPage
 from xsam.services.studies.spec import StudySpec
@@ -143,8 +142,14 @@ def promote_study(
     response: Response,
 ) -> JobRead:
     """Queue the best configuration, or one trial, as a job of its own, with changes such as more epochs."""
-    spec = promotion.promoted_job(session, study_id, number=wanted.trial, changes=wanted.changes)
-    job, _ = jobs.submit(session, spec, actor=principal, allowed_packages=allowed_packages)
+    job = verbs.promote(
+        session,
+        study_id,
+        actor=principal,
+        number=wanted.trial,
+        changes=wanted.changes,
+        allowed_packages=allowed_packages,
+    )
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return JobRead.of(job)
 

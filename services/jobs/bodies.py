@@ -19,7 +19,8 @@ class CloneJob(Spec):
     """What a copy of a job changes."""
 
     changes: Annotated[dict[str, Any], Field(max_length=50)] = Field(default_factory=dict)
-    """A JSON merge patch (RFC 7396) on the specification: parts are merged, null takes a field's default."""
+    """A JSON merge patch (RFC 7396) on the specification: parts are merged, null removes a field, which then has its
+    default."""
 
 
 class JobMatch(Spec):

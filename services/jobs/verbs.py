@@ -104,7 +104,7 @@ def clone(
     Args:
         session: open in a unit of work.
         job_id: the job to copy, in any state, with its present priority and labels.
-        changes: a JSON merge patch (RFC 7396) on the specification; the result is checked as a whole.
+        changes: as for `changed`.
         actor: whose job it becomes.
         allowed_packages: as for `submit`.
         idempotency_key: as for `submit`.
@@ -116,7 +116,7 @@ def clone(
     """
     source = get(session, job_id)
     document = {**source.spec, "priority": source.priority, "labels": source.labels}
-    spec = _checked(merge_patch(document, changes))
+    spec = changed(document, changes)
     return submit(
         session,
         spec,
@@ -127,9 +127,18 @@ def clone(
     )
 
 
-def _checked(document: Any) -> JobSpec:
+def changed(document: Mapping[str, Any], changes: Mapping[str, Any]) -> JobSpec:
+    """Return a specification, given as plain values, with changes.
+
+    Args:
+        document: the specification.
+        changes: a JSON merge patch (RFC 7396): parts are merged, null removes a field, which then has its default.
+
+    Raises:
+        InvalidRequestError: the whole would not be valid; names the field.
+    """
     try:
-        return JobSpec.model_validate(document)
+        return JobSpec.model_validate(merge_patch(document, changes))
     except ValidationError as e:
         error = e.errors()[0]
         field = f"changes.{error.get('ctx', {}).get('field') or '.'.join(map(str, error['loc']))}"

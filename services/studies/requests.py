@@ -38,4 +38,5 @@ class PromoteStudy(Spec):
     trial: Annotated[int, Field(ge=1, le=MAX_TRIALS * 10)] | None = None
     """Number of a trial; by default the best configuration of the search."""
     changes: Annotated[dict[str, Any], Field(max_length=50)] = Field(default_factory=dict)
-    """Fields of the job to replace, as in a JobSpec: `{"epochs": 200}`; parts are merged into the job's."""
+    """A JSON merge patch (RFC 7396) on the job's specification, as in `{"epochs": 200}`: parts are merged, null removes
+    a field, which then has its default."""

@@ -1,6 +1,6 @@
 """What people tell a study: each call changes rows, which the study's runner, if one runs, notices within a second."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,10 +10,12 @@ from sqlalchemy.orm import Session
 
 from xsam.services.errors import InvalidRequestError, InvalidTransitionError
 from xsam.services.jobs import attempts, events, wishes
+from xsam.services.jobs import service as jobs
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import TERMINAL_STATES, FailureKind, JobState
+from xsam.services.jobs.verbs import changed
+from xsam.services.studies import reading, trials
 from xsam.services.studies import space as spaces
-from xsam.services.studies import trials
 from xsam.services.studies.algorithms import GridSampler
 from xsam.services.studies.limits import MAX_CONCURRENCY, MAX_TRIALS
 from xsam.services.studies.models import Study, Trial
@@ -21,6 +23,9 @@ from xsam.services.studies.service import get, spec_of
 from xsam.services.studies.spec import StudySpec, check_space, read_space
 from xsam.services.studies.trials import PAUSE, STOP
 from xsam.services.teams.roles import Actor
+
+STUDY_LABEL = "study"
+"""Of a promoted job: which study it comes from."""
 
 
 def pause(session: Session, study_id: str, *, actor: Actor) -> Job:
@@ -169,6 +174,37 @@ def set_concurrency(session: Session, study_id: str, concurrency: int, *, actor:
     job, study = _live(session, study_id, "changed")
     study.concurrency = concurrency
     return _told(session, job, actor, "changed", f"{concurrency} trials at once")
+
+
+def promote(
+    session: Session,
+    study_id: str,
+    *,
+    actor: Actor,
+    number: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+    allowed_packages: Sequence[str] = (),
+) -> Job:
+    """Queue a study's best configuration, or one trial, as a job of its own that carries the study's id as a label.
+
+    Args:
+        session: open in a unit of work.
+        study_id: the study.
+        actor: whose job it becomes.
+        number: of a trial; None for the best configuration.
+        changes: a JSON merge patch on the job's specification, as for cloning a job.
+        allowed_packages: as for submitting a job.
+
+    Raises:
+        NotFoundError: no such study or trial.
+        ConflictError: no trial has a value yet.
+        InvalidRequestError: the changed job would not be valid; names the field.
+        InfeasibleError: as for submitting a job.
+    """
+    best = reading.winning_job(session, study_id, number=number)
+    spec = changed(best.model_dump(mode="json"), changes or {})
+    spec = changed(spec.model_dump(mode="json"), {"labels": {STUDY_LABEL: study_id}})
+    return jobs.submit(session, spec, actor=actor, allowed_packages=allowed_packages)[0]
 
 
 def _check_space(spec: StudySpec, document: Mapping[str, Any]) -> None:

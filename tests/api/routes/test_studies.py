@@ -11,6 +11,7 @@ from xsam.api.client import Client
 from xsam.api.client.errors import ApiError
 from xsam.services.db.session import Database
 from xsam.services.jobs.states import FailureKind, JobState
+from xsam.services.specs.job import JobSpec
 from xsam.services.studies.schemas import StudyRead
 
 POINT = {"optimizer.rho": 0.1}
@@ -140,6 +141,27 @@ def test_promote__queues_the_winner_with_changes(client: Client, database: Datab
     with pytest.raises(ApiError) as caught:
         client.studies.promote(runner.study_id, changes={"epochs": -1})
     assert caught.value.fields[0].field == "changes.epochs"
+    with pytest.raises(ApiError) as caught:
+        client.studies.promote(runner.study_id, changes={"labels": "x"})
+    assert caught.value.fields[0].field == "changes.labels"
+
+
+def test_changes__mean_the_same_in_clone_and_promote(client: Client, database: Database):
+    """null removes a field, which then has its default; parts are merged; the study's label stays."""
+    fields = {"epochs": 7, "labels": {"a": "1", "b": "2"}, "batch_size": 16, "limits": {"max_run_s": 60.0}}
+    runner = ran(client, database, 0.5, base={**SMALL["base"], **fields})
+    changes = {"epochs": None, "batch_size": None, "labels": {"a": None, "c": "3"}, "limits": None}
+    promoted = client.studies.promote(runner.study_id, changes=changes)
+    cloned = client.clone(client.submit({**promoted.spec.model_dump(mode="json"), **fields}).id, changes)
+    default = JobSpec()
+    assert promoted.labels == {"b": "2", "c": "3", "study": runner.study_id}
+    assert cloned.labels == {"b": "2", "c": "3"}
+    for job in (promoted, cloned):
+        assert (job.spec.epochs, job.spec.batch_size, job.spec.limits) == (
+            default.epochs,
+            default.batch_size,
+            default.limits,
+        )
 
 
 @pytest.mark.parametrize(
