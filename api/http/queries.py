@@ -3,18 +3,21 @@
 A filter that is misspelt and ignored would show all jobs as if they matched.
 """
 
+import re
 from datetime import date
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Header, Path
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
 
 from xsam.services.errors import InvalidRequestError
 from xsam.services.jobs.service import JobFilter
 from xsam.services.jobs.states import JobState
 from xsam.services.scheduling import last_decision
+from xsam.services.specs.job import MAX_LABELS
 from xsam.services.studies.pages import TrialFilter, TrialSort
 from xsam.services.teams.schemas import TeamName, UserName
 
@@ -54,6 +57,15 @@ LastEventId = Annotated[
 ]
 
 
+def _written_out(given: Any) -> Any:
+    if isinstance(given, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", given):
+        raise PydanticCustomError("day", "Input should be a day as YYYY-MM-DD")  # pydantic would read 0 as 1970-01-01
+    return given
+
+
+Day = Annotated[date, BeforeValidator(_written_out)]
+
+
 class _Query(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -67,7 +79,7 @@ class JobsQuery(_Query):
     """Jobs of this team."""
     name: Text | Absent = None
     """Jobs of exactly this name."""
-    label: list[LabelEquals] = []
+    label: Annotated[list[LabelEquals], Field(max_length=MAX_LABELS)] = []
     """Jobs with this label, as `key=value`; repeated, all must match."""
     cursor: Cursor = None
     """`next_cursor` of the page before."""
@@ -138,9 +150,9 @@ class QueueQuery(_Query):
 class UsageQuery(_Query):
     """Whose usage to read, and of which days."""
 
-    since: date | Absent = None
+    since: Day | Absent = None
     """First day (UTC); by default 30 days before the last."""
-    until: date | Absent = None
+    until: Day | Absent = None
     """Last day (UTC), included; by default today."""
     team: Text | Absent = None
     """Usage of this team."""

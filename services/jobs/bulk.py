@@ -10,7 +10,7 @@ from xsam.services.errors import NotFoundError, ServiceError
 from xsam.services.jobs import verbs
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.schemas import BulkItem, BulkRead, JobUpdate
-from xsam.services.jobs.service import JobFilter, get, list_jobs
+from xsam.services.jobs.service import JobFilter, get, list_jobs, team_of
 from xsam.services.jobs.states import JobState
 from xsam.services.teams.roles import Actor
 
@@ -77,9 +77,9 @@ def _chosen(session: Session, selection: Selection) -> tuple[list[str], bool]:
 
 def _one(session: Session, job_id: str, selection: Selection, act: Callable[[str], Job]) -> BulkItem:
     try:
-        job = get(session, job_id)
-        if selection.visible_team not in (None, job.team):
+        if selection.visible_team not in (None, team_of(session, job_id)):
             raise NotFoundError(f"no job {job_id}", field="job_id")
+        get(session, job_id)
         with session.begin_nested():
             return BulkItem(job_id=job_id, is_done=True, state=JobState(act(job_id).state))
     except NotFoundError as e:

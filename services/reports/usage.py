@@ -41,7 +41,7 @@ def usage(
     """
     now = session.execute(select(db_now())).scalar_one()
     last = until or now.date()
-    first = since or last - timedelta(days=DEFAULT_DAYS - 1)
+    first = since or last - min(timedelta(days=DEFAULT_DAYS - 1), last - date.min)
     if not timedelta(0) <= last - first < timedelta(days=MAX_DAYS):
         message = f"since is {first} and until is {last}; allowed are 1 to {MAX_DAYS} days in this order"
         raise InvalidRequestError(message, field="since")

@@ -98,6 +98,15 @@ def test_list__filters_by_state_name_team_and_labels(client: Client, runner: Row
     assert client.get(a.id).labels == {"project": "noise", "who": "ann"}
 
 
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/studies"])
+def test_list__refuses_more_labels_than_a_job_can_have(http: httpx.Client, path: str) -> None:
+    """SQLite would give up on a condition of 1,500 parts."""
+    labels = [("label", f"l{n}=x") for n in range(65)]
+    assert http.get(path, params=labels[:64]).status_code == 200
+    answer = http.get(path, params=labels)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "label")
+
+
 def test_list__labels_with_dots_and_slashes_are_plain_keys(client: Client) -> None:
     client.submit({"name": "dotted", "labels": {"team.io/a": "x=y"}})
     client.submit({"labels": {"team": "x=y"}})

@@ -60,12 +60,16 @@ def test_usage__shows_what_was_used(client: Client, runner: RowRunner) -> None:
     [item] = client.usage().items
     assert (item.team, item.num_attempts) == (job.team, 1)
     assert client.usage(since=date(2026, 1, 1), until=date(2026, 1, 2)).items == []
+    assert client.usage(until=date.min).since == date.min
 
 
 @pytest.mark.parametrize(
     ("path", "field"),
     [
         ("/v1/usage?since=yesterday", "since"),
+        ("/v1/usage?until=0", "until"),
+        ("/v1/usage?until=2026-02-30", "until"),
+        ("/v1/usage?until=2026-03-01T00:00:00", "until"),
         ("/v1/usage?since=2026-03-02&until=2026-03-01", "since"),
         ("/v1/queue?limit=0", "limit"),
         ("/v1/queue?page=2", "page"),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tests.support import jobs
+from tests.support import jobs, studies
 from tests.support.jobs import ALICE, BOB
 from xsam.services.cluster import service as cluster
 from xsam.services.cluster.service import NodeSeen
@@ -361,6 +361,15 @@ class TestBulk:
         assert [(item.code, item.state) for item in by_id.items] == [("not_found", None)]
         assert [item.job_id for item in by_filter.items] == [mine]
         assert jobs.state(database, theirs) == JobState.QUEUED
+
+    def test_bulk__tells_of_another_teams_study_what_it_tells_of_nothing(self, database: Database) -> None:
+        ids = [studies.submit(database, actor=ALICE), studies.submit(database, actor=BOB), "nosuchstudy"]
+        with database.unit_of_work() as session:
+            theirs, mine, none = bulk.cancel(session, Selection(ids=ids, visible_team="blue"), actor=BOB).items
+        assert (theirs.code, theirs.message) == ("not_found", f"no job {ids[0]}")
+        assert (none.code, none.message) == ("not_found", f"no job {ids[2]}")
+        assert mine.message is not None
+        assert "is a study" in mine.message
 
     @pytest.mark.parametrize("verb", ["resume", "retry"])
     def test_bulk__has_every_verb(self, database: Database, verb: str) -> None:
