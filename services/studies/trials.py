@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from xsam.services.db.base import new_id
 from xsam.services.db.clock import db_now
-from xsam.services.jobs import events, queue, wishes
+from xsam.services.jobs import queue, wishes
 from xsam.services.jobs import service as jobs
 from xsam.services.jobs.models import KIND_STUDY, KIND_TRIAL, Job, JobAttempt
 from xsam.services.jobs.queue import ClaimedJob, Lease
