@@ -6,30 +6,38 @@ database's tools (seconds of start, hundreds of megabytes) for nothing: hence th
 """
 
 import importlib
+import os
 import socket
 from typing import TYPE_CHECKING
 
 import ray
 from ray.actor import ActorHandle
 
+from xsam.services.process import freeze_imports
 from xsam.services.studies.limits import MAX_CONCURRENCY
-from xsam.workers.messages import Assignment, RankResult, Report, RunnerConfig
+from xsam.workers.messages import Assignment, RankResult, Report, RunnerConfig, RunnerOutcome
 
 if TYPE_CHECKING:
+    from xsam.services.db.session import Database
     from xsam.services.jobs.queue import ClaimedJob
-    from xsam.workers.runner.attempt import RunnerOutcome
+    from xsam.services.jobs.states import Wish
+    from xsam.workers.runner.attempt import Attempt
 
 
-class RankWorker:
-    """Takes one assignment after the other; see `xsam.workers.rank.run`. Warm when the constructor has returned."""
+class WarmProcess:
+    """An actor that is worth starting in advance: warm when the constructor has returned."""
+
+    def ready(self) -> str:
+        """Return the Ray node of this process; also the sign that it is warm."""
+        return str(ray.get_runtime_context().get_node_id())
+
+
+class RankWorker(WarmProcess):
+    """Takes one assignment after the other; see `xsam.workers.rank.run`."""
 
     def __init__(self) -> None:
         self._code = importlib.import_module("xsam.workers.rank.run")
         self._code.warm_up()
-
-    def ready(self) -> str:
-        """Return the Ray node of this process; also the sign that it is warm."""
-        return _node()
 
     def rendezvous_address(self) -> str:
         """Return `HOST:PORT` with a port that is free on this node right now."""
@@ -46,89 +54,97 @@ class RankWorker:
         return self._code.run_group(assignment, runner)
 
 
-class JobRunner:
-    """Runs one job at a time; see `xsam.workers.runner.runner`. `run` blocks while ranks call the other methods."""
+class Runner(WarmProcess):
+    """Owns running attempts, each from the claim to its last row, and trains nothing itself.
+
+    What it is told to run blocks while ranks call these methods, in other threads. Ranks name the attempt they work
+    for: a call that was on its way when its job ended must not touch the next one.
+    """
 
     def __init__(self) -> None:
-        self._runner = importlib.import_module("xsam.workers.runner.runner").Runner()
-
-    def ready(self) -> str:
-        """Return the Ray node of this process; also the sign that it is warm."""
-        return _node()
-
-    def run(
-        self, config: RunnerConfig, claimed: "ClaimedJob", ranks: list[ActorHandle], nodes: list[str]
-    ) -> "RunnerOutcome":
-        """Run the job to its end."""
-        return self._runner.run(config, claimed, ranks, nodes)
-
-    def record(self, job_id: str, attempt: int, report: Report) -> None:
-        """Take a report of rank 0."""
-        self._runner.record(job_id, attempt, report)
-
-    def wish(self, job_id: str, attempt: int) -> str | None:
-        """Return what somebody wants of the running job."""
-        return self._runner.wish(job_id, attempt)
-
-    def may_publish(self, job_id: str, attempt: int) -> bool:
-        """Return whether a rank may still put a checkpoint in place."""
-        return self._runner.may_publish(job_id, attempt)
-
-
-class StudyRunner:
-    """Runs one study in its life; see `xsam.workers.studies.study_run`. Calls that wait have threads of their own."""
-
-    def __init__(self) -> None:
-        self._runner = importlib.import_module("xsam.workers.studies.study_run").Runner()
-
-    def ready(self) -> str:
-        """Return the Ray node of this process; also the sign that it is warm."""
-        return _node()
-
-    def run(self, config: RunnerConfig, claimed: "ClaimedJob") -> "RunnerOutcome":
-        """Run the study until it ends or is paused with nothing running."""
-        return self._runner.run(config, claimed)
-
-    @ray.method(concurrency_group="places")
-    def run_trial(self, claimed: "ClaimedJob", ranks: list[ActorHandle], nodes: list[str]) -> "RunnerOutcome":
-        """Run trials at a place that the dispatcher has given."""
-        return self._runner.run_trial(claimed, ranks, nodes)
+        self._attempts: dict[tuple[str, int], Attempt] = {}
 
     @ray.method(concurrency_group="reports")
     def record(self, job_id: str, attempt: int, report: Report) -> None:
-        """Take a report of rank 0 of a trial."""
-        self._runner.record(job_id, attempt, report)
+        """Take a report of rank 0; it is stored within a moment."""
+        if found := self._attempts.get((job_id, attempt)):
+            found.record(report)
 
     @ray.method(concurrency_group="quick")
-    def wish(self, job_id: str, attempt: int) -> str | None:
-        """Return what somebody wants of a running trial."""
-        return self._runner.wish(job_id, attempt)
+    def wish(self, job_id: str, attempt: int) -> "Wish | None":
+        """Return what somebody wants of a running job."""
+        found = self._attempts.get((job_id, attempt))
+        return None if found is None else found.wish()
 
     @ray.method(concurrency_group="quick")
     def may_publish(self, job_id: str, attempt: int) -> bool:
         """Return whether a rank may still put a checkpoint in place."""
-        return self._runner.may_publish(job_id, attempt)
+        found = self._attempts.get((job_id, attempt))
+        return found is not None and found.may_publish()
+
+
+class JobRunner(Runner):
+    """Runs one job at a time; see `xsam.workers.runner.attempt`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._code = importlib.import_module("xsam.workers.runner.attempt")
+        self._database: Database | None = None
+        freeze_imports()
+
+    def run(
+        self, config: RunnerConfig, claimed: "ClaimedJob", ranks: list[ActorHandle], nodes: list[str]
+    ) -> RunnerOutcome:
+        """Run the job to its end and store how it ended.
+
+        The process ends instead if the job has become somebody else's.
+
+        Args:
+            config: the settings; they come with each call, because calls to a threaded actor keep no order.
+            claimed: the job and its lease.
+            ranks: see `xsam.workers.runner.placement_group`.
+            nodes: Ray node of each worker.
+        """
+        if self._database is None:
+            self._database = self._code.Database(config.database_url, pool_size=3, scheduling=config.scheduling)
+        key = (claimed.lease.job_id, claimed.lease.attempt)
+        attempt = self._code.Attempt(config, self._database, claimed, ray.get_runtime_context().current_actor)
+        self._attempts[key] = attempt
+        try:
+            outcome = attempt.run(ranks, nodes, RankActor)
+        finally:
+            del self._attempts[key]
+        if outcome is None:
+            os._exit(0)  # whoever started this run may be gone: nobody else would end the process
+        return outcome
+
+
+class StudyRunner(Runner):
+    """Runs one study in its life; see `xsam.workers.studies.study_run`. Calls that wait have threads of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._study = importlib.import_module("xsam.workers.studies.study_run").StudyRun(self._attempts, RankActor)
+        freeze_imports()
+
+    def run(self, config: RunnerConfig, claimed: "ClaimedJob") -> RunnerOutcome:
+        """Run the study until it ends or is paused with nothing running."""
+        return self._study.run(config, claimed)
+
+    @ray.method(concurrency_group="places")
+    def run_trial(self, claimed: "ClaimedJob", ranks: list[ActorHandle], nodes: list[str]) -> RunnerOutcome:
+        """Run trials at a place that the dispatcher has given."""
+        return self._study.run_trial(claimed, ranks, nodes)
 
     @ray.method(concurrency_group="reports")
     def verdict(self, job_id: str, attempt: int, epoch: int) -> bool:
         """Return whether the early stopper ends a trial after this epoch."""
-        return self._runner.verdict(job_id, attempt, epoch)
-
-
-def _node() -> str:
-    return str(ray.get_runtime_context().get_node_id())
+        return self._study.verdict(job_id, attempt, epoch)
 
 
 RankActor = ray.remote(RankWorker)
 
-RunnerActor = ray.remote(max_concurrency=4)(JobRunner)
-
-StudyRunnerActor = ray.remote(
-    # Waiting calls never keep a report or a wish waiting. One thread takes the reports, which keeps their order.
-    concurrency_groups={
-        "places": MAX_CONCURRENCY,
-        "reports": 1,
-        "quick": 4,
-    },
-)(StudyRunner)
-"""`run` is called in the default group."""
+# `run` is called in the default group. One thread takes the reports, which keeps their order; other groups keep waiting
+# calls from keeping a report or a wish waiting.
+RunnerActor = ray.remote(concurrency_groups={"reports": 1, "quick": 3})(JobRunner)
+StudyRunnerActor = ray.remote(concurrency_groups={"places": MAX_CONCURRENCY, "reports": 1, "quick": 4})(StudyRunner)

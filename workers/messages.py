@@ -1,64 +1,21 @@
-"""What crosses Ray between a runner and its ranks: plain values, so that any process can read them."""
+"""What crosses Ray between dispatchers, runners and ranks. Light: whoever gets an actor's handle loads this too."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from xsam.services.jobs.states import FailureKind
+from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
 
 if TYPE_CHECKING:  # whoever gets a handle loads this module, and needs none of pydantic for that
     from xsam.services.settings import SchedulingSettings
+    from xsam.services.specs.job import JobSpec
 
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """One rank's part of a job's attempt."""
-
-    job_id: str
-    attempt: int
-    spec: dict[str, Any]
-    rank: int
-    world_size: int
-    checkpoint_dir: Path
-    log_dir: Path
-    dataset_root: Path
-    allow_download: bool
-    allowed_packages: tuple[str, ...]
-    master_address: str = ""
-    """`HOST:PORT` of rank 0's rendezvous; empty for one rank and in a managed worker group."""
-    is_judged: bool = False
-    """Whether the runner says after each epoch if the run goes on: a trial that an early stopper watches."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """One thing a rank 0 tells its runner; `kind` names the method of `Telemetry`."""
-
-    kind: str
-    payload: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class RankResult:
-    """How a rank ended. Exceptions are turned into values where they are raised, so none has to cross Ray."""
-
-    rank: int
-    summary: dict[str, Any] | None = None
-    stopped_by: str | None = None
-    failure_kind: FailureKind | None = None
-    message: str = ""
-    traceback: str = ""
-    is_echo: bool = False
-    """The failure looks like the effect of another rank's (a collective that lost its peer)."""
-
-
-def explain(results: Sequence[RankResult]) -> RankResult | None:
-    """Return the result that speaks for the run: the first cause of a failure, or else that of the first rank."""
-    failures = [result for result in results if result.failure_kind is not None]
-    if failures:
-        return min(failures, key=lambda result: (result.is_echo, result.rank))
-    return min(results, key=lambda result: result.rank, default=None)
+MAX_SENTENCE_CHARS = 500
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +30,135 @@ class RunnerConfig:
     lease_s: float
     scheduling: "SchedulingSettings"
     """By which what an attempt used is counted."""
+
+
+class RunnerOutcome(StrEnum):
+    """What the dispatcher has to know of an ended run; the rows say the rest."""
+
+    RANKS_CLEAN = "ranks_clean"
+    """The rank processes can take another job."""
+    RANKS_SPENT = "ranks_spent"
+    """The rank processes must not be used again."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankContext:
+    """One rank's process: what the loop has to know that the job's specification does not say.
+
+    The process group is already initialised where `world_size` is above 1.
+    """
+
+    rank: int
+    world_size: int
+    device: str
+    dataset_root: Path | None
+    """Folder below which every dataset that is read from files must lie; None where there is none."""
+    checkpoint_dir: Path
+    """The job's checkpoint folder, on storage that all ranks share; weights go to `weights` beside it."""
+    allow_download: bool = False
+    """Whether torchvision may download a missing dataset."""
+    allowed_packages: tuple[str, ...] = ()
+    """Top-level packages from which a `target` may be imported."""
+    num_threads: int = 1
+    """CPU threads for torch; image decoding gets as many processes less one.
+
+    It decides the order in which floats are added up, so bit-equal runs need the same number.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One rank's part of a job's attempt."""
+
+    job_id: str
+    attempt: int
+    spec: "JobSpec"
+    context: RankContext
+    """Its device is the rank's own to say."""
+    log_dir: Path
+    master_address: str = ""
+    """`HOST:PORT` of rank 0's rendezvous; empty for one rank and in a managed worker group."""
+    is_judged: bool = False
+    """Whether the runner says after each epoch if the run goes on: a trial that an early stopper watches."""
+
+
+class StopReason(StrEnum):
+    """Why a run stops before its last epoch: somebody's wish (the values are those of `Wish`), or an early stopper."""
+
+    PAUSE = "pause"
+    PREEMPT = "preempt"
+    CANCEL = "cancel"
+    EARLY = "early"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the run will not go on, so that the epoch it is in need not be evaluated."""
+        return self in (StopReason.CANCEL, StopReason.EARLY)
+
+
+@dataclass(frozen=True, slots=True)
+class StartedRecord:
+    """Everything is built and, where there was a checkpoint, restored; the first step comes next."""
+
+    steps_per_epoch: int
+    first_step: int
+    """Counted from 1 over the whole run."""
+    first_epoch: int
+    """Counted from 1."""
+    num_parameters: int
+    environment: dict[str, str] = field(default_factory=dict)
+    """Versions and hardware; the rank's process adds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStep:
+    """The first optimizer step of this attempt has finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressRecord:
+    """The position inside an epoch."""
+
+    epoch: int
+    """The running one, from 1."""
+    step: int
+    loss: float
+    """Rank 0's mean since the last report."""
+
+
+Report = StartedRecord | FirstStep | ProgressRecord | EpochRecord | AlphaRecord | CheckpointRecord
+"""One thing that rank 0 tells its runner; its class says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankResult:
+    """How a rank ended. Exceptions are turned into values where they are raised, so none has to cross Ray."""
+
+    rank: int
+    summary: dict[str, Any] | None = None
+    stopped_by: StopReason | None = None
+    failure_kind: FailureKind | None = None
+    message: str = ""
+    traceback: str = ""
+    is_echo: bool = False
+    """The failure looks like the effect of another rank's (a collective that lost its peer)."""
+
+    @classmethod
+    def died(cls, rank: int, error: BaseException) -> Self:
+        """Return the result of a rank that could say nothing itself."""
+        message = f"rank {rank} died: {sentence(error)}"
+        return cls(rank, failure_kind=FailureKind.INFRASTRUCTURE, message=message, traceback=str(error))
+
+
+def explain(results: Sequence[RankResult]) -> RankResult | None:
+    """Return the result that speaks for the run: the first cause of a failure, or else that of the first rank."""
+    failures = [result for result in results if result.failure_kind is not None]
+    if failures:
+        return min(failures, key=lambda result: (result.is_echo, result.rank))
+    return min(results, key=lambda result: result.rank, default=None)
+
+
+def sentence(error: BaseException) -> str:
+    """Return the last line of an error of Ray's, which names the cause, without terminal colours."""
+    lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:MAX_SENTENCE_CHARS]

@@ -174,7 +174,8 @@ class _Greeting:
         assert self._supervisor is not None  # noqa: S101 - only then the thread is started
         with self._service.database.read() as session:
             ids = [row.id for row in cluster.live_dispatchers(session)]
-        return any(one.split(":")[1] == str(self._supervisor.pid) for one in ids)
+        found = [cluster.DispatcherId.parse(one) for one in ids]
+        return any(one is not None and one.pid == self._supervisor.pid for one in found)
 
 
 def _without_nones(options: dict[str, Any]) -> dict[str, Any]:

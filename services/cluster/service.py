@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
@@ -24,6 +25,27 @@ class NodeSeen:
     host: str
     num_cpus: float
     num_gpus: float
+
+
+@dataclass(frozen=True, slots=True)
+class DispatcherId:
+    """Which process a dispatcher is; rows hold it as `HOST:PID:START`."""
+
+    host: str
+    pid: int
+    start: str
+    """Tells it from others of the same pid: in containers every dispatcher has the same."""
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}:{self.start}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Return what `str` made a text of; None for any other text."""
+        parts = text.split(":")
+        if len(parts) != 3 or not parts[1].isdecimal():
+            return None
+        return cls(parts[0], int(parts[1]), parts[2])
 
 
 def report_alive(session: Session, dispatcher_id: str, *, nodes: Sequence[NodeSeen], num_warm_runners: int) -> None:

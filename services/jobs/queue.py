@@ -17,16 +17,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, bindparam, func, select, update
+from pydantic import ValidationError
+from sqlalchemy import ColumnElement, Executable, Update, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from xsam.services.db.clock import db_now
 from xsam.services.errors import LeaseLostError
 from xsam.services.jobs import attempts, events
 from xsam.services.jobs.attempts import NOT_PLACED, Ending
-from xsam.services.jobs.models import Job, JobAttempt
+from xsam.services.jobs.models import KIND_STUDY, Job, JobAttempt
 from xsam.services.jobs.retry import RetryDecision
 from xsam.services.jobs.states import FailureKind, JobState, Wish, check_transition
+from xsam.services.specs.job import JobSpec
+
+_NO_RETRY = RetryDecision(False, 0.0, "it would be refused again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +48,27 @@ class ClaimedJob:
 
     lease: Lease
     kind: str
-    team: str
-    spec: dict[str, Any]
+    spec: JobSpec | None
+    """None for a study: its runner reads it with the study's other rows."""
+
+    @property
+    def job_spec(self) -> JobSpec:
+        """The specification of a job that trains.
+
+        Raises:
+            TypeError: it is a study.
+        """
+        if self.spec is None:
+            raise TypeError(f"job {self.lease.job_id} is a {self.kind}, which trains nothing itself")
+        return self.spec
 
 
 def claim(
     session: Session, job_id: str, *, runner: str, lease_s: float, placement: Sequence[str] = ()
 ) -> ClaimedJob | None:
     """Take a queued job that is due and start its next attempt; None if somebody else was faster.
+
+    A job whose stored specification this version can't read fails instead, and None is returned.
 
     Args:
         session: open in a unit of work.
@@ -79,16 +96,22 @@ def claim(
             wish=None,
             wish_at=None,
         )
-        .returning(Job.attempt, Job.kind, Job.team, Job.spec)
+        .returning(Job.attempt, Job.kind, Job.spec)
         .execution_options(synchronize_session=False)
     )
     row = session.execute(statement).one_or_none()
     if row is None:
         return None
-    attempt, kind, team, spec = row
+    attempt, kind, spec = row
+    lease = Lease(job_id, token, attempt)
     session.add(JobAttempt(job_id=job_id, number=attempt, runner=runner))
     events.record(session, job_id, "started", f"attempt {attempt} on {runner}", data={"attempt": attempt})
-    return ClaimedJob(Lease(job_id, token, attempt), kind, team, spec)
+    try:
+        return ClaimedJob(lease, kind, None if kind == KIND_STUDY else JobSpec.model_validate(spec))
+    except ValidationError as e:
+        message = f"the stored specification is not valid for this version: {e}"
+        fail(session, lease, kind=FailureKind.USER, message=message, decision=_NO_RETRY)
+        return None
 
 
 def renew_lease(session: Session, lease: Lease, *, lease_s: float) -> Wish | None:
@@ -144,6 +167,46 @@ def merge_progress(session: Session, lease: Lease, position: dict[str, Any]) -> 
     touch(session, lease)
     earlier = session.scalar(select(Job.progress).where(Job.id == lease.job_id)) or {}
     touch(session, lease, progress={**earlier, **position})
+
+
+def note_start(  # noqa: PLR0913 - what an attempt says of its beginning
+    session: Session,
+    lease: Lease,
+    *,
+    first_step: int,
+    first_epoch: int,
+    steps_per_epoch: int,
+    num_parameters: int,
+    environment: dict[str, str],
+    processes: dict[str, Any],
+) -> None:
+    """Note where the attempt begins to train, on what, and in which processes.
+
+    Raises:
+        LeaseLostError: the lease expired or the job is somebody else's.
+    """
+    position = {"step": first_step - 1, "epoch": first_epoch, "steps_per_epoch": steps_per_epoch}
+    merge_progress(session, lease, position)
+    session.execute(_own_attempt(lease).values(environment=environment))
+    where = "from the start" if first_step == 1 else f"from epoch {first_epoch}, step {first_step}"
+    data = {
+        "steps_per_epoch": steps_per_epoch,
+        "first_step": first_step,
+        "first_epoch": first_epoch,
+        "num_parameters": num_parameters,
+        **processes,
+    }
+    events.record(session, lease.job_id, "training", f"attempt {lease.attempt} trains {where}", data=data)
+
+
+def note_first_step(session: Session, lease: Lease) -> None:
+    """Note that the attempt has taken its first step.
+
+    Raises:
+        LeaseLostError: the lease expired or the job is somebody else's.
+    """
+    touch(session, lease)
+    session.execute(_own_attempt(lease).values(first_step_at=db_now()))
 
 
 def complete(session: Session, lease: Lease, *, summary: dict[str, Any]) -> None:
@@ -238,6 +301,10 @@ def _lock(session: Session, lease: Lease) -> Job:
     if job is None:
         raise _lost(lease)
     return job
+
+
+def _own_attempt(lease: Lease) -> Update:
+    return update(JobAttempt).where(JobAttempt.job_id == lease.job_id, JobAttempt.number == lease.attempt)
 
 
 def _held(lease: Lease) -> tuple[ColumnElement[bool], ...]:

@@ -31,6 +31,7 @@ CONFIRM = "confirm"
 PAUSE = "pause"
 STOP = "stop"
 _S_PER_HOUR = 3600.0
+_MAX_DUE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +213,12 @@ def hand_over(  # noqa: PLR0913 - the place, and who asks for whom
     waiting = select(Job.id).where(*due, own, *shape).order_by(Job.created_at, Job.id).limit(1)
     first_id = session.scalar(waiting) or next_id
     return queue.claim(session, first_id, runner=runner, lease_s=lease_s, placement=nodes)
+
+
+def due_studies(session: Session) -> Sequence[str]:
+    """Return the first of the studies that wait for a runner."""
+    query = select(Job.id).where(Job.state == JobState.QUEUED, Job.kind == KIND_STUDY, Job.scheduled_at <= db_now())
+    return session.scalars(query.order_by(Job.priority.desc(), Job.created_at).limit(_MAX_DUE)).all()
 
 
 def runner_names(session: Session, job_ids: Collection[str]) -> dict[str, str | None]:

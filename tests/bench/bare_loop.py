@@ -15,7 +15,7 @@ STARTED_AT = time.perf_counter()
 import torch  # noqa: E402 - the clock starts before the imports
 
 from xsam.services.specs.job import JobSpec  # noqa: E402
-from xsam.workers.training.context import RankContext  # noqa: E402
+from xsam.workers.messages import RankContext  # noqa: E402
 from xsam.workers.training.loop import run_training  # noqa: E402
 from xsam.workers.training.telemetry import SilentTelemetry  # noqa: E402
 
@@ -23,9 +23,8 @@ from xsam.workers.training.telemetry import SilentTelemetry  # noqa: E402
 class NoWish:
     """Nobody wants anything."""
 
-    def wish(self) -> str | None:
+    def stop_reason(self) -> None:
         """Return nothing."""
-        return None
 
     def may_publish(self) -> bool:
         """Return that checkpoints may be written."""
@@ -39,7 +38,7 @@ def main() -> None:
     for document in json.load(sys.stdin):
         began_at = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            context = RankContext(0, 1, torch.device("cpu"), None, Path(folder) / "job" / "checkpoints")
+            context = RankContext(0, 1, "cpu", None, Path(folder) / "job" / "checkpoints")
             run_training(JobSpec.model_validate(document), context, SilentTelemetry(), NoWish())
         seconds.append(time.perf_counter() - began_at)
     print(json.dumps({"total_s": time.perf_counter() - STARTED_AT, "trial_s": seconds}))

@@ -18,9 +18,9 @@ from typing import Any
 
 from xsam.api.cli.demo.specs import BASE, SHARED
 from xsam.services.jobs.summary import TrainingSummary
-from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
+from xsam.services.metrics.records import EpochRecord
 from xsam.services.specs.job import JobSpec
-from xsam.workers.training.context import RankContext
+from xsam.workers.messages import RankContext, Report
 from xsam.workers.training.errors import DivergenceError
 from xsam.workers.training.loop import run_training
 
@@ -72,30 +72,15 @@ class _LastEpoch:
 
     record: EpochRecord | None = None
 
-    def started(self, *, steps_per_epoch: int, first_step: int, first_epoch: int, num_parameters: int) -> None:
-        """Nothing to keep."""
-
-    def first_step(self) -> None:
-        """Nothing to keep."""
-
-    def progress(self, *, epoch: int, step: int, loss: float) -> None:
-        """Nothing to keep."""
-
-    def epoch(self, record: EpochRecord) -> None:
-        """Keep it."""
-        self.record = record
-
-    def alpha(self, record: AlphaRecord) -> None:
-        """Nothing to keep."""
-
-    def checkpoint(self, record: CheckpointRecord) -> None:
-        """Nothing to keep."""
+    def report(self, report: Report) -> None:
+        """Keep it if it is an epoch's."""
+        if isinstance(report, EpochRecord):
+            self.record = report
 
 
 class _NoWish:
-    def wish(self) -> str | None:
+    def stop_reason(self) -> None:
         """Let the run end."""
-        return None
 
     def may_publish(self) -> bool:
         """Nobody else writes here."""

@@ -20,7 +20,6 @@ from xsam.services.jobs import queue
 from xsam.services.jobs.queue import Lease
 from xsam.services.metrics.models import EpochMetric
 from xsam.services.metrics.records import EpochRecord
-from xsam.workers.messages import Report
 from xsam.workers.runner.recorder import Recorder
 
 RAY_NICE = 15
@@ -80,7 +79,7 @@ def _report(url: str, leases: list[Lease], rows_per_s: int, duration_s: float, s
     num_rounds = int(rows_per_s * duration_s)
     for number in range(1, num_rounds + 1):
         for recorder in recorders:
-            recorder.put(Report("epoch", _record(number)))
+            recorder.put(_record(number))
         time.sleep(max(0.0, start + number / rows_per_s - time.monotonic()))
     for recorder in recorders:
         recorder.close()

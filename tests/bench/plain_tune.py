@@ -18,7 +18,7 @@ from ray.train.torch import TorchTrainer
 
 from tests.bench.bare_loop import NoWish
 from xsam.services.specs.job import JobSpec
-from xsam.workers.training.context import RankContext
+from xsam.workers.messages import RankContext
 from xsam.workers.training.loop import run_training
 from xsam.workers.training.telemetry import SilentTelemetry
 
@@ -27,7 +27,7 @@ def train_loop_per_worker(config: dict[str, Any]) -> None:
     """Train one trial and report its accuracy."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        context = RankContext(0, 1, torch.device("cpu"), None, Path(folder) / "job" / "checkpoints")
+        context = RankContext(0, 1, "cpu", None, Path(folder) / "job" / "checkpoints")
         outcome = run_training(JobSpec.model_validate(config["job"]), context, SilentTelemetry(), NoWish())
     ray.train.report({"accuracy": outcome.summary.best_accuracy})
 

@@ -15,15 +15,16 @@ from sqlalchemy.exc import DBAPIError
 from xsam.services.artifacts import service as artifacts
 from xsam.services.cluster import leader
 from xsam.services.cluster import service as cluster_service
-from xsam.services.cluster.service import NodeSeen
+from xsam.services.cluster.service import DispatcherId, NodeSeen
 from xsam.services.db.session import Database
 from xsam.services.jobs import stalled
 from xsam.services.jobs.stalled import Patience
 from xsam.services.settings import Settings
 from xsam.workers.dispatch import ray_cluster
 from xsam.workers.dispatch.in_flight import InFlightJobs
-from xsam.workers.dispatch.node_processes import NodeProcesses
 from xsam.workers.dispatch.placement import JobPlacer
+from xsam.workers.dispatch.study_runners import StudyRunners
+from xsam.workers.dispatch.warm_pool import NodeProcesses
 from xsam.workers.messages import RunnerConfig
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Dispatcher:
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
         self._database = database
-        self.id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.id = str(DispatcherId(socket.gethostname(), os.getpid(), secrets.token_hex(3)))
         self._config = RunnerConfig(
             database_url=settings.database_url,
             artifact_root=settings.artifact_root,
@@ -69,10 +70,17 @@ class Dispatcher:
         )
         self._nodes: Sequence[NodeSeen] = ray_cluster.nodes()
         here = ray.get_runtime_context().get_node_id()
-        self._processes = NodeProcesses(self._config, database, owner=self.id, home=here, size=self._warm_size())
-        self._in_flight = InFlightJobs(database, self._processes)
+        self._processes = NodeProcesses(size=self._warm_size())
+        self._studies = StudyRunners(self._config, database, owner=self.id, node_id=here)
+        self._in_flight = InFlightJobs(database, self._processes, self._studies)
         self._placer = JobPlacer(
-            settings, self._config, database, owner=self.id, in_flight=self._in_flight, processes=self._processes
+            settings,
+            self._config,
+            database,
+            owner=self.id,
+            in_flight=self._in_flight,
+            processes=self._processes,
+            studies=self._studies,
         )
         self._stopped = threading.Event()
         self._is_leader = False
@@ -98,6 +106,7 @@ class Dispatcher:
         self._in_flight.collect()
         self._report()
         self._processes.refill(self._nodes, self._in_flight.cpus_in_use())
+        self._studies.refill()
         if self._leads():
             self._reap()
             self._placer.place(self._nodes)
@@ -148,6 +157,7 @@ class Dispatcher:
         if self._settings.ray.address is None:
             self._in_flight.send_home(within_s=DRAIN_S)
         self._processes.close()
+        self._studies.close()
         self.resign()
         with self._database.unit_of_work() as session:
             cluster_service.sign_off(session, self.id)
@@ -200,14 +210,14 @@ class Dispatcher:
 
 
 def _is_dead_process_here(owner: str) -> bool:
-    """Return whether `HOST:PID:...` names a process of this machine that has ended; our own pid was another's then."""
-    host, pid, *_ = [*owner.split(":"), ""]
-    if host != socket.gethostname() or not pid.isdecimal():
+    """Return whether a dispatcher was a process of this machine that has ended; our own pid was another's then."""
+    found = DispatcherId.parse(owner)
+    if found is None or found.host != socket.gethostname():
         return False
-    if int(pid) == os.getpid():
+    if found.pid == os.getpid():
         return True  # in containers every dispatcher has the same pid
     try:
-        os.kill(int(pid), 0)
+        os.kill(found.pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import ray
@@ -15,9 +15,9 @@ from xsam.services.jobs import queue, stalled, wishes
 from xsam.services.jobs.models import KIND_STUDY, KIND_TRIAL
 from xsam.services.jobs.queue import ClaimedJob, Lease
 from xsam.services.jobs.states import FailureKind
-from xsam.workers.dispatch.node_processes import NodeProcesses
-from xsam.workers.ray_errors import sentence
-from xsam.workers.runner.attempt import RunnerOutcome
+from xsam.workers.dispatch.study_runners import StudyRunners
+from xsam.workers.dispatch.warm_pool import NodeProcesses
+from xsam.workers.messages import RunnerOutcome, sentence
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +29,25 @@ NodeProcess = tuple[str, ActorHandle]
 class InFlightJob:
     """A job under way."""
 
-    lease: Lease
+    claimed: ClaimedJob
     runner: ActorHandle
-    runner_node: str
-    ranks: tuple[NodeProcess, ...]
+    """Of a trial, it is its study's and runs others too."""
+    runner_node: str = ""
+    ranks: tuple[NodeProcess, ...] = ()
     """Lent rank processes with their nodes."""
-    has_foreign_code: bool
-    """The job ran a team's own code, so its processes are not lent again."""
-    kind: str
-    """Of a trial, the runner is its study's and runs others too."""
-    placement: tuple[str, ...]
+    placement: tuple[str, ...] = ()
     """The node of each worker; empty for a study."""
-    cpus_per_worker: float
+
+    @property
+    def lease(self) -> Lease:
+        """The right to run it."""
+        return self.claimed.lease
+
+    @property
+    def has_foreign_code(self) -> bool:
+        """Whether it ran a team's own code, so that its processes are not lent again."""
+        spec = self.claimed.job_spec
+        return "custom" in (spec.model.name, spec.dataset.name)
 
 
 class InFlightJobs:
@@ -48,12 +55,14 @@ class InFlightJobs:
 
     Args:
         database: where a runner's death is told.
-        processes: where the processes come from.
+        processes: where runners and ranks come from.
+        studies: where runners of studies come from.
     """
 
-    def __init__(self, database: Database, processes: NodeProcesses) -> None:
+    def __init__(self, database: Database, processes: NodeProcesses, studies: StudyRunners) -> None:
         self._database = database
         self._processes = processes
+        self._studies = studies
         self._in_flight: dict[ray.ObjectRef, InFlightJob] = {}
 
     def __bool__(self) -> bool:
@@ -63,35 +72,16 @@ class InFlightJobs:
         """Return a job under way."""
         return next(job for job in self._in_flight.values() if job.lease.job_id == job_id)
 
-    def add(
-        self,
-        ref: ray.ObjectRef,
-        claimed: ClaimedJob,
-        runner: ActorHandle,
-        node_id: str = "",
-        ranks: Sequence[NodeProcess] = (),
-        placement: Sequence[str] = (),
-    ) -> None:
+    def add(self, ref: ray.ObjectRef, job: InFlightJob) -> None:
         """Remember a job handed to a runner, whose end `ref` tells."""
-        parts = [claimed.spec.get(name, {}) for name in ("model", "dataset")]
-        has_foreign_code = any(part.get("name") == "custom" for part in parts)
-        self._in_flight[ref] = InFlightJob(
-            claimed.lease,
-            runner,
-            node_id,
-            tuple(ranks),
-            has_foreign_code,
-            claimed.kind,
-            tuple(placement),
-            claimed.spec.get("resources", {}).get("cpus_per_worker", 0.0),
-        )
+        self._in_flight[ref] = job
 
     def cpus_in_use(self) -> dict[str, float]:
         """Return what the jobs under way hold, by node."""
         in_use: dict[str, float] = {}
         for job in self._in_flight.values():
             for node_id in job.placement:
-                in_use[node_id] = in_use.get(node_id, 0.0) + job.cpus_per_worker
+                in_use[node_id] = in_use.get(node_id, 0.0) + job.claimed.job_spec.resources.cpus_per_worker
         return in_use
 
     def collect(self) -> None:
@@ -131,10 +121,10 @@ class InFlightJobs:
             with self._database.unit_of_work() as session:
                 stalled.fail_infrastructure(session, job.lease, message=f"the runner died: {sentence(e)}")
             return
-        if job.kind == KIND_STUDY:
+        if job.claimed.kind == KIND_STUDY:
             self._end(job)
             return
-        if job.kind != KIND_TRIAL:
+        if job.claimed.kind != KIND_TRIAL:
             self._processes.runners.give_back(job.runner_node, job.runner)
         for node_id, rank in job.ranks:
             if outcome is RunnerOutcome.RANKS_CLEAN and not job.has_foreign_code:
@@ -145,11 +135,11 @@ class InFlightJobs:
     def _end(self, job: InFlightJob) -> None:
         for _, rank in job.ranks:
             ray.kill(rank)
-        if job.kind == KIND_TRIAL:
+        if job.claimed.kind == KIND_TRIAL:
             return
         ray.kill(job.runner)
-        if job.kind == KIND_STUDY:
-            self._processes.studies.lose(job.lease.job_id)
+        if job.claimed.kind == KIND_STUDY:
+            self._studies.lose(job.lease.job_id)
 
     def _release(self, lease: Lease) -> None:
         try:

@@ -17,10 +17,10 @@ from xsam.services.scheduling.policy.plan import Plan, plan
 from xsam.services.scheduling.policy.types import Placement, Snapshot
 from xsam.services.scheduling.run_times import RunTimes
 from xsam.services.settings import Settings
-from xsam.services.specs.job import JobSpec
 from xsam.services.studies import trials
-from xsam.workers.dispatch.in_flight import InFlightJobs, NodeProcess
-from xsam.workers.dispatch.node_processes import NodeProcesses
+from xsam.workers.dispatch.in_flight import InFlightJob, InFlightJobs, NodeProcess
+from xsam.workers.dispatch.study_runners import StudyRunners
+from xsam.workers.dispatch.warm_pool import NodeProcesses
 from xsam.workers.messages import RunnerConfig
 
 PUBLISH_INTERVAL_S = 1.0
@@ -36,10 +36,11 @@ class JobPlacer:
         database: where jobs wait.
         owner: the dispatcher's name.
         in_flight: where jobs handed to runners are kept.
-        processes: where processes come from.
+        processes: where runners and ranks come from.
+        studies: where runners of studies come from.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a dispatcher is made of
         self,
         settings: Settings,
         config: RunnerConfig,
@@ -48,6 +49,7 @@ class JobPlacer:
         owner: str,
         in_flight: InFlightJobs,
         processes: NodeProcesses,
+        studies: StudyRunners,
     ) -> None:
         self._settings = settings
         self._config = config
@@ -55,6 +57,7 @@ class JobPlacer:
         self._owner = owner
         self._in_flight = in_flight
         self._processes = processes
+        self._studies = studies
         self._publish_at = 0.0
         self._settled_at_event: int | None = None
         self._settled_until = 0.0
@@ -68,8 +71,9 @@ class JobPlacer:
         with self._database.read() as session:
             if not queue.has_queued(session):
                 return
-        for ref, claimed, runner in self._processes.studies.start_due():
-            self._in_flight.add(ref, claimed, runner)
+            due_studies = trials.due_studies(session)
+        for ref, claimed, runner in self._studies.start(due_studies):
+            self._in_flight.add(ref, InFlightJob(claimed, runner))
         self._silent = {node_id for node_id in self._silent if not self._processes.runners.has_ready(node_id)}
         with self._database.read() as session:
             newest = events.newest(session)
@@ -85,7 +89,7 @@ class JobPlacer:
             )
         decision = plan(snapshot, self._settings.scheduling)
         self._holders = decision.holders
-        takers = self._processes.studies.runners_of([placed.job_id for placed in decision.placements])
+        takers = self._studies.runners_of([placed.job_id for placed in decision.placements])
         for placed in decision.placements:
             if placed.job_id in takers:
                 self._start_trial(placed, takers[placed.job_id])
@@ -116,18 +120,18 @@ class JobPlacer:
         ranks = self._lend_ranks(claimed, placed.node_ids)
         handles = [handle for _, handle in ranks]
         ref = runner.run.remote(self._config, claimed, handles, list(placed.node_ids))
-        self._in_flight.add(ref, claimed, runner, home, ranks, placed.node_ids)
+        self._in_flight.add(ref, InFlightJob(claimed, runner, home, ranks, placed.node_ids))
 
     def _start_trial(self, placed: Placement, runner: ActorHandle | None) -> None:
         """Give a place to a trial: its study's runner, which lives already, runs it there."""
-        if runner is None or not self._all_answer(set(placed.node_ids) - {self._processes.studies.node_id}):
+        if runner is None or not self._all_answer(set(placed.node_ids) - {self._studies.node_id}):
             return
         claimed = self._claim(placed)
         if claimed is None:
             return
         ranks = self._lend_ranks(claimed, placed.node_ids)
         ref = runner.run_trial.remote(claimed, [handle for _, handle in ranks], list(placed.node_ids))
-        self._in_flight.add(ref, claimed, runner, ranks=ranks, placement=placed.node_ids)
+        self._in_flight.add(ref, InFlightJob(claimed, runner, ranks=ranks, placement=placed.node_ids))
 
     def _all_answer(self, node_ids: set[str]) -> bool:
         """Return whether a warm runner of each node has just answered: an attempt must not be spent on a lost node."""
@@ -156,18 +160,18 @@ class JobPlacer:
                 placement=placed.node_ids,
             )
 
-    def _lend_ranks(self, claimed: ClaimedJob, node_ids: Sequence[str]) -> list[NodeProcess]:
+    def _lend_ranks(self, claimed: ClaimedJob, node_ids: Sequence[str]) -> tuple[NodeProcess, ...]:
         """Return the processes a run gets: one per worker on CPUs, a single driver for a GPU worker group, else none.
 
         A process sees the GPUs it was started with, so a warm one (started with none) can't train on a GPU.
         """
-        resources = JobSpec.model_validate(claimed.spec).resources
+        resources = claimed.job_spec.resources
         needs_group = resources.gpus_per_worker > 0 or self._settings.ray.worker_groups == "managed"
         if not needs_group:
-            return [(node_id, self._processes.ranks.take(node_id)) for node_id in node_ids]
-        if resources.num_workers > 1:
-            return [(node_ids[0], self._processes.ranks.take(node_ids[0]))]
-        return [] if resources.gpus_per_worker else [(node_ids[0], self._processes.ranks.take(node_ids[0]))]
+            return tuple((node_id, self._processes.ranks.take(node_id)) for node_id in node_ids)
+        if resources.gpus_per_worker and resources.num_workers == 1:
+            return ()
+        return ((node_ids[0], self._processes.ranks.take(node_ids[0])),)
 
     def _fail_infeasible(self, reasons: Reasons) -> None:
         """Fail jobs that have been too large for the whole cluster for a while; a node may only be rebooting."""

@@ -6,15 +6,10 @@ from collections.abc import Sequence
 
 import ray
 from ray.actor import ActorHandle
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 from xsam.services.jobs import queue, stalled
-from xsam.services.jobs.models import KIND_STUDY, Job
 from xsam.services.jobs.queue import ClaimedJob
-from xsam.services.jobs.states import JobState
 from xsam.services.studies import trials
 from xsam.workers.actors import StudyRunnerActor
 from xsam.workers.dispatch.warm_pool import WarmPool
@@ -49,12 +44,10 @@ class StudyRunners:
         if time.monotonic() >= self._rest_until:
             self._pool.refill([self.node_id])
 
-    def start_due(self) -> list[tuple[ray.ObjectRef, ClaimedJob, ActorHandle]]:
+    def start(self, study_ids: Sequence[str]) -> list[tuple[ray.ObjectRef, ClaimedJob, ActorHandle]]:
         """Start studies that wait, as far as runners are ready."""
-        with self._database.read() as session:
-            due = _due_studies(session)
         started = []
-        for study_id in due:
+        for study_id in study_ids:
             runner = self._pool.take_answering(self.node_id)
             if runner is None:
                 self._rest_until = 0.0
@@ -70,6 +63,8 @@ class StudyRunners:
 
     def runners_of(self, job_ids: Sequence[str]) -> dict[str, ActorHandle | None]:
         """Return who takes each trial among these jobs; None for one whose study's runner is gone."""
+        if not job_ids:
+            return {}
         with self._database.read() as session:
             names = trials.runner_names(session, job_ids)
         return {job_id: _actor(name) for job_id, name in names.items()}
@@ -83,11 +78,6 @@ class StudyRunners:
     def close(self) -> None:
         """End the warm runner."""
         self._pool.close()
-
-
-def _due_studies(session: Session) -> Sequence[str]:
-    query = select(Job.id).where(Job.state == JobState.QUEUED, Job.kind == KIND_STUDY, Job.scheduled_at <= db_now())
-    return session.scalars(query.order_by(Job.priority.desc(), Job.created_at).limit(10)).all()
 
 
 def _actor(name: str | None) -> ActorHandle | None:

@@ -10,7 +10,9 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from xsam.workers.ray_errors import sentence
+from xsam.services.cluster.service import NodeSeen
+from xsam.workers.actors import RankActor, RunnerActor
+from xsam.workers.messages import sentence
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +22,9 @@ CALL_INTERVAL_S = 5.0
 """How often idle actors are asked for a sign of life."""
 ANSWER_S = 1.0
 """A warm actor answers in a millisecond; one that takes longer is not handed out."""
+REST_S = 60.0
+"""After a node has become full, until ranks are started there for those at work. A start takes seconds of a
+processor from them, and nobody could use it before one of them ends and comes back. One that doesn't is replaced."""
 
 
 class WarmPool:
@@ -157,6 +162,43 @@ class WarmPool:
         pause_s = min(2 * self._pause_s.get(node_id, FIRST_PAUSE_S / 2), LONGEST_PAUSE_S)
         self._pause_s[node_id] = pause_s
         self._not_before[node_id] = time.monotonic() + pause_s
+
+
+class NodeProcesses:
+    """A dispatcher's warm runners and ranks on each node.
+
+    Args:
+        size: idle runners and ranks to keep on each node.
+    """
+
+    def __init__(self, *, size: int) -> None:
+        self._size = size
+        self.runners = WarmPool(RunnerActor, "runner", size=size)
+        self.ranks = WarmPool(RankActor, "rank", size=size)
+        self._full_since: dict[str, float] = {}
+
+    def refill(self, nodes: Sequence[NodeSeen], cpus_in_use: Mapping[str, float]) -> None:
+        """Start what is missing, but for ranks on nodes that have just become full; never waits.
+
+        Args:
+            nodes: all that are alive.
+            cpus_in_use: what this dispatcher's jobs hold, by node.
+        """
+        now = time.monotonic()
+        full = [node.id for node in nodes if node.num_cpus - 1.0 < cpus_in_use.get(node.id, 0.0)]
+        self._full_since = {node_id: self._full_since.get(node_id, now) for node_id in full}
+        node_ids = [node.id for node in nodes]
+        self.runners.refill(node_ids)
+        self.ranks.refill(node_ids, resting={n for n, since in self._full_since.items() if now - since < REST_S})
+
+    def is_warm(self) -> bool:
+        """Return whether the first job would find its processes ready."""
+        return self.runners.num_ready >= self._size and self.ranks.num_ready >= self._size
+
+    def close(self) -> None:
+        """End all idle processes."""
+        self.runners.close()
+        self.ranks.close()
 
 
 def _done(refs: Mapping[ray.ObjectRef, object]) -> list[ray.ObjectRef]:

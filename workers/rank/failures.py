@@ -1,7 +1,6 @@
 """From an exception to the kind of failure and a message that a person can use."""
 
 import torch
-from pydantic import ValidationError
 
 from xsam.services.jobs.states import FailureKind
 from xsam.workers.training import errors
@@ -20,8 +19,6 @@ def classify(error: BaseException) -> tuple[FailureKind, str]:
         return FailureKind.INFRASTRUCTURE, message
     if isinstance(error, errors.TrainingError):
         return FailureKind.USER, message
-    if isinstance(error, ValidationError):
-        return FailureKind.USER, f"the stored specification is not valid for this version: {message}"
     return FailureKind.USER, f"{type(error).__name__}: {message}"
 
 

@@ -19,14 +19,12 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from xsam.services.jobs.states import FailureKind
 from xsam.services.process import freeze_imports
-from xsam.services.specs.job import JobSpec, Resources
-from xsam.workers.messages import Assignment, RankResult, explain
+from xsam.services.specs.job import Resources
+from xsam.workers.messages import Assignment, RankResult, StopReason, explain, sentence
 from xsam.workers.rank import failures
 from xsam.workers.rank.environment import describe_environment
 from xsam.workers.rank.log_capture import captured_output
 from xsam.workers.rank.reporter import RunnerReporter
-from xsam.workers.ray_errors import sentence
-from xsam.workers.training.context import RankContext
 from xsam.workers.training.loop import run_training
 from xsam.workers.training.telemetry import Control, SilentTelemetry, Telemetry
 
@@ -71,12 +69,11 @@ def run_here(assignment: Assignment, runner: ActorHandle) -> RankResult:
 def run_group(assignment: Assignment, runner: ActorHandle) -> RankResult:
     """Run all ranks in a worker group that Ray Train manages, and return the result that speaks for the run."""
     os.environ.update(_GROUP_VARIABLES)
-    resources = JobSpec.model_validate(assignment.spec).resources
     storage = assignment.log_dir.parent / "ray-train"
     trainer = ray.train.torch.TorchTrainer(
         _group_loop,
         train_loop_config={"assignment": assignment, "runner": runner},
-        scaling_config=_scaling(resources),
+        scaling_config=_scaling(assignment.spec.resources),
         run_config=ray.train.RunConfig(name=_run_name(assignment), storage_path=str(_made(storage))),
     )
     try:
@@ -87,31 +84,30 @@ def run_group(assignment: Assignment, runner: ActorHandle) -> RankResult:
 
 def run_rank(assignment: Assignment, runner: ActorHandle) -> RankResult:
     """Run the training loop for one rank whose process group is up; a failing job gives a result, never an error."""
-    with captured_output(assignment.log_dir, assignment.rank) as log:
-        link = _link(assignment, runner) if assignment.rank == 0 else None
+    with captured_output(assignment.log_dir, assignment.context.rank) as log:
+        reporter = _reporter(assignment, runner) if assignment.context.rank == 0 else None
         try:
-            telemetry = SilentTelemetry() if link is None else link
-            return _train(assignment, telemetry, _NoWish() if link is None else link)
+            return _train(assignment, reporter or SilentTelemetry(), reporter or _NoWish())
         except Exception as e:  # the job's own code may raise anything; this boundary turns it into a value
             text = traceback.format_exc()
             log.write(text)
             kind, message = failures.classify(e)
             return RankResult(
-                assignment.rank, failure_kind=kind, message=message, traceback=text, is_echo=failures.is_echo(e)
+                assignment.context.rank, failure_kind=kind, message=message, traceback=text, is_echo=failures.is_echo(e)
             )
         finally:
-            if link is not None:
-                link.close()
+            if reporter is not None:
+                reporter.close()
 
 
-def _link(assignment: Assignment, runner: ActorHandle) -> RunnerReporter:
+def _reporter(assignment: Assignment, runner: ActorHandle) -> RunnerReporter:
     # Nothing hangs on a verdict after the last epoch.
-    num_judged = assignment.spec["epochs"] - 1 if assignment.is_judged else 0
+    num_judged = assignment.spec.epochs - 1 if assignment.is_judged else 0
     return RunnerReporter(runner, assignment.job_id, assignment.attempt, describe_environment(), num_judged=num_judged)
 
 
 class _NoWish:
-    def wish(self) -> str | None:
+    def stop_reason(self) -> StopReason | None:
         return None
 
     def may_publish(self) -> bool:
@@ -120,26 +116,19 @@ class _NoWish:
 
 def _group_loop(config: dict[str, Any]) -> RankResult:
     rank = ray.train.get_context().get_world_rank()
-    result = run_rank(replace(config["assignment"], rank=rank), config["runner"])
+    assignment: Assignment = config["assignment"]
+    result = run_rank(replace(assignment, context=replace(assignment.context, rank=rank)), config["runner"])
     if result.failure_kind is not None:
         raise RankFailedError(result)
     return result
 
 
 def _train(assignment: Assignment, telemetry: Telemetry, control: Control) -> RankResult:
-    spec = JobSpec.model_validate(assignment.spec)
-    context = RankContext(
-        rank=assignment.rank,
-        world_size=assignment.world_size,
-        device=ray.train.torch.get_device() if spec.resources.gpus_per_worker else torch.device("cpu"),
-        dataset_root=assignment.dataset_root,
-        checkpoint_dir=assignment.checkpoint_dir,
-        allow_download=assignment.allow_download,
-        allowed_packages=assignment.allowed_packages,
-        num_threads=spec.resources.cpus_per_worker,
-    )
+    spec, context = assignment.spec, assignment.context
+    if spec.resources.gpus_per_worker:
+        context = replace(context, device=str(ray.train.torch.get_device()))
     outcome = run_training(spec, context, telemetry, control)
-    return RankResult(assignment.rank, summary=asdict(outcome.summary), stopped_by=outcome.stopped_by)
+    return RankResult(context.rank, summary=asdict(outcome.summary), stopped_by=outcome.stopped_by)
 
 
 def _scaling(resources: Resources) -> ray.train.ScalingConfig:
@@ -157,8 +146,7 @@ def _scaling(resources: Resources) -> ray.train.ScalingConfig:
 def _explain_failure(error: TrainingFailedError) -> RankResult:
     by_rank = error.worker_failures if isinstance(error, WorkerGroupError) else {}
     results = [_as_result(rank, failure) for rank, failure in by_rank.items()]
-    message = sentence(error)
-    unknown = RankResult(0, failure_kind=FailureKind.INFRASTRUCTURE, message=message, traceback=str(error))
+    unknown = RankResult(0, failure_kind=FailureKind.INFRASTRUCTURE, message=sentence(error), traceback=str(error))
     return explain(results) or unknown
 
 
@@ -167,18 +155,18 @@ def _as_result(rank: int, error: BaseException) -> RankResult:
         error = error.__cause__
     if isinstance(error, RankFailedError):
         return error.result
-    message = f"rank {rank} died: {sentence(error)}"
-    return RankResult(rank, failure_kind=FailureKind.INFRASTRUCTURE, message=message, traceback=str(error))
+    return RankResult.died(rank, error)
 
 
 @contextlib.contextmanager
 def _rendezvous(assignment: Assignment) -> Iterator[None]:
     """Set torchrun's variables, from which Ray Train's local mode makes the process group."""
-    if assignment.world_size == 1:
+    context = assignment.context
+    if context.world_size == 1:
         yield
         return
     host, port = assignment.master_address.rsplit(":", 1)
-    rank, world_size = str(assignment.rank), str(assignment.world_size)
+    rank, world_size = str(context.rank), str(context.world_size)
     values = dict(zip(_RENDEZVOUS_VARIABLES, (rank, rank, world_size, world_size, host, port), strict=True))
     os.environ.update(values)
     try:

@@ -3,12 +3,10 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from enum import StrEnum
+from collections.abc import Callable, Sequence
 
 import ray
-from ray.actor import ActorHandle
+from ray.actor import ActorClass, ActorHandle
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -16,27 +14,18 @@ from xsam.services.artifacts.store import JobFolder
 from xsam.services.db.session import Database
 from xsam.services.errors import LeaseLostError
 from xsam.services.jobs import queue
-from xsam.services.jobs.queue import ClaimedJob
+from xsam.services.jobs.queue import ClaimedJob, Lease
 from xsam.services.jobs.states import FailureKind, Wish
-from xsam.services.specs.job import JobSpec, Resources
-from xsam.workers.messages import Assignment, RankResult, Report, RunnerConfig
+from xsam.services.metrics.records import EpochRecord
+from xsam.workers.messages import Assignment, RankContext, Report, RunnerConfig, RunnerOutcome, StopReason
 from xsam.workers.runner.lease import LeaseKeeper
-from xsam.workers.runner.placement_group import HeldResources, NotPlacedError
-from xsam.workers.runner.rank_group import Ending, RankGroup
+from xsam.workers.runner.placement_group import NotPlacedError, held_resources
+from xsam.workers.runner.rank_group import GroupEnding, RankGroup
 from xsam.workers.runner.recorder import RETRY_INTERVAL_S, Recorder
 
 log = logging.getLogger(__name__)
 
 NOT_PLACED_DELAY_S = 5.0
-
-
-class RunnerOutcome(StrEnum):
-    """What the dispatcher has to know of an ended run; the rows say the rest."""
-
-    RANKS_CLEAN = "ranks_clean"
-    """The rank processes can take another job."""
-    RANKS_SPENT = "ranks_spent"
-    """The rank processes must not be used again."""
 
 
 class Attempt:
@@ -48,9 +37,12 @@ class Attempt:
         claimed: the job and its lease.
         runner: handle of the runner, for the ranks' reports.
         is_judged: whether the ranks ask the runner after each epoch if the run goes on.
+        on_epoch: is told of each finished epoch, at once.
+        finish: stores the end, in a transaction of its own; called again where the database did not answer. None
+            stores what any job's row says of it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what every attempt has, and what a trial's has besides
         self,
         config: RunnerConfig,
         database: Database,
@@ -58,28 +50,29 @@ class Attempt:
         runner: ActorHandle,
         *,
         is_judged: bool = False,
+        on_epoch: Callable[[EpochRecord], None] | None = None,
+        finish: Callable[[GroupEnding], None] | None = None,
     ) -> None:
         self._config = config
         self._database = database
         self._claimed = claimed
-        self._spec = JobSpec.model_validate(claimed.spec)
         self._runner = runner
         self._is_judged = is_judged
+        self._on_epoch = on_epoch
+        self._finish = finish or self._store_end
         self._lost = threading.Event()
         on_lost = self._lost.set
         self._keeper = LeaseKeeper(database, claimed.lease, lease_s=config.lease_s, on_lost=on_lost)
         self._folder = JobFolder(config.artifact_root, claimed.lease.job_id)
         self._recorder = Recorder(database, claimed.lease, self._folder.checkpoints, on_lost=on_lost)
 
-    def is_for(self, job_id: str, attempt: int) -> bool:
-        """Return whether a rank that names this attempt belongs to this run and not to an earlier one."""
-        return (self._claimed.lease.job_id, self._claimed.lease.attempt) == (job_id, attempt)
-
     def record(self, report: Report) -> None:
         """Take a report of rank 0; it is stored within a moment."""
         self._recorder.put(report)
+        if self._on_epoch is not None and isinstance(report, EpochRecord):
+            self._on_epoch(report)
 
-    def wish(self) -> str | None:
+    def wish(self) -> Wish | None:
         """Return what somebody wants of the job."""
         return self._keeper.wish
 
@@ -92,18 +85,19 @@ class Attempt:
             self._lost.set()
         return not self._lost.is_set()
 
-    def run(self, ranks: list[ActorHandle], nodes: list[str]) -> RunnerOutcome | None:
+    def run(self, ranks: Sequence[ActorHandle], nodes: Sequence[str], rank_actor: "ActorClass") -> RunnerOutcome | None:
         """Take the place, train, then store the end; None if somebody else owns the job by now.
 
         Args:
-            ranks: see `placed`.
+            ranks: see `held_resources`.
             nodes: Ray node of each worker.
+            rank_actor: see `held_resources`.
         """
         try:
-            with placed(self._spec.resources, ranks, nodes) as held:
+            with held_resources(self._claimed.job_spec.resources, ranks, nodes, rank_actor) as held:
                 return self.run_on(held)
         except NotPlacedError as e:
-            return self.end(Ending(None, is_clean=True, not_placed=str(e)))
+            return self.end(GroupEnding(None, is_clean=True, not_placed=str(e)))
 
     def run_on(self, ranks: Sequence[ActorHandle]) -> RunnerOutcome | None:
         """Train on these rank processes, whose place somebody holds, then store the end.
@@ -117,59 +111,40 @@ class Attempt:
                 ray.kill(rank)
         return outcome
 
-    def end(self, ending: Ending) -> RunnerOutcome | None:
+    def end(self, ending: GroupEnding) -> RunnerOutcome | None:
         """Store what was reported and how the run ended."""
         self._recorder.close()
         self._keeper.close()
         if self._lost.is_set():
             return None
         try:
-            self._when_database_answers(lambda: self._store_end(ending))
+            self._when_database_answers(lambda: self._finish(ending))
         except LeaseLostError:
             return None
         return RunnerOutcome.RANKS_CLEAN if ending.is_clean else RunnerOutcome.RANKS_SPENT
 
     def _assignment(self) -> Assignment:
-        lease = self._claimed.lease
-        return Assignment(
-            job_id=lease.job_id,
-            attempt=lease.attempt,
-            spec=self._claimed.spec,
+        lease, spec, config = self._claimed.lease, self._claimed.job_spec, self._config
+        context = RankContext(
             rank=0,
-            world_size=self._spec.resources.num_workers,
+            world_size=spec.resources.num_workers,
+            device="cpu",
+            dataset_root=config.dataset_root,
             checkpoint_dir=self._folder.checkpoints,
-            log_dir=self._folder.logs(lease.attempt),
-            dataset_root=self._config.dataset_root,
-            allow_download=self._config.allow_download,
-            allowed_packages=self._config.allowed_packages,
-            is_judged=self._is_judged,
+            allow_download=config.allow_download,
+            allowed_packages=config.allowed_packages,
+            num_threads=spec.resources.cpus_per_worker,
         )
+        log_dir = self._folder.logs(lease.attempt)
+        return Assignment(lease.job_id, lease.attempt, spec, context, log_dir, is_judged=self._is_judged)
 
     def _check_lease(self) -> None:
         with self._database.unit_of_work() as session:
             queue.touch(session, self._claimed.lease)
 
-    def _store_end(self, ending: Ending) -> None:
+    def _store_end(self, ending: GroupEnding) -> None:
         with self._database.unit_of_work() as session:
-            self._write_end(session, ending)
-
-    def _write_end(self, session: Session, ending: Ending) -> None:
-        lease, result = self._claimed.lease, ending.result
-        if result is None:
-            queue.postpone(session, lease, delay_s=NOT_PLACED_DELAY_S, message=ending.not_placed)
-        elif result.failure_kind is not None:
-            self._write_failure(session, result, result.failure_kind)
-        elif result.stopped_by == Wish.CANCEL:
-            queue.finish_cancelled(session, lease)
-        elif result.stopped_by is not None:
-            message = f"stopped by {result.stopped_by}"
-            queue.release(session, lease, outcome=FailureKind.PREEMPTED, message=message)
-        else:
-            queue.complete(session, lease, summary=result.summary or {})
-
-    def _write_failure(self, session: Session, result: RankResult, kind: FailureKind) -> None:
-        lease = self._claimed.lease
-        queue.fail(session, lease, kind=kind, message=result.message, traceback=result.traceback)
+            write_end(session, self._claimed.lease, ending)
 
     def _when_database_answers(self, write: Callable[[], None]) -> None:
         while True:
@@ -180,28 +155,21 @@ class Attempt:
                 time.sleep(RETRY_INTERVAL_S)
 
 
-@contextmanager
-def placed(resources: Resources, ranks: Sequence[ActorHandle], nodes: Sequence[str]) -> Iterator[Sequence[ActorHandle]]:
-    """Hold the resources of a run while the block runs, and yield its rank processes.
-
-    Args:
-        resources: what the run takes.
-        ranks: warm rank processes, one per worker; a single one for several workers drives a worker group, which Ray
-            Train places itself; empty where the run needs one of its own, with GPUs.
-        nodes: Ray node of each worker.
+def write_end(session: Session, lease: Lease, ending: GroupEnding) -> None:
+    """Write to the job's row how its attempt ended.
 
     Raises:
-        NotPlacedError: on entry, if Ray can't give the resources in time.
+        LeaseLostError: the job is somebody else's.
     """
-    if len(ranks) == 1 and resources.num_workers > 1:
-        yield ranks
-        return
-    with HeldResources(resources, nodes) as resources_held:
-        if ranks:
-            yield ranks
-            return
-        own = resources_held.new_rank(0)
-        try:
-            yield [own]
-        finally:
-            ray.kill(own)
+    result = ending.result
+    if result is None:
+        queue.postpone(session, lease, delay_s=NOT_PLACED_DELAY_S, message=ending.not_placed)
+    elif result.failure_kind is not None:
+        queue.fail(session, lease, kind=result.failure_kind, message=result.message, traceback=result.traceback)
+    elif result.stopped_by is StopReason.CANCEL:
+        queue.finish_cancelled(session, lease)
+    elif result.stopped_by is not None:
+        message = f"stopped by {result.stopped_by}"
+        queue.release(session, lease, outcome=FailureKind.PREEMPTED, message=message)
+    else:
+        queue.complete(session, lease, summary=result.summary or {})

@@ -1,15 +1,14 @@
 """The resources of a run, held in Ray while it lasts."""
 
-from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from ray.actor import ActorHandle
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+import ray
+from ray.actor import ActorClass, ActorHandle
+from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from xsam.services.specs.job import Resources
-from xsam.workers.actors import RankActor
 
 WAIT_S = 30.0
 
@@ -18,45 +17,40 @@ class NotPlacedError(Exception):
     """Ray could not give the resources in time."""
 
 
-class HeldResources:
-    """A placement group with one bundle per worker, each on its node; removed when the block ends.
+@contextmanager
+def held_resources(
+    resources: Resources, ranks: Sequence[ActorHandle], nodes: Sequence[str], rank_actor: "ActorClass"
+) -> Iterator[Sequence[ActorHandle]]:
+    """Hold a placement group, one bundle per worker, while the block runs; yield the run's rank processes.
 
     Warm CPU ranks run outside of it (they ask Ray for nothing themselves), so it is what makes their use known to Ray.
 
     Args:
-        resources: what each worker takes.
+        resources: what the run takes.
+        ranks: warm rank processes, one per worker; a single one for several workers drives a worker group, which Ray
+            Train places itself; empty where the run needs one of its own, which sees the bundle's GPUs.
         nodes: Ray node of each worker; empty lets Ray choose.
+        rank_actor: class of such a process.
 
     Raises:
         NotPlacedError: on entry, if Ray can't give the resources within half a minute.
     """
-
-    def __init__(self, resources: Resources, nodes: Sequence[str]) -> None:
-        bundle: dict[str, float] = {"CPU": resources.cpus_per_worker}
-        if resources.gpus_per_worker:
-            bundle["GPU"] = resources.gpus_per_worker
-        self._bundle = bundle
-        self._bundles = [bundle] * resources.num_workers
-        self._selectors = [{"ray.io/node-id": node} for node in nodes] or None
-        self._group: PlacementGroup | None = None
-
-    def __enter__(self) -> Self:
-        self._group = placement_group(self._bundles, strategy="PACK", bundle_label_selector=self._selectors)
-        if not self._group.wait(WAIT_S):
-            self._remove()
-            raise NotPlacedError(f"Ray did not give {len(self._bundles)} x {self._bundle} within {WAIT_S:g} s")
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._remove()
-
-    def new_rank(self, index: int) -> ActorHandle:
-        """Start a rank process inside a bundle, with the bundle's GPUs visible to it."""
-        options: dict[str, Any] = {"num_cpus": self._bundle["CPU"], "num_gpus": self._bundle.get("GPU", 0)}
-        strategy = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=index)
-        return RankActor.options(scheduling_strategy=strategy, **options).remote()
-
-    def _remove(self) -> None:
-        if self._group is not None:
-            remove_placement_group(self._group)
-            self._group = None
+    if len(ranks) == 1 and resources.num_workers > 1:
+        yield ranks
+        return
+    cpus, gpus = resources.cpus_per_worker, resources.gpus_per_worker
+    bundle: dict[str, float] = {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
+    selectors = [{"ray.io/node-id": node} for node in nodes] or None
+    group = placement_group([bundle] * resources.num_workers, strategy="PACK", bundle_label_selector=selectors)
+    own: list[ActorHandle] = []
+    try:
+        if not group.wait(WAIT_S):
+            raise NotPlacedError(f"Ray did not give {resources.num_workers} x {bundle} within {WAIT_S:g} s")
+        if not ranks:
+            strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
+            own = [rank_actor.options(scheduling_strategy=strategy, num_cpus=cpus, num_gpus=gpus).remote()]
+        yield ranks or own
+    finally:
+        for rank in own:
+            ray.kill(rank)
+        remove_placement_group(group)

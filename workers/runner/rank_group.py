@@ -11,7 +11,6 @@ from ray.exceptions import RayError
 
 from xsam.services.jobs.states import FailureKind
 from xsam.workers.messages import Assignment, RankResult, explain
-from xsam.workers.ray_errors import sentence
 
 POLL_S = 0.5
 ECHO_GRACE_S = 3.0
@@ -19,7 +18,7 @@ ECHO_GRACE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class GroupEnding:
     """How a run ended: rank 0's result, or the failure that explains the others'."""
 
     result: RankResult | None
@@ -39,7 +38,7 @@ class RankGroup:
     def __init__(self, ranks: Sequence[ActorHandle]) -> None:
         self._ranks = ranks
 
-    def run(self, assignment: Assignment, runner: ActorHandle, lost: threading.Event) -> Ending:
+    def run(self, assignment: Assignment, runner: ActorHandle, lost: threading.Event) -> GroupEnding:
         """Run all ranks and return how they ended; when `lost` is set they are killed.
 
         A rank that fails or dies leaves the others waiting in a collective, so they are killed after a moment.
@@ -48,17 +47,22 @@ class RankGroup:
             pending = self._start(assignment, runner)
         except RayError as e:
             self._kill(self._ranks)
-            return Ending(_died(0, e), is_clean=False)
+            return GroupEnding(RankResult.died(0, e), is_clean=False)
         results = self._collect(pending, lost)
         self._kill([self._ranks[number] for number in pending.values()])
         return _ending(results, is_clean=not pending)
 
     def _start(self, assignment: Assignment, runner: ActorHandle) -> dict[ray.ObjectRef, int]:
-        if assignment.world_size > len(self._ranks):
+        context = assignment.context
+        if context.world_size > len(self._ranks):
             return {self._ranks[0].run_group.remote(assignment, runner): 0}
         address = ray.get(self._ranks[0].rendezvous_address.remote()) if len(self._ranks) > 1 else ""
-        parts = [replace(assignment, rank=number, master_address=address) for number in range(len(self._ranks))]
-        return {rank.run.remote(part, runner): part.rank for rank, part in zip(self._ranks, parts, strict=True)}
+        return {
+            rank.run.remote(
+                replace(assignment, context=replace(context, rank=number), master_address=address), runner
+            ): number
+            for number, rank in enumerate(self._ranks)
+        }
 
     def _collect(self, pending: dict[ray.ObjectRef, int], lost: threading.Event) -> list[RankResult]:
         """Move finished ranks from `pending` into the result, until all are done or waiting makes no sense."""
@@ -78,19 +82,14 @@ class RankGroup:
             ray.kill(rank)
 
 
-def _ending(results: Sequence[RankResult], *, is_clean: bool) -> Ending:
+def _ending(results: Sequence[RankResult], *, is_clean: bool) -> GroupEnding:
     result = explain(results)
     can_go_on = result is not None and result.failure_kind in (None, FailureKind.USER, FailureKind.DIVERGED)
-    return Ending(result, is_clean=is_clean and can_go_on)
+    return GroupEnding(result, is_clean=is_clean and can_go_on)
 
 
 def _result_of(ref: ray.ObjectRef, rank: int) -> RankResult:
     try:
         return ray.get(ref)
     except RayError as e:
-        return _died(rank, e)
-
-
-def _died(rank: int, error: RayError) -> RankResult:
-    message = f"rank {rank} died: {sentence(error)}"
-    return RankResult(rank, failure_kind=FailureKind.INFRASTRUCTURE, message=message, traceback=str(error))
+        return RankResult.died(rank, e)

@@ -7,31 +7,29 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from sqlalchemy import update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from xsam.services.artifacts import service as artifacts
-from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 from xsam.services.errors import LeaseLostError
-from xsam.services.jobs import events, queue
-from xsam.services.jobs.models import JobAttempt
+from xsam.services.jobs import queue
 from xsam.services.jobs.queue import Lease
 from xsam.services.metrics import service as metrics
-from xsam.workers.messages import Report
+from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
+from xsam.workers.messages import FirstStep, ProgressRecord, Report, StartedRecord
 
 log = logging.getLogger(__name__)
+_R = TypeVar("_R", bound=Report)
 
 FLUSH_INTERVAL_S = 0.2
 RETRY_INTERVAL_S = 0.5
-FLUSH = "flush"
-"""Kind of a report whose payload is an event, set when all reports before it are stored."""
-_URGENT = frozenset({"started", "first_step", FLUSH})
-"""Reports that are stored without waiting for others to come."""
+_URGENT = (StartedRecord, FirstStep, threading.Event)
+"""What is stored without waiting for others to come. An event is set when all reports before it are stored."""
 
 
 class Recorder:
@@ -51,7 +49,7 @@ class Recorder:
         self._checkpoint_dir = checkpoint_dir
         self._lease = lease
         self._on_lost = on_lost
-        self._inbox: queues.SimpleQueue[Report | None] = queues.SimpleQueue()
+        self._inbox: queues.SimpleQueue[Report | threading.Event | None] = queues.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
@@ -62,7 +60,7 @@ class Recorder:
     def flush(self) -> None:
         """Wait until everything that was put so far is stored, or the lease is found lost."""
         stored = threading.Event()
-        self._inbox.put(Report(FLUSH, stored))
+        self._inbox.put(stored)
         while self._thread.is_alive() and not stored.wait(RETRY_INTERVAL_S):
             pass
 
@@ -76,10 +74,11 @@ class Recorder:
         while is_open:
             batch = self._next_batch()
             is_open = None not in batch
-            reports = [report for report in batch if report is not None]
             try:
-                self._store(reports)
-                _tell_stored(reports)
+                self._store([one for one in batch if one is not None and not isinstance(one, threading.Event)])
+                for stored in batch:
+                    if isinstance(stored, threading.Event):
+                        stored.set()
             except LeaseLostError:
                 self._on_lost()
                 return
@@ -88,10 +87,10 @@ class Recorder:
                 self._on_lost()
                 return
 
-    def _next_batch(self) -> list[Report | None]:
+    def _next_batch(self) -> list[Report | threading.Event | None]:
         batch = [self._inbox.get()]
         deadline = time.monotonic() + FLUSH_INTERVAL_S
-        while batch[-1] is not None and batch[-1].kind not in _URGENT:
+        while batch[-1] is not None and not isinstance(batch[-1], _URGENT):
             try:
                 batch.append(self._inbox.get(timeout=max(0.0, deadline - time.monotonic())))
             except queues.Empty:
@@ -109,42 +108,27 @@ class Recorder:
                 time.sleep(RETRY_INTERVAL_S)
 
 
-def _tell_stored(reports: Sequence[Report]) -> None:
-    for report in reports:
-        if report.kind == FLUSH:
-            report.payload.set()
-
-
 def _write(session: Session, lease: Lease, reports: Sequence[Report], checkpoint_dir: Path) -> None:
-    by_kind: dict[str, list[Any]] = {}
     for report in reports:
-        by_kind.setdefault(report.kind, []).append(report.payload)
-    for started in by_kind.get("started", ()):
-        _write_start(session, lease, started)
-    for _ in by_kind.get("first_step", ()):
-        _write_first_step(session, lease)
-    metrics.write_epochs(session, lease, by_kind.get("epoch", ()))
-    metrics.write_alphas(session, lease, by_kind.get("alpha", ()))
+        if isinstance(report, StartedRecord):
+            _write_start(session, lease, report)
+        elif isinstance(report, FirstStep):
+            queue.note_first_step(session, lease)
+    metrics.write_epochs(session, lease, _only(EpochRecord, reports))
+    metrics.write_alphas(session, lease, _only(AlphaRecord, reports))
     kept = [path.name for path in checkpoint_dir.glob("step-*")]
-    artifacts.write_checkpoints(session, lease, by_kind.get("checkpoint", ()), kept=kept)
-    for progress in by_kind.get("progress", ())[-1:]:
-        queue.merge_progress(session, lease, progress)
+    artifacts.write_checkpoints(session, lease, _only(CheckpointRecord, reports), kept=kept)
+    for progress in _only(ProgressRecord, reports)[-1:]:
+        queue.merge_progress(session, lease, asdict(progress))
 
 
-def _write_start(session: Session, lease: Lease, started: dict[str, Any]) -> None:
-    first_step, first_epoch = started["first_step"], started["first_epoch"]
-    attempt = (JobAttempt.job_id == lease.job_id, JobAttempt.number == lease.attempt)
-    session.execute(update(JobAttempt).where(*attempt).values(environment=started["environment"]))
-    metrics.rewind(session, lease, epoch=first_epoch - 1, step=first_step - 1)
-    position = {"step": first_step - 1, "epoch": first_epoch, "steps_per_epoch": started["steps_per_epoch"]}
-    queue.merge_progress(session, lease, position)
-    where = "from the start" if first_step == 1 else f"from epoch {first_epoch}, step {first_step}"
-    data = {name: value for name, value in started.items() if name != "environment"}
-    data |= {"host": socket.gethostname(), "runner_pid": os.getpid(), "rank_pid": int(started["environment"]["pid"])}
-    events.record(session, lease.job_id, "training", f"attempt {lease.attempt} trains {where}", data=data)
+def _only(kind: type[_R], reports: Sequence[Report]) -> list[_R]:
+    return [report for report in reports if isinstance(report, kind)]
 
 
-def _write_first_step(session: Session, lease: Lease) -> None:
-    queue.touch(session, lease)
-    attempt = (JobAttempt.job_id == lease.job_id, JobAttempt.number == lease.attempt)
-    session.execute(update(JobAttempt).where(*attempt).values(first_step_at=db_now()))
+def _write_start(session: Session, lease: Lease, started: StartedRecord) -> None:
+    data = asdict(started)
+    environment = data.pop("environment")
+    processes = {"host": socket.gethostname(), "runner_pid": os.getpid(), "rank_pid": int(environment["pid"])}
+    queue.note_start(session, lease, **data, environment=environment, processes=processes)
+    metrics.rewind(session, lease, epoch=started.first_epoch - 1, step=started.first_step - 1)

@@ -1,4 +1,4 @@
-"""The runner of a study: a Ray actor that owns a study and all its running trials, and queues new ones."""
+"""The runner of a study: behind a Ray actor, it owns a study and all its running trials, and queues new ones."""
 
 import contextlib
 import logging
@@ -6,7 +6,7 @@ import os
 import threading
 
 import ray
-from ray.actor import ActorHandle
+from ray.actor import ActorClass, ActorHandle
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -17,14 +17,13 @@ from xsam.services.jobs import queue
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.queue import ClaimedJob
 from xsam.services.jobs.states import Wish
-from xsam.services.process import freeze_imports
 from xsam.services.studies import trials
 from xsam.services.studies.service import get
-from xsam.workers.messages import Report, RunnerConfig
-from xsam.workers.runner.attempt import NOT_PLACED_DELAY_S, RunnerOutcome, placed
+from xsam.workers.messages import RunnerConfig, RunnerOutcome
+from xsam.workers.runner.attempt import NOT_PLACED_DELAY_S, Attempt
 from xsam.workers.runner.lease import LeaseKeeper
-from xsam.workers.runner.placement_group import NotPlacedError
-from xsam.workers.runner.rank_group import Ending
+from xsam.workers.runner.placement_group import NotPlacedError, held_resources
+from xsam.workers.runner.rank_group import GroupEnding
 from xsam.workers.studies import ending
 from xsam.workers.studies.state import StudyState
 from xsam.workers.studies.trial_attempt import TrialAttempt
@@ -34,21 +33,25 @@ log = logging.getLogger(__name__)
 LOOK_INTERVAL_S = 0.3
 
 
-class Runner:
+class StudyRun:
     """Runs one study in its life; its methods are called in many threads.
 
     `run` blocks for as long as the study runs, and so does `run_trial` for each place in the cluster that the
-    dispatcher gives it: a place is used for one trial after the other. Ranks call the other methods.
+    dispatcher gives it: a place is used for one trial after the other.
+
+    Args:
+        attempts: the actor's table of running attempts, where ranks find theirs.
+        rank_actor: class of a rank process that a trial on GPUs starts for itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, attempts: dict[tuple[str, int], Attempt], rank_actor: "ActorClass") -> None:
         self._state: StudyState | None = None
-        self._runs: dict[tuple[str, int], TrialAttempt] = {}
+        self._attempts = attempts
+        self._rank_actor = rank_actor
         self._is_closing = threading.Event()
         self._has_news = threading.Event()
         """Set when a trial has left its place: the next look at the study is due at once."""
         self._lost = threading.Event()
-        freeze_imports()
 
     def run(self, config: RunnerConfig, claimed: ClaimedJob) -> RunnerOutcome:
         """Run the study until it ends or is paused with nothing running.
@@ -78,7 +81,7 @@ class Runner:
 
         Args:
             claimed: the first trial and its lease.
-            ranks: see `xsam.workers.runner.attempt.placed`.
+            ranks: see `xsam.workers.runner.placement_group`.
             nodes: Ray node of each worker.
         """
         state = self._state
@@ -86,38 +89,22 @@ class Runner:
             return self._send_back(claimed, "its study has no runner at this moment")
         run = self._begin(state, claimed)
         try:
-            with placed(run.resources, ranks, nodes) as held:
-                outcome = run.run_on(held)
+            with held_resources(claimed.job_spec.resources, ranks, nodes, self._rank_actor) as held:
+                outcome = run.attempt.run_on(held)
                 while outcome is RunnerOutcome.RANKS_CLEAN and run.following is not None:
                     run = self._begin(state, run.following, after=run)
-                    outcome = run.run_on(held)
+                    outcome = run.attempt.run_on(held)
         except NotPlacedError as e:
-            outcome = run.end(Ending(None, is_clean=True, not_placed=str(e)))
+            outcome = run.attempt.end(GroupEnding(None, is_clean=True, not_placed=str(e)))
         finally:
-            del self._runs[run.key]
+            del self._attempts[run.key]
             self._has_news.set()
         return outcome or RunnerOutcome.RANKS_SPENT
-
-    def record(self, job_id: str, attempt: int, report: Report) -> None:
-        """Take a report of rank 0 of a trial."""
-        run = self._runs.get((job_id, attempt))
-        if run is not None:
-            run.record(report)
-
-    def wish(self, job_id: str, attempt: int) -> str | None:
-        """Return what somebody wants of a running trial."""
-        run = self._runs.get((job_id, attempt))
-        return None if run is None else run.wish()
-
-    def may_publish(self, job_id: str, attempt: int) -> bool:
-        """Return whether a rank may still put a checkpoint in place."""
-        run = self._runs.get((job_id, attempt))
-        return run is not None and run.may_publish()
 
     def verdict(self, job_id: str, attempt: int, epoch: int) -> bool:
         """Return whether the early stopper ends a trial after an epoch that it has reported."""
         state = self._state
-        return state is not None and (job_id, attempt) in self._runs and state.judge(job_id, epoch)
+        return state is not None and (job_id, attempt) in self._attempts and state.judge(job_id, epoch)
 
     def _open(self) -> None:
         """Build the state from the rows and tell the dispatcher where trials are to be brought."""
@@ -174,11 +161,11 @@ class Runner:
         if end.stops is not None:
             with self._database.unit_of_work() as session:
                 ending.stop_trials(session, self._claimed.lease, end)
-        return not (self._runs or (end.waits_for_all and state.live_ids))
+        return not (self._attempts or (end.waits_for_all and state.live_ids))
 
     def _store(self, end: ending.End) -> bool:
         self._is_closing.set()
-        if self._runs:  # a trial was brought in this very moment
+        if self._attempts:  # a trial was brought in this very moment
             self._is_closing.clear()
             return False
         with self._database.unit_of_work() as session:
@@ -192,9 +179,9 @@ class Runner:
         """
         me = ray.get_runtime_context().current_actor
         run = TrialAttempt(self._config, self._database, claimed, me, state, self._claimed.lease)
-        self._runs[run.key] = run
+        self._attempts[run.key] = run.attempt
         if after is not None:
-            del self._runs[after.key]
+            del self._attempts[after.key]
         return run
 
     def _is_known(self, state: StudyState, trial_id: str) -> bool:

@@ -11,14 +11,14 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from xsam.services.specs.job import JobSpec
-from xsam.workers.training.context import RankContext
+from xsam.workers.messages import RankContext
 from xsam.workers.training.data.feeds import Data, EvalFeed, TrainFeed
 from xsam.workers.training.data.sources import prepare_data
 from xsam.workers.training.errors import TooFewExamplesError
 from xsam.workers.training.models import build_model
 from xsam.workers.training.optimizers import build_optimizer
+from xsam.workers.training.random_state import derive_seed
 from xsam.workers.training.ranks import Ranks
-from xsam.workers.training.seeds import derive_seed
 
 _IS_RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
 _NO_BUFFER_SYNC: dict[str, Any] = {"forward_sync_buffers" if _IS_RENAMED else "broadcast_buffers": False}

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own convention)
 from torch import nn
 
+from xsam.workers.messages import StopReason
 from xsam.workers.training.data.feeds import EvalFeed
 from xsam.workers.training.ranks import Ranks
 from xsam.workers.training.stopping import StopSignal
@@ -14,10 +15,11 @@ from xsam.workers.training.stopping import StopSignal
 @torch.inference_mode()
 def evaluate(
     model: nn.Module, feed: EvalFeed, ranks: Ranks, stop_signal: StopSignal, autocast: AbstractContextManager[object]
-) -> tuple[float, float] | None:
-    """Return mean loss and accuracy over all evaluation examples, the same on every rank; None on a cancel wish.
+) -> tuple[float, float] | StopReason:
+    """Return mean loss and accuracy over all evaluation examples, the same on every rank.
 
-    Other wishes wait for the end of the evaluation.
+    Returns:
+        A reason to stop instead, if one came that is final; others wait for the end of the evaluation.
 
     Args:
         model: without DDP's wrapper; its buffers must be equal on all ranks.
@@ -37,9 +39,9 @@ def evaluate(
                 logits = model(images)
             loss_sum += F.cross_entropy(logits.float(), labels, reduction="sum")
             num_correct += (logits.argmax(1) == labels).sum()
-        wish, _ = stop_signal.check()
-        if wish == "cancel":
-            return None
+        reason, _ = stop_signal.check()
+        if reason is not None and reason.is_final:
+            return reason
     stop_signal.pause()
     total_loss, total_correct = ranks.sums(loss_sum, num_correct)
     return total_loss / feed.num_examples, total_correct / feed.num_examples

@@ -13,9 +13,9 @@ from xsam.services.jobs.summary import TrainingSummary
 from xsam.services.metrics.records import EpochRecord
 from xsam.services.specs.job import JobSpec
 from xsam.services.specs.optimizer import XsamVariant
+from xsam.workers.messages import FirstStep, RankContext, StartedRecord, StopReason
 from xsam.workers.training.build import build_parts
 from xsam.workers.training.checkpoints.store import CheckpointStore
-from xsam.workers.training.context import RankContext
 from xsam.workers.training.errors import DivergenceError
 from xsam.workers.training.evaluation import evaluate
 from xsam.workers.training.memory import named_memory_errors
@@ -32,14 +32,14 @@ CHEAP_CHECKPOINT_PARAMETERS = 20_000_000
 
 @dataclass(frozen=True, slots=True)
 class TrainingOutcome:
-    """How a run ended: through all its epochs (`stopped_by` None), or stopped by a wish."""
+    """How a run ended: through all its epochs (`stopped_by` None), or or why it stopped before."""
 
     summary: TrainingSummary
-    stopped_by: str | None
+    stopped_by: StopReason | None
 
 
 def run_training(spec: JobSpec, context: RankContext, telemetry: Telemetry, control: Control) -> TrainingOutcome:
-    """Train a job to its end or until a wish stops it, from its newest checkpoint if there is one.
+    """Train a job to its end or until something stops it, from its newest checkpoint if there is one.
 
     Call it on every rank. `telemetry` and `control` are used on rank 0 only; every rank returns the same. torch's
     thread count, the global random states and, on CUDA, cuDNN's flags are set for the whole process.
@@ -90,24 +90,21 @@ class _Run:
     def train(self) -> TrainingOutcome:
         """Run the epochs that are left."""
         progress = self._progress
-        self._telemetry.started(
-            steps_per_epoch=self._steps_per_epoch,
-            first_step=progress.step + 1,
-            first_epoch=progress.epochs_done + 1,
-            num_parameters=self._num_parameters,
+        self._telemetry.report(
+            StartedRecord(self._steps_per_epoch, progress.step + 1, progress.epochs_done + 1, self._num_parameters)
         )
         while progress.epochs_done < self._spec.epochs:
-            wish = self._train_rest_of_epoch()
+            reason = self._train_rest_of_epoch()
             is_epoch_trained = progress.step_in_epoch == self._steps_per_epoch
-            if wish is None or (wish != "cancel" and is_epoch_trained):
-                wish = self._finish_epoch() or wish
-            if wish is not None:
-                self._save_where_stopped(wish)
-                return self._outcome(wish)
+            if reason is None or (is_epoch_trained and not reason.is_final):
+                reason = self._finish_epoch() or reason
+            if reason is not None:
+                self._save_where_stopped(reason)
+                return self._outcome(reason)
         return self._outcome(None)
 
-    def _train_rest_of_epoch(self) -> str | None:
-        """Train up to the end of the epoch; return the wish that came, if one did."""
+    def _train_rest_of_epoch(self) -> StopReason | None:
+        """Train up to the end of the epoch; return the reason to stop that came, if one did."""
         progress = self._progress
         self._parts.model.train()
         self._losses.restart(progress.step_in_epoch)
@@ -116,11 +113,11 @@ class _Run:
         for images, labels in self._parts.train_feed.batches(progress.epochs_done, progress.step_in_epoch):
             self._step(images, labels)
             progress.epoch_train_s = time.perf_counter() - started_at
-            wish, bad_step = self._train_signal.check()
+            reason, bad_step = self._train_signal.check()
             if bad_step:
                 self._raise_diverged(bad_step)
-            if wish is not None:
-                return wish
+            if reason is not None:
+                return reason
             self._save_if_due()
         self._train_signal.pause()
         return None
@@ -159,28 +156,28 @@ class _Run:
         progress = self._progress
         record = read_alpha(self._parts.optimizer, epoch=progress.epochs_done + 1, step=progress.step)
         progress.take_alpha(record)
-        self._telemetry.alpha(record)
+        self._telemetry.report(record)
 
     def _report_step(self) -> None:
         if self._is_first_step:
             self._is_first_step = False
-            self._telemetry.first_step()
+            self._telemetry.report(FirstStep())
         self._throttle.report(
             epoch=self._progress.epochs_done + 1,
             step=self._progress.step,
             read_loss=self._losses.mean_since_report,
         )
 
-    def _finish_epoch(self) -> str | None:
-        """Evaluate, report and save; return "cancel" where that wish came first."""
+    def _finish_epoch(self) -> StopReason | None:
+        """Evaluate, report and save; return the final reason to stop that came first, if one did."""
         progress = self._progress
         self._raise_if_diverged()
         started_at = time.perf_counter()
         # Each rank has averaged over its own batches; evaluation takes rank 0's, as DDP does.
         self._ranks.copy_from_first(self._parts.model.buffers())
         result = evaluate(self._parts.model, self._parts.eval_feed, self._ranks, self._eval_signal, self._autocast)
-        if result is None:
-            return "cancel"
+        if isinstance(result, StopReason):
+            return result
         if not math.isfinite(result[0]):
             raise DivergenceError(f"evaluation after epoch {progress.epochs_done + 1}: the loss is {result[0]:g}")
         loss_sum, num_correct, _ = self._ranks.sums(*self._losses.totals(), 0)
@@ -200,7 +197,7 @@ class _Run:
         )
         if progress.finish_epoch(record):
             self._store.keep_best_weights()
-        self._telemetry.epoch(record)
+        self._telemetry.report(record)
         self._save_if_due(accuracy=record.eval_accuracy)
         return None
 
@@ -217,10 +214,10 @@ class _Run:
         if is_due:
             self._save(accuracy)
 
-    def _save_where_stopped(self, wish: str) -> None:
+    def _save_where_stopped(self, reason: StopReason) -> None:
         progress = self._progress
         is_unevaluated = progress.step_in_epoch == self._steps_per_epoch
-        is_costly = wish == "cancel" and self._num_parameters > CHEAP_CHECKPOINT_PARAMETERS
+        is_costly = reason.is_final and self._num_parameters > CHEAP_CHECKPOINT_PARAMETERS
         if progress.step == self._saved_step or is_unevaluated or is_costly:
             return
         self._save(progress.final_accuracy if progress.step_in_epoch == 0 else None)
@@ -231,7 +228,7 @@ class _Run:
         record = self._store.save(self._progress, self._losses, accuracy)
         self._saved_step = self._progress.step
         if record is not None:
-            self._telemetry.checkpoint(record)
+            self._telemetry.report(record)
 
     def _raise_if_diverged(self) -> None:
         """Compare with the other ranks: all raise or none."""
@@ -248,7 +245,7 @@ class _Run:
             f"(limit {self._losses.limit:g}); a lower lr or rho, or a warm-up, usually helps"
         )
 
-    def _outcome(self, stopped_by: str | None) -> TrainingOutcome:
+    def _outcome(self, stopped_by: StopReason | None) -> TrainingOutcome:
         optimizer = self._spec.optimizer
         summary = self._progress.summary(optimizer.alpha if isinstance(optimizer, XsamVariant) else None)
         # Clocks differ; the first rank's is the run's.

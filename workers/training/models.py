@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
 from xsam.services.specs.model import CustomModel, DenseNet121, Mlp, Model, SmallCnn, Vgg11Bn, VitB16
-from xsam.workers.training.context import RankContext
+from xsam.workers.messages import RankContext
 from xsam.workers.training.errors import TargetError, UserSpecError
 from xsam.workers.training.targets import load_target
 

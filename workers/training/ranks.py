@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from xsam.workers.training.context import RankContext
+from xsam.workers.messages import RankContext
 
 _LAST_STEP = 2**62
 

@@ -1,21 +1,22 @@
-"""How ranks decide together, at the same step, whether to stop: on a wish from outside or on a bad loss."""
+"""How ranks decide together, at the same step, whether to stop: for a reason from outside or on a bad loss."""
 
 import time
 from collections.abc import Callable
 
+from xsam.workers.messages import StopReason
 from xsam.workers.training.ranks import Ranks, mirrored
 from xsam.workers.training.telemetry import Control
 
 TARGET_INTERVAL_S = 0.3
 """Time between two meetings of the ranks: short enough to stop fast, long enough to cost nothing."""
-_WISHES = (None, "pause", "preempt", "cancel")
+_REASONS = (None, *StopReason)
 
 
 class StopSignal:
     """Is checked after every unit of work of one kind (training steps, or evaluation batches).
 
-    One rank asks for the wish at every check and looks at the losses now and then. Several ranks meet only at some
-    checks: the same small all-reduce that carries the wish also carries how many checks to skip until the next meeting,
+    A single rank asks for a reason at every check and looks at the losses now and then. Several ranks meet only at some
+    checks: the same small all-reduce that carries the reason also carries how many to skip until the next meeting,
     which rank 0 derives from the pace so far. So all ranks stop at the same check, and short steps don't pay for it.
 
     Args:
@@ -39,10 +40,10 @@ class StopSignal:
         """Start the clock for a stretch of work: time between stretches is not the work's."""
         self._last_at = time.monotonic()
 
-    def check(self) -> tuple[str | None, int]:
-        """Return the wish, if any, and the step of a bad loss or 0; both are the same on every rank."""
+    def check(self) -> tuple[StopReason | None, int]:
+        """Return the reason to stop, if any, and the step of a bad loss or 0; both are the same on every rank."""
         if self._ranks.world_size == 1:
-            return self._control.wish(), self._own_first_bad()
+            return self._control.stop_reason(), self._own_first_bad()
         self._checks_left -= 1
         if self._checks_left > 0:
             return None, 0
@@ -55,17 +56,17 @@ class StopSignal:
         self._next_check_at = now + TARGET_INTERVAL_S
         return self._first_bad()
 
-    def _meet(self) -> tuple[str | None, int]:
+    def _meet(self) -> tuple[StopReason | None, int]:
         is_first = self._ranks.is_first
-        wish = _WISHES.index(self._control.wish()) if is_first else 0
+        reason = _REASONS.index(self._control.stop_reason()) if is_first else 0
         # Rank 0's proposal is the maximum, since the others propose nothing.
         proposal = self._next_interval() if is_first else 0
-        wish, proposal, bad_step = self._ranks.maxima(wish, proposal, mirrored(self._first_bad()))
+        reason, proposal, bad_step = self._ranks.maxima(reason, proposal, mirrored(self._first_bad()))
         now = time.monotonic()
         self._unit_s = (self._busy_s + now - self._last_at) / self._interval
         self._busy_s, self._last_at = 0.0, now
         self._interval = self._checks_left = proposal
-        return _WISHES[wish], mirrored(bad_step)
+        return _REASONS[reason], mirrored(bad_step)
 
     def pause(self) -> None:
         """Stop the clock until `start`."""

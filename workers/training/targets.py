@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xsam.services.specs.model import package_of
-from xsam.workers.training.context import RankContext
+from xsam.workers.messages import RankContext
 from xsam.workers.training.errors import TargetError
 
 

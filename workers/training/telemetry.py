@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
+from xsam.workers.messages import ProgressRecord, Report, StopReason
 
 PROGRESS_INTERVAL_S = 0.5
 """Shortest time between two progress reports; each makes the host wait for the device once."""
@@ -17,33 +17,15 @@ class Telemetry(Protocol):
     point are reported again, with equal values but for the times.
     """
 
-    def started(self, *, steps_per_epoch: int, first_step: int, first_epoch: int, num_parameters: int) -> None:
-        """Everything is built and, where there was a checkpoint, restored; the first step comes next.
-
-        `first_step` counts from 1 over the whole run, `first_epoch` likewise.
-        """
-
-    def first_step(self) -> None:
-        """The first optimizer step of this attempt has finished."""
-
-    def progress(self, *, epoch: int, step: int, loss: float) -> None:
-        """At most twice a second; `loss` is rank 0's mean since the last report, `epoch` the running one from 1."""
-
-    def epoch(self, record: EpochRecord) -> None:
-        """An epoch was trained and evaluated."""
-
-    def alpha(self, record: AlphaRecord) -> None:
-        """The optimizer searched for alpha*."""
-
-    def checkpoint(self, record: CheckpointRecord) -> None:
-        """A checkpoint lies complete on the storage."""
+    def report(self, report: Report) -> None:
+        """Take one report. A ProgressRecord comes at most twice a second."""
 
 
 class Control(Protocol):
-    """Says what somebody outside wishes, and whether the run is still wanted at all. Asked on rank 0 only."""
+    """Says whether and why the run should stop, and whether the run is still wanted at all. Asked on rank 0 only."""
 
-    def wish(self) -> str | None:
-        """Return "cancel", "preempt", "pause" or None; a local read, asked up to once a step."""
+    def stop_reason(self) -> StopReason | None:
+        """Return why the run should stop, or None; a local read, asked up to once a step."""
 
     def may_publish(self) -> bool:
         """Return whether this run still owns the job's folder; asked before each checkpoint is put in place.
@@ -55,22 +37,7 @@ class Control(Protocol):
 class SilentTelemetry:
     """Takes reports and drops them: the telemetry of every rank but the first."""
 
-    def started(self, *, steps_per_epoch: int, first_step: int, first_epoch: int, num_parameters: int) -> None:
-        """Drop the report."""
-
-    def first_step(self) -> None:
-        """Drop the report."""
-
-    def progress(self, *, epoch: int, step: int, loss: float) -> None:
-        """Drop the report."""
-
-    def epoch(self, record: EpochRecord) -> None:
-        """Drop the report."""
-
-    def alpha(self, record: AlphaRecord) -> None:
-        """Drop the report."""
-
-    def checkpoint(self, record: CheckpointRecord) -> None:
+    def report(self, report: Report) -> None:
         """Drop the report."""
 
 
@@ -87,4 +54,4 @@ class ProgressThrottle:
         if self._is_silent or time.monotonic() < self._next_at:
             return
         self._next_at = time.monotonic() + PROGRESS_INTERVAL_S
-        self._telemetry.progress(epoch=epoch, step=step, loss=read_loss())
+        self._telemetry.report(ProgressRecord(epoch, step, read_loss()))

@@ -3,7 +3,7 @@ from sqlalchemy import update
 
 from xsam.services.cluster import service as cluster
 from xsam.services.cluster.models import ClusterNode, Dispatcher
-from xsam.services.cluster.service import NodeSeen
+from xsam.services.cluster.service import DispatcherId, NodeSeen
 from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 from xsam.services.errors import InfeasibleError
@@ -21,6 +21,13 @@ def _report(database: Database, *nodes: NodeSeen, dispatcher: str = "d1") -> Non
 def _nodes(database: Database) -> list[str]:
     with database.read() as session:
         return [node.id for node in cluster.live_nodes(session)]
+
+
+def test_dispatcher_id__is_read_back_from_its_text_and_from_no_other() -> None:
+    one = DispatcherId("node-7", 812, "a1b2c3")
+    assert str(one) == "node-7:812:a1b2c3"
+    assert DispatcherId.parse(str(one)) == one
+    assert [DispatcherId.parse(text) for text in ("d1", "node-7:812", "node-7:x:a1", "a:1:b:c")] == [None] * 4
 
 
 class TestReports:

@@ -8,6 +8,7 @@ from tests.support import jobs
 from xsam.services.db.session import Database
 from xsam.services.errors import InvalidTransitionError, LeaseLostError, NotFoundError
 from xsam.services.jobs import attempts, queue, stalled, wishes
+from xsam.services.jobs.models import Job
 from xsam.services.jobs.queue import Lease
 from xsam.services.jobs.retry import RetryDecision
 from xsam.services.jobs.states import TERMINAL_STATES, FailureKind, JobState, Wish
@@ -61,10 +62,10 @@ ENDINGS = ("complete", "fail", "finish_cancelled", "release", "postpone")
 
 class TestClaim:
     def test_claim__starts_the_first_attempt(self, database: Database) -> None:
-        job_id = jobs.submit(database)
+        job_id = jobs.submit(database, epochs=2)
         claimed = jobs.try_claim(database, job_id)
         assert claimed is not None
-        assert (claimed.lease.job_id, claimed.lease.attempt, claimed.team) == (job_id, 1, "red")
+        assert (claimed.lease.job_id, claimed.lease.attempt, claimed.job_spec.epochs) == (job_id, 1, 2)
         job = jobs.read(database, job_id)
         assert (job.state, job.lease_token, job.placement) == ("running", claimed.lease.token, ["node-1"])
         assert job.started_at is not None
@@ -96,6 +97,16 @@ class TestClaim:
         RUNNER_WRITES["release"](database, lease)
         jobs.claim(database, lease.job_id)
         assert jobs.read(database, lease.job_id).started_at == first
+
+    def test_claim__of_a_specification_that_this_version_cannot_read_fails_the_job(self, database: Database) -> None:
+        job_id = jobs.submit(database)
+        with database.unit_of_work() as session:
+            session.get_one(Job, job_id).spec = {"epochs": 0}
+        with database.unit_of_work() as session:
+            assert queue.claim(session, job_id, runner="r", lease_s=60) is None
+        (attempt,) = jobs.attempts(database, job_id)
+        assert (jobs.state(database, job_id), attempt.outcome) == (JobState.FAILED, FailureKind.USER)
+        assert "not valid for this version" in (attempt.message or "")
 
     def test_claim__rolled_back_leaves_the_job_queued(self, database: Database) -> None:
         job_id = jobs.submit(database)

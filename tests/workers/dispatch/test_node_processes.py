@@ -5,17 +5,16 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.live_service import LiveService
-from xsam.workers.dispatch import node_processes as crew_module
-from xsam.workers.dispatch.node_processes import NodeProcesses
+from xsam.workers.dispatch import warm_pool
+from xsam.workers.dispatch.warm_pool import NodeProcesses
 
 pytestmark = pytest.mark.ray
 
 
 @pytest.fixture
 def processes(live: LiveService) -> Iterator[NodeProcesses]:
-    """A crew of its own, beside the dispatcher's, that has started nobody."""
-    config, home = live.dispatcher._config, live.dispatcher.nodes[0].id
-    started = NodeProcesses(config, live.database, owner="test", home=home, size=1)
+    """Processes beside the dispatcher's, of which none has been started."""
+    started = NodeProcesses(size=1)
     yield started
     started.close()
 
@@ -28,7 +27,7 @@ def test_full_node__gets_no_rank_before_it_has_been_full_for_a_while(
     processes.refill([node], full)
     assert not processes.ranks._starting
     assert processes.runners._starting, "a runner costs little, and nothing is placed on a node that has none"
-    monkeypatch.setattr(crew_module, "REST_S", 0.0)
+    monkeypatch.setattr(warm_pool, "REST_S", 0.0)
     processes.refill([node], full)
     assert processes.ranks._starting
 

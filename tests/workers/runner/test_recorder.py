@@ -1,18 +1,22 @@
 """What a runner stores of what its ranks report, and when."""
 
+import os
 import threading
 from pathlib import Path
 
+from sqlalchemy import select
+
 from tests.support import jobs
 from xsam.services.db.session import Database
+from xsam.services.jobs.models import Job, JobAttempt, JobEvent
 from xsam.services.metrics import service as metrics
 from xsam.services.metrics.records import EpochRecord
-from xsam.workers.messages import Report
+from xsam.workers.messages import FirstStep, ProgressRecord, StartedRecord
 from xsam.workers.runner.recorder import Recorder
 
 
-def _epoch(number: int) -> Report:
-    return Report("epoch", EpochRecord(number, number * 10, 1.0, 0.5, 1.0, 0.5, 0.1, 1.0, 100.0, number * 10, 0))
+def _epoch(number: int) -> EpochRecord:
+    return EpochRecord(number, number * 10, 1.0, 0.5, 1.0, 0.5, 0.1, 1.0, 100.0, number * 10, 0)
 
 
 def _stored(database: Database, job_id: str) -> list[int]:
@@ -57,6 +61,33 @@ def test_report_that_cannot_be_stored__gives_the_attempt_up_instead_of_dropping_
     lease = jobs.submit_and_claim(database)
     lost = threading.Event()
     recorder = Recorder(database, lease, tmp_path, on_lost=lost.set)
-    recorder.put(Report("epoch", "not a record"))
+    recorder.put(StartedRecord(10, 1, 1, num_parameters=5))  # does not say which process it comes from
     recorder.close()
     assert lost.is_set()
+
+
+def test_start_first_step_and_position__are_noted_in_the_rows_of_the_job_and_its_attempt(
+    database: Database, tmp_path: Path
+) -> None:
+    lease = jobs.submit_and_claim(database)
+    recorder = Recorder(database, lease, tmp_path, on_lost=lambda: None)
+    recorder.put(StartedRecord(10, 21, 3, num_parameters=5, environment={"pid": "77"}))
+    recorder.put(FirstStep())
+    recorder.put(ProgressRecord(epoch=3, step=24, loss=0.5))
+    recorder.put(ProgressRecord(epoch=3, step=25, loss=0.4))
+    recorder.close()
+    with database.read() as session:
+        assert session.get_one(Job, lease.job_id).progress == {
+            "epoch": 3,
+            "step": 25,
+            "loss": 0.4,
+            "steps_per_epoch": 10,
+        }
+        attempt = session.scalars(select(JobAttempt).where(JobAttempt.job_id == lease.job_id)).one()
+        assert attempt.environment == {"pid": "77"}
+        assert attempt.first_step_at is not None
+        told = session.scalars(
+            select(JobEvent).where(JobEvent.job_id == lease.job_id, JobEvent.kind == "training")
+        ).one()
+    assert told.message == "attempt 1 trains from epoch 3, step 21"
+    assert (told.data["num_parameters"], told.data["rank_pid"], told.data["runner_pid"]) == (5, 77, os.getpid())

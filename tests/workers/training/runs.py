@@ -20,7 +20,7 @@ from torch import Tensor
 
 from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
 from xsam.services.specs.job import JobSpec
-from xsam.workers.training.context import RankContext
+from xsam.workers.messages import FirstStep, ProgressRecord, RankContext, Report, StartedRecord, StopReason
 from xsam.workers.training.loop import TrainingOutcome, run_training
 
 RANK_TIMEOUT_S = 240
@@ -30,43 +30,36 @@ RANK_TIMEOUT_S = 240
 class Recorder:
     """Telemetry that keeps everything."""
 
-    starts: list[dict[str, int]] = field(default_factory=list)
-    num_first_steps: int = 0
-    progress_reports: list[tuple[int, int, float]] = field(default_factory=list)
+    starts: list[StartedRecord] = field(default_factory=list)
+    first_steps: list[FirstStep] = field(default_factory=list)
+    progress_reports: list[ProgressRecord] = field(default_factory=list)
     epochs: list[EpochRecord] = field(default_factory=list)
     alphas: list[AlphaRecord] = field(default_factory=list)
     checkpoints: list[CheckpointRecord] = field(default_factory=list)
 
-    def started(self, **facts: int) -> None:
-        self.starts.append(facts)
-
-    def first_step(self) -> None:
-        self.num_first_steps += 1
-
-    def progress(self, *, epoch: int, step: int, loss: float) -> None:
-        self.progress_reports.append((epoch, step, loss))
-
-    def epoch(self, record: EpochRecord) -> None:
-        self.epochs.append(record)
-
-    def alpha(self, record: AlphaRecord) -> None:
-        self.alphas.append(record)
-
-    def checkpoint(self, record: CheckpointRecord) -> None:
-        self.checkpoints.append(record)
+    def report(self, report: Report) -> None:
+        kept: dict[type, list[Any]] = {
+            StartedRecord: self.starts,
+            FirstStep: self.first_steps,
+            ProgressRecord: self.progress_reports,
+            EpochRecord: self.epochs,
+            AlphaRecord: self.alphas,
+            CheckpointRecord: self.checkpoints,
+        }
+        kept[type(report)].append(report)
 
 
 @dataclass
 class WishAfter:
-    """Control that wishes from its N-th reading on; by default never."""
+    """Control that gives a reason to stop from its N-th reading on; by default never."""
 
-    wish_: str | None = None
+    reason: StopReason | None = None
     after: int = 0
     num_readings: int = 0
 
-    def wish(self) -> str | None:
+    def stop_reason(self) -> StopReason | None:
         self.num_readings += 1
-        return self.wish_ if self.num_readings >= self.after else None
+        return self.reason if self.num_readings >= self.after else None
 
     def may_publish(self) -> bool:
         return True

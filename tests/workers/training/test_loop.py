@@ -12,7 +12,6 @@ from torch import nn
 from tests.workers.training.dataset_files import write_image_folder
 from tests.workers.training.runs import (
     RankPool,
-    Recorder,
     WishAfter,
     assert_equal_weights,
     context_in,
@@ -22,10 +21,10 @@ from tests.workers.training.runs import (
 )
 from xsam.services.specs.dataset import Digits
 from xsam.services.specs.job import JobSpec
+from xsam.workers.messages import StartedRecord, StopReason
 from xsam.workers.training import telemetry as telemetry_module
 from xsam.workers.training.data.sources import prepare_data
 from xsam.workers.training.errors import DivergenceError, OutOfMemoryError, TooFewExamplesError
-from xsam.workers.training.loop import run_training
 from xsam.workers.training.ranks import Ranks
 
 VARIANTS = ("sgd", "sam", "xsam")
@@ -66,10 +65,8 @@ def test_run__reports_in_order_and_counts_passes(tmp_path: Path) -> None:
     spec = small_spec(optimizer={"variant": "xsam", "ascent_steps": 2})
     ran = run(spec, tmp_path)
     seen, summary = ran.telemetry, ran.outcome.summary
-    assert seen.starts == [
-        {"steps_per_epoch": PER_EPOCH, "first_step": 1, "first_epoch": 1, "num_parameters": 65 * 16 + 17 * 10}
-    ]
-    assert seen.num_first_steps == 1
+    assert seen.starts == [StartedRecord(PER_EPOCH, first_step=1, first_epoch=1, num_parameters=65 * 16 + 17 * 10)]
+    assert len(seen.first_steps) == 1
     assert [(record.epoch, record.step) for record in seen.epochs] == [(1, 5), (2, 10)]
     assert [(record.epoch, record.step) for record in seen.alphas] == [(1, 1), (2, 6)]
     assert [record.grad_evals for record in seen.epochs] == [15, 30]
@@ -161,22 +158,23 @@ def test_two_ranks__train_like_one_with_the_whole_batch(variant: str, tmp_path: 
         torch.testing.assert_close(first.weights[name], tensor, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("wish", ["cancel", "preempt", "pause"])
-def test_wish__stops_at_the_next_step_and_saves(wish: str, tmp_path: Path) -> None:
-    ran = run(small_spec(), tmp_path, WishAfter(wish, after=3))
-    assert (ran.outcome.stopped_by, ran.outcome.summary.step, ran.outcome.summary.epochs) == (wish, 3, 0)
+@pytest.mark.parametrize("reason", list(StopReason))
+def test_stop__comes_at_the_next_step_saves_and_keeps_its_reason(reason: StopReason, tmp_path: Path) -> None:
+    ran = run(small_spec(), tmp_path, WishAfter(reason, after=3))
+    assert (ran.outcome.stopped_by, ran.outcome.summary.step, ran.outcome.summary.epochs) == (reason, 3, 0)
     assert [record.step for record in ran.telemetry.checkpoints] == [3]
 
 
 def test_wish__at_an_epochs_last_step_ends_the_epoch_first(tmp_path: Path) -> None:
-    ran = run(small_spec(), tmp_path, WishAfter("pause", after=PER_EPOCH))
+    ran = run(small_spec(), tmp_path, WishAfter(StopReason.PAUSE, after=PER_EPOCH))
     assert (ran.outcome.stopped_by, ran.outcome.summary.epochs) == ("pause", 1)
     assert [(record.epoch, record.step) for record in ran.telemetry.checkpoints] == [(1, 5)]
 
 
-def test_cancel__while_evaluating_stops_there(tmp_path: Path) -> None:
-    ran = run(small_spec(), tmp_path, WishAfter("cancel", after=PER_EPOCH + 1))
-    assert (ran.outcome.stopped_by, ran.outcome.summary.step, ran.outcome.summary.epochs) == ("cancel", 5, 0)
+@pytest.mark.parametrize("reason", [StopReason.CANCEL, StopReason.EARLY])
+def test_final_stop__while_evaluating_stops_there(reason: StopReason, tmp_path: Path) -> None:
+    ran = run(small_spec(), tmp_path, WishAfter(reason, after=PER_EPOCH + 1))
+    assert (ran.outcome.stopped_by, ran.outcome.summary.step, ran.outcome.summary.epochs) == (reason, 5, 0)
     assert ran.telemetry.epochs == ran.telemetry.checkpoints == []
 
 
@@ -196,10 +194,10 @@ class _CancelAfter(WishAfter):
         self._wish_s = wish_s
         self._first_asked_at: float | None = None
 
-    def wish(self) -> str | None:
+    def stop_reason(self) -> StopReason | None:
         if self._first_asked_at is None:
             self._first_asked_at = time.monotonic()
-        return "cancel" if time.monotonic() - self._first_asked_at > self._wish_s else None
+        return StopReason.CANCEL if time.monotonic() - self._first_asked_at > self._wish_s else None
 
 
 def test_progress__is_reported_at_most_twice_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,10 +205,10 @@ def test_progress__is_reported_at_most_twice_a_second(tmp_path: Path, monkeypatc
     assert len(ran.telemetry.progress_reports) <= 1 + 2 * (ran.outcome.summary.train_s + 1)
     monkeypatch.setattr(telemetry_module, "PROGRESS_INTERVAL_S", 0.0)
     every = run(small_spec(), tmp_path / "every")
-    assert [(epoch, step) for epoch, step, _ in every.telemetry.progress_reports] == [
+    assert [(report.epoch, report.step) for report in every.telemetry.progress_reports] == [
         (1 + (step - 1) // PER_EPOCH, step) for step in range(1, 11)
     ]
-    losses = [loss for _, _, loss in every.telemetry.progress_reports]
+    losses = [report.loss for report in every.telemetry.progress_reports]
     assert sum(losses[:PER_EPOCH]) / PER_EPOCH == pytest.approx(every.telemetry.epochs[0].train_loss)
 
 
@@ -315,16 +313,11 @@ def test_run__on_an_image_folder_resumes(tmp_path: Path) -> None:
     )
     options = {"dataset_root": tmp_path / "data"}
     whole = run(spec, tmp_path / "whole", **options)
-    run(spec, tmp_path / "parts", WishAfter("preempt", after=2), **options)
+    run(spec, tmp_path / "parts", WishAfter(StopReason.PREEMPT, after=2), **options)
     rest = run(spec, tmp_path / "parts", **options)
     assert_equal_weights(rest.weights, whole.weights)
 
 
-def test_thread_count__is_the_places(tmp_path: Path) -> None:
+def test_thread_count__is_the_contexts(tmp_path: Path) -> None:
     run(small_spec(epochs=1), tmp_path, num_threads=2)
     assert torch.get_num_threads() == 2
-
-
-def test_run_training__accepts_a_device_object(tmp_path: Path) -> None:
-    context = context_in(tmp_path, device=torch.device("cpu"))
-    assert run_training(small_spec(epochs=1), context, Recorder(), WishAfter()).stopped_by is None

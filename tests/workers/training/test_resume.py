@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.workers.training.runs import Ran, RankPool, WishAfter, assert_equal_weights, run, spec_of, without_times
+from xsam.workers.messages import StopReason
 
 OPTIMIZERS = {
     "sgd": {"variant": "sgd"},
@@ -48,11 +49,11 @@ def assert_same_run(parts: list[Ran], whole: Ran) -> None:
 def test_resume__ends_like_an_uninterrupted_run(optimizer: str, tmp_path: Path) -> None:
     spec = spec_of(**BASE, optimizer=OPTIMIZERS[optimizer])
     whole = run(spec, tmp_path / "whole")
-    first = run(spec, tmp_path / "parts", WishAfter("preempt", after=2))
-    second = run(spec, tmp_path / "parts", WishAfter("pause", after=6))
+    first = run(spec, tmp_path / "parts", WishAfter(StopReason.PREEMPT, after=2))
+    second = run(spec, tmp_path / "parts", WishAfter(StopReason.PAUSE, after=6))
     third = run(spec, tmp_path / "parts")
     assert (first.outcome.stopped_by, first.outcome.summary.step) == ("preempt", 2)
-    assert (second.outcome.stopped_by, second.telemetry.starts[0]["first_step"]) == ("pause", 3)
+    assert (second.outcome.stopped_by, second.telemetry.starts[0].first_step) == ("pause", 3)
     # Three steps, one evaluation batch and two steps of the next epoch.
     assert second.outcome.summary.step == 2 + 3 + 2
     assert third.outcome.stopped_by is None
@@ -63,7 +64,7 @@ def test_resume__ends_like_an_uninterrupted_run(optimizer: str, tmp_path: Path) 
 def test_resume__two_ranks_end_like_an_uninterrupted_run(optimizer: str, tmp_path: Path, two_ranks: RankPool) -> None:
     spec = spec_of(**BASE, optimizer=OPTIMIZERS[optimizer], resources={"num_workers": 2})
     whole = two_ranks.run(spec, tmp_path / "whole")
-    first = two_ranks.run(spec, tmp_path / "parts", WishAfter("preempt", after=2))
+    first = two_ranks.run(spec, tmp_path / "parts", WishAfter(StopReason.PREEMPT, after=2))
     rest = two_ranks.run(spec, tmp_path / "parts")
     stopped_at = first[0].outcome.summary.step
     assert first[0].outcome.stopped_by == first[1].outcome.stopped_by == "preempt"

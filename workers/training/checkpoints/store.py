@@ -28,6 +28,7 @@ from torch import Tensor
 
 from xsam.services.metrics.records import CheckpointRecord
 from xsam.services.specs.job import JobSpec
+from xsam.workers.messages import RankContext
 from xsam.workers.training.build import Parts
 from xsam.workers.training.checkpoints.files import (
     read_manifest,
@@ -40,7 +41,6 @@ from xsam.workers.training.checkpoints.files import (
     write_state,
     write_tensors,
 )
-from xsam.workers.training.context import RankContext
 from xsam.workers.training.errors import CheckpointError, CheckpointMismatchError, SupersededError
 from xsam.workers.training.progress import EpochLosses, Progress
 from xsam.workers.training.random_state import random_states, restore_random_states

@@ -7,7 +7,7 @@ whatever rank, batch or loader process it falls to, and whether or not the run w
 import torch
 from torch import Tensor
 
-from xsam.workers.training.seeds import generator_for
+from xsam.workers.training.random_state import generator_for
 
 CROP_PADDING_DIVISOR = 8
 """Pad by an eighth of the side: 4 pixels for 32-pixel images, as usual for CIFAR (arXiv 1512.03385, 4.2)."""

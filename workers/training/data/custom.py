@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from xsam.services.specs.dataset import CustomDataset
-from xsam.workers.training.context import RankContext
+from xsam.workers.messages import RankContext
 from xsam.workers.training.data.feeds import Data, LoadedImages, Normalisation, Split, as_image
 from xsam.workers.training.errors import DatasetFormatError, TargetError
 from xsam.workers.training.targets import load_target

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms.functional import pil_to_tensor
 
-from xsam.workers.training.context import RankContext
+from xsam.workers.messages import RankContext
 from xsam.workers.training.data.augment import Augmentation
 from xsam.workers.training.errors import DatasetFormatError
-from xsam.workers.training.seeds import epoch_order
+from xsam.workers.training.random_state import epoch_order
 
 EVAL_PIXELS = 2**20
 """Evaluation keeps no activations, so small images go in batches of up to so many values..."""

@@ -9,7 +9,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_datas
 from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
 from xsam.services.specs.dataset import ImageFolder
-from xsam.workers.training.context import RankContext
+from xsam.workers.messages import RankContext
 from xsam.workers.training.data.feeds import Data, LoadedImages, Normalisation, Split
 from xsam.workers.training.data.roots import require_files, root_of
 from xsam.workers.training.errors import DatasetFormatError, DatasetMissingError

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from xsam.workers.training.seeds import generator_for
+from xsam.workers.training.random_state import generator_for
 
 
 def balanced_subset(labels: Tensor, size: int, seed: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from xsam.workers.training.context import RankContext
+from xsam.workers.messages import RankContext
 from xsam.workers.training.errors import DatasetMissingError
 
 

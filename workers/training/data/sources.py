@@ -10,15 +10,15 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from xsam.services.specs.dataset import CustomDataset, Dataset, Digits, ImageFolder, Synthetic
-from xsam.workers.training.context import RankContext
+from xsam.workers.messages import RankContext
 from xsam.workers.training.data.custom import read_custom
 from xsam.workers.training.data.feeds import Data, Normalisation, Split, TensorImages
 from xsam.workers.training.data.image_folder import read_image_folder
 from xsam.workers.training.data.labels import balanced_subset, with_label_noise
 from xsam.workers.training.data.roots import require_files, root_of
 from xsam.workers.training.errors import DatasetFormatError, DatasetMissingError, TooFewExamplesError
+from xsam.workers.training.random_state import generator_for
 from xsam.workers.training.ranks import Ranks
-from xsam.workers.training.seeds import generator_for
 
 DIGITS_EVAL_SHARE = 0.2
 SYNTHETIC_NOISE = 1.0

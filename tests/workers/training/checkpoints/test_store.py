@@ -19,6 +19,7 @@ from tests.workers.training.runs import (
 )
 from xsam.services.metrics.records import CheckpointRecord
 from xsam.services.specs.job import JobSpec
+from xsam.workers.messages import StopReason
 from xsam.workers.training.build import build_parts
 from xsam.workers.training.checkpoints.files import verify
 from xsam.workers.training.checkpoints.store import CheckpointStore
@@ -168,7 +169,7 @@ def test_damaged_newest__falls_back_to_the_one_before(
 ) -> None:
     spec = small_spec()
     whole = run(spec, tmp_path / "whole")
-    run(spec, tmp_path / "parts", WishAfter("preempt", after=14))
+    run(spec, tmp_path / "parts", WishAfter(StopReason.PREEMPT, after=14))
     newest = tmp_path / "parts" / "checkpoints" / names_in(tmp_path / "parts")[-1] / file_name
     content = newest.read_bytes()
     if damage == "missing":
@@ -180,7 +181,7 @@ def test_damaged_newest__falls_back_to_the_one_before(
         rest = run(spec, tmp_path / "parts")
     assert "is skipped" in caplog.text
     assert file_name in caplog.text
-    assert rest.telemetry.starts[0]["first_step"] == 2 * STEPS_PER_EPOCH + 1
+    assert rest.telemetry.starts[0].first_step == 2 * STEPS_PER_EPOCH + 1
     assert_equal_weights(rest.weights, whole.weights)
     assert without_times(rest.telemetry.epochs) == without_times(whole.telemetry.epochs[2:])
 
@@ -191,18 +192,18 @@ def test_all_damaged__starts_from_the_beginning(tmp_path: Path) -> None:
     for path in (tmp_path / "checkpoints").glob("*/manifest.json"):
         path.write_text("{}")
     again = run(spec, tmp_path)
-    assert again.telemetry.starts[0]["first_step"] == 1
+    assert again.telemetry.starts[0].first_step == 1
     assert_equal_weights(again.weights, whole.weights)
 
 
 def test_leftovers_of_a_killed_writer__are_ignored_and_removed(tmp_path: Path) -> None:
     spec = small_spec(epochs=2)
-    run(spec, tmp_path, WishAfter("preempt", after=3))
+    run(spec, tmp_path, WishAfter(StopReason.PREEMPT, after=3))
     leftover = tmp_path / "checkpoints" / "tmp-step-000000004-abc"
     leftover.mkdir()
     (leftover / "rank-00000.pt").write_bytes(b"half")
     rest = run(spec, tmp_path)
-    assert rest.telemetry.starts[0]["first_step"] == 4
+    assert rest.telemetry.starts[0].first_step == 4
     assert not leftover.exists()
 
 
@@ -234,9 +235,9 @@ def test_other_jobs_checkpoint__is_refused_by_the_field_that_differs(
 
 
 def test_policies_and_names__may_change_between_attempts(tmp_path: Path) -> None:
-    run(small_spec(epochs=2), tmp_path, WishAfter("pause", after=3))
+    run(small_spec(epochs=2), tmp_path, WishAfter(StopReason.PAUSE, after=3))
     changed = small_spec(epochs=2, name="renamed", priority=5, checkpoint={"every_epochs": 2})
-    assert run(changed, tmp_path).telemetry.starts[0]["first_step"] == 4
+    assert run(changed, tmp_path).telemetry.starts[0].first_step == 4
 
 
 def test_other_number_of_workers__is_refused(tmp_path: Path, two_ranks: RankPool) -> None:
@@ -261,7 +262,7 @@ def test_tied_weights__survive(tmp_path: Path) -> None:
     model = {"name": "custom", "target": f"{__name__}:tied_model"}
     spec = small_spec(model=model, optimizer={"variant": "sam"}, epochs=2)
     whole = run(spec, tmp_path / "whole", allowed_packages=("tests",))
-    run(spec, tmp_path / "parts", WishAfter("preempt", after=3), allowed_packages=("tests",))
+    run(spec, tmp_path / "parts", WishAfter(StopReason.PREEMPT, after=3), allowed_packages=("tests",))
     rest = run(spec, tmp_path / "parts", allowed_packages=("tests",))
     assert torch.equal(rest.weights["1.weight"], rest.weights["3.weight"])
     assert_equal_weights(rest.weights, whole.weights)

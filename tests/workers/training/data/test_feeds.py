@@ -7,7 +7,7 @@ import torch
 from tests.workers.training.runs import context_in
 from xsam.workers.training.data.feeds import Data, EvalFeed, LoadedImages, Normalisation, Split, TensorImages, TrainFeed
 from xsam.workers.training.errors import DatasetFormatError
-from xsam.workers.training.seeds import epoch_order
+from xsam.workers.training.random_state import epoch_order
 
 IMAGES = torch.randint(256, (50, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 # A label that tells the example.
