@@ -1,4 +1,4 @@
-"""The errors that services raise; the doors translate their codes, nothing here knows HTTP."""
+"""The errors that services raise; the API translates their codes, nothing here knows HTTP."""
 
 
 class ServiceError(Exception):

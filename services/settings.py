@@ -18,7 +18,7 @@ class _Group(BaseModel):
 
 
 class ApiSettings(_Group):
-    """The HTTP door."""
+    """The HTTP API."""
 
     host: str = "127.0.0.1"
     """Address to listen on; loopback unless told otherwise."""

@@ -1,4 +1,4 @@
-"""What the doors show of artifacts."""
+"""What the API shows of artifacts."""
 
 from datetime import datetime
 

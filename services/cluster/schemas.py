@@ -1,4 +1,4 @@
-"""What the doors show of the cluster."""
+"""What the API shows of the cluster."""
 
 from datetime import datetime
 

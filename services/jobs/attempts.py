@@ -1,6 +1,6 @@
 """How a job changes its state, and how an attempt ends: where its job goes, what its row says, what it used.
 
-`move` and `move_all` are the one door to a new state (`queue.claim`, which starts an attempt, is the other side of it);
+`move` and `move_all` are the one way to a new state (`queue.claim`, which starts an attempt, is the other side of it);
 they refuse what the table in `states` does not list. One place for all endings, so that none forgets the usage, the
 wishes or the running time. Callers hold the job's row lock.
 """

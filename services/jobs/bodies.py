@@ -1,4 +1,4 @@
-"""What the doors take for the verbs that say more than their name."""
+"""What the API takes for the verbs that say more than their name."""
 
 from typing import Annotated, Any, Self
 

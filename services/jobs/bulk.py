@@ -44,7 +44,7 @@ def pause(session: Session, selection: Selection, *, actor: Actor) -> BulkRead:
 
 
 def resume(session: Session, selection: Selection, *, actor: Actor) -> BulkRead:
-    """Put held jobs back in the line."""
+    """Put held jobs back in the queue."""
     return _each(session, selection, lambda job_id: verbs.resume(session, job_id, actor=actor))
 
 

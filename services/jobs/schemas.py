@@ -1,4 +1,4 @@
-"""What the doors show of jobs; what they take is `xsam.services.specs.job.JobSpec`."""
+"""What the API shows of jobs; what it takes is `xsam.services.specs.job.JobSpec`."""
 
 from datetime import datetime
 from typing import Annotated, Any, Self

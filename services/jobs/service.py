@@ -1,4 +1,4 @@
-"""What the doors call to submit, read and list jobs, and what jobs of all kinds share of it; `verbs` changes them."""
+"""What the API calls to submit, read and list jobs, and what jobs of all kinds share of it; `verbs` changes them."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""What the doors call to change jobs after their submit: one job at a time here, several at once in `bulk`."""
+"""What the API calls to change jobs after their submit: one job at a time here, several at once in `bulk`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -42,7 +42,7 @@ def pause(session: Session, job_id: str, *, actor: Actor) -> Job:
 
 
 def resume(session: Session, job_id: str, *, actor: Actor) -> Job:
-    """Put a held job back in the line; it goes on from its newest checkpoint.
+    """Put a held job back in the queue; it goes on from its newest checkpoint.
 
     Raises:
         NotFoundError: no such job.

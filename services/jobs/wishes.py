@@ -1,4 +1,4 @@
-"""What people, and the scheduler, want of a job: hold it, go on, stop, start over, change its place in the line.
+"""What people, and the scheduler, want of a job: hold it, go on, stop, start over, change its place in the queue.
 
 Each call locks the job's row, changes it in the caller's transaction and leaves an event with its actor. A job that
 runs is only asked (a wish on its row); its runner honours that, or is ended after a while. A stronger wish replaces a
@@ -100,7 +100,7 @@ def retry(session: Session, job_id: str, *, actor: str) -> JobState:
 
 
 def set_priority(session: Session, job_id: str, priority: int, *, actor: str) -> None:
-    """Change a job's place in the line, or, while it runs, what may preempt it.
+    """Change a job's place in the queue, or, while it runs, what may preempt it.
 
     Raises:
         NotFoundError: no such job.

@@ -1,4 +1,4 @@
-"""What the doors show of measurements."""
+"""What the API shows of measurements."""
 
 from xsam.services.metrics.records import AlphaRecord
 from xsam.services.schemas import Read

@@ -1,4 +1,4 @@
-"""What the doors show of decisions: the line, and why a job stands where it does."""
+"""What the API shows of decisions: the queue, and why a job stands where it does."""
 
 from datetime import datetime
 
@@ -20,7 +20,7 @@ class WhyRead(Read):
     as_of: datetime | None = None
     """When the scheduler last decided; null where its decision does not matter."""
     position: int | None = None
-    """Place in the line, from 1; null where the job is not in line, or beyond the part that is kept in order."""
+    """Place in the queue, from 1; null where the job is not in it, or beyond the part that is kept in order."""
     num_in_line: int | None = None
     request: Request
     shortage: Shortage | None = None
@@ -31,13 +31,13 @@ class WhyRead(Read):
     standing: Standing | None = None
     estimated_start_at: datetime | None = None
     is_lower_bound: bool = False
-    """The estimate counts running jobs only, not the line ahead: it can be later, not earlier."""
+    """The estimate counts running jobs only, not the queue ahead: it can be later, not earlier."""
     eligible_at: datetime | None = None
     """Not before this instant (a back-off)."""
 
 
 class QueueEntry(Read):
-    """One job in the line. Of other teams' jobs only the place, the team and the request are shown."""
+    """One job in the queue. Of other teams' jobs only the place, the team and the request are shown."""
 
     position: int
     job_id: str | None

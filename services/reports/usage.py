@@ -1,4 +1,4 @@
-"""What the doors call for usage: who used how much, day by day, and where the teams stand in the fair share."""
+"""What the API calls for usage: who used how much, day by day, and where the teams stand in the fair share."""
 
 import math
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Why a job stands where it does, in any state, and the line it stands in; from rows only, so also with Ray down."""
+"""Why a job stands where it does, in any state, and the queue it stands in; from rows only, so also with Ray down."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -53,7 +53,7 @@ def explain(session: Session, job_id: str, *, visible_team: str | None = None) -
 
 
 def queue(session: Session, *, after: int = 0, limit: int = 100, visible_team: str | None = None) -> QueueRead:
-    """Return a page of the line, in order.
+    """Return a page of the queue, in order.
 
     Args:
         session: open for reading.
@@ -90,7 +90,7 @@ def _queued(session: Session, job: Job) -> WhyRead:
         )
     if decided is None or decided.reason is None:
         sentence = (
-            "The scheduler has not looked at it yet: it was queued after the last decision, or is far down the line."
+            "The scheduler has not looked at it yet: it was queued after the last decision, or is far down the queue."
         )
         return _plain(job, NOT_LOOKED_AT, sentence, as_of=as_of)
     return _reasoned(job, decided.reason, decided.planned_at)

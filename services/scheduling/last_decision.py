@@ -2,7 +2,7 @@
 
 Readers would otherwise have to plan themselves, which takes as long as the queue is long and misses what the dispatcher
 alone knows (promises made in earlier plans). One row is enough: jobs of one team that ask for the same resources wait
-for the same reason, so only the head of the line is kept job by job.
+for the same reason, so only the head of the queue is kept job by job.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class QueueView(Base):
     planned_at: Mapped[datetime]
     num_queued: Mapped[int]
     line: Mapped[list[dict[str, Any]]]
-    """The head of the line: `id` and reason `code`, in order."""
+    """The head of the queue: `id` and reason `code`, in order."""
     positions: Mapped[dict[str, Any]]
     """The same line by job id, from 1: a reader takes one number out of it in SQL, not the whole line."""
     reasons: Mapped[dict[str, Any]]
@@ -69,7 +69,7 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A part of the head of the line, as of the last decision.
+    """A part of the head of the queue, as of the last decision.
 
     Args:
         planned_at: when it was made.
@@ -110,7 +110,7 @@ def publish(session: Session, snapshot: Snapshot, decision: Plan) -> None:
 
 
 def read_line(session: Session, *, after: int, limit: int) -> Line | None:
-    """Return a part of the head of the line; None before the first decision."""
+    """Return a part of the head of the queue; None before the first decision."""
     columns = (QueueView.planned_at, QueueView.num_queued, QueueView.line)
     row = session.execute(select(*columns).where(QueueView.id == THE_ROW)).one_or_none()
     if row is None:

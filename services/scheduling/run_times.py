@@ -15,7 +15,7 @@ from xsam.services.specs.job import JobSpec
 PACES_HOLD_S = 30.0
 """The measured paces are read again after so long."""
 MAX_NEW_JOBS = 200
-"""Specifications that one plan reads at most; jobs further down the line are estimated in later plans."""
+"""Specifications that one plan reads at most; jobs further down the queue are estimated in later plans."""
 
 
 @dataclass(frozen=True, slots=True)

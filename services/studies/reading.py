@@ -1,4 +1,4 @@
-"""Everything the doors read of studies, as the documents they answer with."""
+"""Everything the API reads of studies, as the documents it answers with."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""What the doors show of studies; what they take is `xsam.services.studies.spec.StudySpec`."""
+"""What the API shows of studies; what it takes is `xsam.services.studies.spec.StudySpec`."""
 
 from datetime import datetime
 from typing import Any, Self

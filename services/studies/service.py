@@ -1,4 +1,4 @@
-"""What the doors call for studies: submit, read, list; the verbs are in `verbs`, the answers in `answers`."""
+"""What the API calls for studies: submit, read, list; the verbs are in `verbs`, the answers in `answers`."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What the doors take and show of teams, members, users, tokens and the audit trail."""
+"""What the API takes and shows of teams, members, users, tokens and the audit trail."""
 
 from datetime import datetime
 from typing import Annotated, Any, Self

@@ -1,4 +1,4 @@
-"""What the doors call for teams, their members, and users. Tokens are in `tokens`."""
+"""What the API calls for teams, their members, and users. Tokens are in `tokens`."""
 
 from collections.abc import Sequence
 from typing import Any

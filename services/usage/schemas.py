@@ -1,4 +1,4 @@
-"""What the doors show of usage."""
+"""What the API shows of usage."""
 
 from datetime import date, datetime
 

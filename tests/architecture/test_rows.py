@@ -1,4 +1,4 @@
-"""Who writes what: rows of a domain in that domain's folder only, and a job's state through one door."""
+"""Who writes what: rows of a domain in that domain's folder only, and a job's state by one way."""
 
 import ast
 from collections.abc import Iterator

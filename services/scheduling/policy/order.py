@@ -1,4 +1,4 @@
-"""The order of the line: priority, promises, then fair share by decayed usage (`xsam.services.usage.decay`)."""
+"""The order of the queue: priority, promises, then fair share by decayed usage (`xsam.services.usage.decay`)."""
 
 from __future__ import annotations
 

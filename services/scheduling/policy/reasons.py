@@ -109,7 +109,7 @@ class Reason:
         holdings: Who holds the cluster, largest first.
         standing: Own and team usage.
         estimated_start_at: When resources are expected; None if not derivable.
-        is_lower_bound: The estimate counts the running jobs only, not the line ahead: it can be later, not earlier.
+        is_lower_bound: The estimate counts the running jobs only, not the queue ahead: it can be later, not earlier.
         eligible_at: Earliest start by back-off or wish.
         attempt: Attempt that waits.
     """

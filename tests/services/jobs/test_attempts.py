@@ -1,4 +1,4 @@
-"""The one door to a new state: it lets through what the table lists, and nothing else."""
+"""the one way to a new state: it lets through what the table lists, and nothing else."""
 
 import pytest
 

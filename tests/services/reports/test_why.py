@@ -1,4 +1,4 @@
-"""Why jobs wait, and the line, from the published decision; on both databases."""
+"""Why jobs wait, and the queue, from the published decision; on both databases."""
 
 import pytest
 from sqlalchemy import update
