@@ -126,6 +126,8 @@ class _SharpnessAware(Spec):
     """Scale the perturbation by the size of each weight, as ASAM does."""
     scope: Literal["global", "local"] = "global"
     """global: gradients are averaged over ranks before each ascent step. local: every rank climbs its own batch."""
+    rho_warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps over which rho, and rho_max with it, grow in a straight line from rho / steps; 0: rho from the start."""
     base: BaseOptimizer = SgdBase()
 
     @property
@@ -156,6 +158,14 @@ class WsamVariant(_SharpnessAware):
     variant: Literal["wsam"] = "wsam"
     gamma: Annotated[float, Field(ge=0, le=0.999)] = 0.9
     """Weight of the sharpness: 0 is the base optimizer alone, 0.5 is SAM."""
+    decouple: bool = False
+    """Keep the sharpness out of the base optimizer's momentum and scaling; needs scope global."""
+
+    @model_validator(mode="after")
+    def _decoupled_is_global(self) -> Self:
+        if self.decouple and self.scope == "local":
+            raise field_error("optimizer.decouple", "decouple is true with scope local; allowed is scope global")
+        return self
 
 
 class GsamVariant(_SharpnessAware):

@@ -42,7 +42,9 @@ def build_optimizer(spec: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
         case AsamVariant():
             return ASAM(groups, base_class, model=model, **_ascent_options(spec))
         case WsamVariant():
-            return WSAM(groups, base_class, model=model, gamma=spec.gamma, **_ascent_options(spec))
+            return WSAM(
+                groups, base_class, model=model, gamma=spec.gamma, decouple=spec.decouple, **_ascent_options(spec)
+            )
         case GsamVariant():
             return GSAM(groups, base_class, model=model, gap_weight=spec.gap_weight, **_ascent_options(spec))
         case XsamVariant():
@@ -66,6 +68,7 @@ def _ascent_options(spec: SamVariant | AsamVariant | WsamVariant | GsamVariant |
         "ascent_steps": spec.ascent_steps,
         "adaptive": spec.adaptive,
         "scope": spec.scope,
+        "rho_warmup_steps": spec.rho_warmup_steps,
     }
 
 

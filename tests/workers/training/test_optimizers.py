@@ -50,7 +50,8 @@ def test_plain_variant__is_torchs_optimizer_with_the_options_given(base: str) ->
 
 
 def test_sharpness_aware__takes_every_option() -> None:
-    options = {"rho": 0.3, "ascent_steps": 3, "adaptive": True, "scope": "local", "base": {"name": "adamw", "lr": 0.02}}
+    options = {"rho": 0.3, "ascent_steps": 3, "adaptive": True, "scope": "local", "rho_warmup_steps": 40}
+    options["base"] = {"name": "adamw", "lr": 0.02}
     sam = build_optimizer(parse({"variant": "sam", **options}), nn.Linear(2, 2))
     xsam = build_optimizer(parse({"variant": "xsam", **options, "alpha_max": 1.5}), nn.Linear(2, 2))
     assert type(sam) is SAM
@@ -59,6 +60,7 @@ def test_sharpness_aware__takes_every_option() -> None:
         assert optimizer.ascent_steps == 3
         group = optimizer.param_groups[0]
         assert (group["rho"], group["adaptive"], group["lr"], group["weight_decay"]) == (0.3, True, 0.02, 0.01)
+        assert group["rho_warmup_steps"] == 40
     assert xsam.param_groups[0]["rho_max"] == 0.6
 
 
@@ -67,6 +69,7 @@ def test_sharpness_aware__takes_every_option() -> None:
     [
         ({"variant": "asam"}, ASAM, "adaptive_in_group", True),
         ({"variant": "wsam", "gamma": 0.7}, WSAM, "gamma", 0.7),
+        ({"variant": "wsam", "decouple": True}, WSAM, "decouple", True),
         ({"variant": "gsam", "gap_weight": 0.2}, GSAM, "gap_weight", 0.2),
     ],
 )

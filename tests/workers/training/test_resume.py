@@ -12,7 +12,7 @@ OPTIMIZERS = {
     "sgd_adamw": {"variant": "sgd", "base": {"name": "adamw"}},
     "sam": {"variant": "sam", "ascent_steps": 2},
     "sam_local": {"variant": "sam", "scope": "local"},
-    "xsam": {"variant": "xsam"},
+    "xsam": {"variant": "xsam", "rho_warmup_steps": 12},
     "xsam_every_3": {"variant": "xsam", "alpha_every": 3, "base": {"name": "adam"}},
 }
 # 240 examples in batches of 48 are 5 steps an epoch.
