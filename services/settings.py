@@ -74,8 +74,8 @@ class RayCluster(_Group):
     dashboard: bool = False
     """Whether the local cluster runs Ray's dashboard (needs `pip install "ray[default]"`)."""
     worker_groups: Literal["auto", "managed"] = "auto"
-    """auto: runs on CPUs use warm processes, runs on several GPUs a group that Ray Train starts. managed: always such
-    a group for several workers."""
+    """auto: each worker is a process of this service, a warm one where it needs no GPU. managed: several workers are a
+    group that Ray Train starts."""
 
 
 class DispatcherSettings(_Group):
@@ -152,6 +152,9 @@ class TrainingSettings(_Group):
     """Whether a missing torchvision dataset may be downloaded."""
     allowed_packages: tuple[str, ...] = ()
     """Top-level packages from which a job's `target` may be imported."""
+    device: Literal["auto", "cpu"] = "auto"
+    """auto: jobs with GPUs train on them. cpu: everything trains on the CPU, so that a cluster whose GPUs are only
+    announced (`ray start --num-gpus=4`) can be tried out."""
 
 
 class Settings(BaseSettings):

@@ -28,6 +28,8 @@ class RunnerConfig:
     allow_download: bool
     allowed_packages: tuple[str, ...]
     lease_s: float
+    is_cpu_only: bool
+    """Jobs with GPUs train on the CPU as well."""
     scheduling: "SchedulingSettings"
     """By which what an attempt used is counted."""
 
@@ -51,6 +53,7 @@ class RankContext:
     rank: int
     world_size: int
     device: str
+    """`cpu`, or `cuda:0`: a rank sees no GPUs but its own."""
     dataset_root: Path | None
     """Folder below which every dataset that is read from files must lie; None where there is none."""
     checkpoint_dir: Path
@@ -74,7 +77,6 @@ class Assignment:
     attempt: int
     spec: "JobSpec"
     context: RankContext
-    """Its device is the rank's own to say."""
     log_dir: Path
     master_address: str = ""
     """`HOST:PORT` of rank 0's rendezvous; empty for one rank and in a managed worker group."""

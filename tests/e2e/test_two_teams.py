@@ -25,7 +25,7 @@ def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_two_teams__share_a_cluster_by_quota_and_priority_and_see_only_their_own(
     tmp_path: Path, ray_folder: Path
 ) -> None:
-    with served(tmp_path / "data", *two_teams.OPTIONS, is_warmed=False) as service:
+    with served(tmp_path / "data", *two_teams.OPTIONS, is_warmed=False, environment=two_teams.ENVIRONMENT) as service:
         story = Story(service, two_teams.first_admin_token(service))
         two_teams.found_teams(story)
         reasons = two_teams.fill_cluster(story)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray.cluster_utils import Cluster
@@ -18,7 +18,7 @@ from xsam.services.jobs import service, verbs
 from xsam.services.jobs.models import Job, JobAttempt, JobEvent
 from xsam.services.jobs.states import JobState, is_terminal
 from xsam.services.metrics.models import AlphaEstimate, EpochMetric
-from xsam.services.settings import DatabaseSettings, DispatcherSettings, RayCluster, Settings
+from xsam.services.settings import DatabaseSettings, DispatcherSettings, RayCluster, Settings, TrainingSettings
 from xsam.services.specs.job import JobSpec
 from xsam.services.teams.roles import Actor
 from xsam.workers.dispatch import ray_cluster
@@ -145,6 +145,7 @@ def live_service(
     num_cpus: int | None = 2,
     warm_processes: int = 2,
     database_url: str | None = None,
+    device: Literal["auto", "cpu"] = "auto",
     **ray_settings: Any,
 ) -> Iterator[LiveService]:
     """Start Ray and a dispatcher with warm processes; end both afterwards."""
@@ -152,6 +153,7 @@ def live_service(
         data_dir=data_dir,
         database=DatabaseSettings(url=database_url),
         ray=RayCluster(num_cpus=num_cpus, **ray_settings),
+        training=TrainingSettings(device=device),
         dispatcher=DispatcherSettings(lease_s=10, warm_processes=warm_processes),
     )
     ray_cluster.connect(settings.ray)

@@ -59,6 +59,7 @@ class Dispatcher:
             allow_download=settings.training.allow_download,
             allowed_packages=settings.training.allowed_packages,
             lease_s=settings.dispatcher.lease_s,
+            is_cpu_only=settings.training.device == "cpu",
             scheduling=settings.scheduling,
         )
         self._patience = Patience(

@@ -161,17 +161,16 @@ class JobPlacer:
             )
 
     def _lend_ranks(self, claimed: ClaimedJob, node_ids: Sequence[str]) -> tuple[NodeProcess, ...]:
-        """Return the processes a run gets: one per worker on CPUs, a single driver for a GPU worker group, else none.
+        """Return the warm processes a run gets: one per worker on CPUs, none on GPUs, one that drives a managed group.
 
         A process sees the GPUs it was started with, so a warm one (started with none) can't train on a GPU.
         """
         resources = claimed.job_spec.resources
-        needs_group = resources.gpus_per_worker > 0 or self._settings.ray.worker_groups == "managed"
-        if not needs_group:
-            return tuple((node_id, self._processes.ranks.take(node_id)) for node_id in node_ids)
-        if resources.gpus_per_worker and resources.num_workers == 1:
+        if resources.num_workers > 1 and self._settings.ray.worker_groups == "managed":
+            return ((node_ids[0], self._processes.ranks.take(node_ids[0])),)
+        if resources.gpus_per_worker:
             return ()
-        return ((node_ids[0], self._processes.ranks.take(node_ids[0])),)
+        return tuple((node_id, self._processes.ranks.take(node_id)) for node_id in node_ids)
 
     def _fail_infeasible(self, reasons: Reasons) -> None:
         """Fail jobs that have been too large for the whole cluster for a while; a node may only be rebooting."""

@@ -15,7 +15,7 @@ def classify(error: BaseException) -> tuple[FailureKind, str]:
         return FailureKind.DIVERGED, message
     if isinstance(error, MemoryError | torch.OutOfMemoryError | errors.OutOfMemoryError):
         return FailureKind.OUT_OF_MEMORY, f"{message}; try a smaller batch_size, bf16, or more workers"
-    if isinstance(error, errors.CheckpointError | torch.distributed.DistError) or is_echo(error):
+    if isinstance(error, errors.CheckpointError | errors.DeviceError | torch.distributed.DistError) or is_echo(error):
         return FailureKind.INFRASTRUCTURE, message
     if isinstance(error, errors.TrainingError):
         return FailureKind.USER, message

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import socket
 import tempfile
 import traceback
 from collections.abc import Iterator
@@ -20,11 +21,12 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from xsam.services.jobs.states import FailureKind
 from xsam.services.process import freeze_imports
 from xsam.services.specs.job import Resources
-from xsam.workers.messages import Assignment, RankResult, StopReason, explain, sentence
+from xsam.workers.messages import Assignment, RankContext, RankResult, StopReason, explain, sentence
 from xsam.workers.rank import failures
 from xsam.workers.rank.environment import describe_environment
 from xsam.workers.rank.log_capture import captured_output
 from xsam.workers.rank.reporter import RunnerReporter
+from xsam.workers.training.errors import DeviceError
 from xsam.workers.training.loop import run_training
 from xsam.workers.training.telemetry import Control, SilentTelemetry, Telemetry
 
@@ -57,7 +59,7 @@ def run_here(assignment: Assignment, runner: ActorHandle) -> RankResult:
     with _rendezvous(assignment), tempfile.TemporaryDirectory(prefix="xsam-train-") as storage:
         trainer = ray.train.torch.TorchTrainer(
             lambda: run_rank(assignment, runner),
-            scaling_config=ray.train.ScalingConfig(num_workers=0, use_gpu=torch.cuda.is_available()),
+            scaling_config=ray.train.ScalingConfig(num_workers=0, use_gpu=_has_gpu(assignment.context)),
             run_config=ray.train.RunConfig(name=_run_name(assignment), storage_path=storage),
         )
         try:
@@ -74,6 +76,7 @@ def run_group(assignment: Assignment, runner: ActorHandle) -> RankResult:
         _group_loop,
         train_loop_config={"assignment": assignment, "runner": runner},
         scaling_config=_scaling(assignment.spec.resources),
+        torch_config=ray.train.torch.TorchConfig(backend=None if _has_gpu(assignment.context) else "gloo"),
         run_config=ray.train.RunConfig(name=_run_name(assignment), storage_path=str(_made(storage))),
     )
     try:
@@ -117,18 +120,29 @@ class _NoWish:
 def _group_loop(config: dict[str, Any]) -> RankResult:
     rank = ray.train.get_context().get_world_rank()
     assignment: Assignment = config["assignment"]
-    result = run_rank(replace(assignment, context=replace(assignment.context, rank=rank)), config["runner"])
+    context = replace(assignment.context, rank=rank)
+    if _has_gpu(context):
+        context = replace(context, device=str(ray.train.torch.get_device()))
+    result = run_rank(replace(assignment, context=context), config["runner"])
     if result.failure_kind is not None:
         raise RankFailedError(result)
     return result
 
 
 def _train(assignment: Assignment, telemetry: Telemetry, control: Control) -> RankResult:
-    spec, context = assignment.spec, assignment.context
-    if spec.resources.gpus_per_worker:
-        context = replace(context, device=str(ray.train.torch.get_device()))
-    outcome = run_training(spec, context, telemetry, control)
+    context = assignment.context
+    if context.device != "cpu" and not torch.cuda.is_available():
+        raise DeviceError(
+            f"Ray gave rank {context.rank} a GPU on {socket.gethostname()} ({os.environ.get('CUDA_VISIBLE_DEVICES')}), "
+            "but CUDA does not work there; XSAM_TRAINING__DEVICE=cpu trains on GPUs that are only announced"
+        )
+    outcome = run_training(assignment.spec, context, telemetry, control)
     return RankResult(context.rank, summary=asdict(outcome.summary), stopped_by=outcome.stopped_by)
+
+
+def _has_gpu(context: RankContext) -> bool:
+    """Whether the rank is to train on a GPU that works; one that does not is named when the run begins."""
+    return context.device != "cpu" and torch.cuda.is_available()
 
 
 def _scaling(resources: Resources) -> ray.train.ScalingConfig:

@@ -128,7 +128,7 @@ class Attempt:
         context = RankContext(
             rank=0,
             world_size=spec.resources.num_workers,
-            device="cpu",
+            device="cuda:0" if spec.resources.gpus_per_worker and not config.is_cpu_only else "cpu",
             dataset_root=config.dataset_root,
             checkpoint_dir=self._folder.checkpoints,
             allow_download=config.allow_download,

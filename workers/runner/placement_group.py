@@ -28,7 +28,7 @@ def held_resources(
     Args:
         resources: what the run takes.
         ranks: warm rank processes, one per worker; a single one for several workers drives a worker group, which Ray
-            Train places itself; empty where the run needs one of its own, which sees the bundle's GPUs.
+            Train places itself; empty where each worker needs one of its own, which sees its bundle's GPUs.
         nodes: Ray node of each worker; empty lets Ray choose.
         rank_actor: class of such a process.
 
@@ -47,8 +47,9 @@ def held_resources(
         if not group.wait(WAIT_S):
             raise NotPlacedError(f"Ray did not give {resources.num_workers} x {bundle} within {WAIT_S:g} s")
         if not ranks:
-            strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
-            own = [rank_actor.options(scheduling_strategy=strategy, num_cpus=cpus, num_gpus=gpus).remote()]
+            for index in range(resources.num_workers):
+                strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index)
+                own.append(rank_actor.options(scheduling_strategy=strategy, num_cpus=cpus, num_gpus=gpus).remote())
         yield ranks or own
     finally:
         for rank in own:

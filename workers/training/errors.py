@@ -33,6 +33,10 @@ class OutOfMemoryError(TrainingError):
     """The device or the machine has no memory left for the run; the message says what to make smaller."""
 
 
+class DeviceError(TrainingError):
+    """The device that the run was given does not work."""
+
+
 class CheckpointError(TrainingError):
     """A checkpoint can't be written or read, or the ranks don't see the same storage."""
 

@@ -26,7 +26,9 @@ def callers(database: Database) -> Callers:
     return make_callers(database)
 
 
-@pytest.mark.parametrize("token", ["", f"Authorization: Bearer {token_text.new_token()}\r\n"])
+@pytest.mark.parametrize(
+    "token", ["", f"Authorization: Bearer {token_text.new_token()}\r\n"], ids=["no token", "a wrong one"]
+)
 def test_body__of_somebody_without_a_token_is_not_read(url: str, token: str) -> None:
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=5) as connection:
