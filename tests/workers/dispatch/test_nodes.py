@@ -1,4 +1,4 @@
-"""Several nodes with logical GPUs on one machine: placement, jobs on GPUs and what they give back, the loss of a node."""
+"""Several nodes with logical GPUs on one machine: placement, jobs on GPUs, what is given back, the loss of a node."""
 
 import os
 import signal
