@@ -61,8 +61,11 @@ def list_jobs(  # noqa: PLR0913, PLR0917 - options of a command line
         page = client.page(
             states=state or (), team=team, name=name, labels=key_values(label or [], "--label"), limit=limit
         )
+        # Trials are jobs too, but listed with their study: whoever has only studies should not think them gone.
+        has_studies = not page.items and bool(client.studies.page(team=team, limit=1).items)
     remark = None if page.next_cursor is None else f"There are more; --limit shows up to {_PAGE_LIMIT}."
-    show(output, page.items, _table, nothing="No jobs.", remark=remark)
+    nothing = "No jobs. There are studies: `xsam study list`." if has_studies else "No jobs."
+    show(output, page.items, _table, nothing=nothing, remark=remark)
 
 
 def show_job(job_id: JobIdArgument, output: OutputOption = Output.TABLE, url: UrlOption = DEFAULT_URL) -> None:

@@ -65,6 +65,15 @@ def test_show__draws_facts_sparkline_and_map(run, study: HandRunner):
     assert "0.880" in output
 
 
+def test_list_of_jobs__sends_the_owner_of_a_study_to_it(run, study: HandRunner):
+    result = CliRunner().invoke(app, ["list"])
+    assert (result.exit_code, result.stdout, result.stderr) == (
+        0,
+        "",
+        "No jobs. There are studies: `xsam study list`.\n",
+    )
+
+
 def test_list_and_trials__are_tables(run, study: HandRunner):
     assert "digits" in run("list")
     rows = run("trials", study.study_id, "--sort=-value", "--limit", 3).splitlines()
