@@ -23,7 +23,7 @@ from xsam.services.db import migrate
 from xsam.services.db.session import Database
 from xsam.services.process import stop_with
 from xsam.services.settings import Settings, environment_for
-from xsam.services.studies import views as plots
+from xsam.services.studies import plots
 from xsam.services.teams import bootstrap
 from xsam.services.teams import service as teams
 

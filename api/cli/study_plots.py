@@ -9,9 +9,9 @@ from optuna import visualization
 
 from xsam.api.cli.options import CommandError
 from xsam.services.studies import space as spaces
+from xsam.services.studies.plots import Measured, optuna_study
 from xsam.services.studies.schemas import StudyRead, TrialRead
 from xsam.services.studies.spec import read_space
-from xsam.services.studies.views import Measured, optuna_study
 
 MAX_MAP_AXES = 2
 

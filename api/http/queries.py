@@ -18,7 +18,7 @@ from xsam.services.jobs.service import JobFilter
 from xsam.services.jobs.states import JobState
 from xsam.services.scheduling import last_decision
 from xsam.services.specs.job import MAX_LABELS
-from xsam.services.studies.pages import TrialFilter, TrialSort
+from xsam.services.studies.reading import TrialFilter, TrialSort
 from xsam.services.teams.schemas import TeamName, UserName
 
 Absent = SkipJsonSchema[None]

@@ -11,11 +11,19 @@ from xsam.api.http.dependencies import AllowedPackages, PrincipalDep, ReadSessio
 from xsam.api.http.queries import ExportFormat, ExportQuery, IdempotencyKey, JobsQuery, StudyId, TrialsQuery
 from xsam.api.http.router import Router
 from xsam.services.jobs.schemas import JobRead
-from xsam.services.studies import cost, export, reading, service, verbs
-from xsam.services.studies.requests import ExtendStudy, PromoteStudy, RetryFailed, UpdateStudy
-from xsam.services.studies.schemas import StudyPage, StudyPreview, StudyRead, TrialPage
+from xsam.services.studies import export, reading, service, verbs
+from xsam.services.studies.plots import PlotsRead
+from xsam.services.studies.schemas import (
+    ExtendStudy,
+    PromoteStudy,
+    RetryFailed,
+    StudyPage,
+    StudyPreview,
+    StudyRead,
+    TrialPage,
+    UpdateStudy,
+)
 from xsam.services.studies.spec import StudySpec
-from xsam.services.studies.views import PlotsRead
 
 _EXPORT: dict[int | str, dict[str, Any]] = {
     200: {
@@ -195,4 +203,4 @@ def preview_study(
     principal: PrincipalDep,
 ) -> StudyPreview:
     """Count trials, gradient evaluations and probes, predict time from earlier runs; nothing is queued."""
-    return cost.preview(session, spec, team=principal.team, allowed_packages=allowed_packages)
+    return service.preview(session, spec, team=principal.team, allowed_packages=allowed_packages)

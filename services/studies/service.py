@@ -1,16 +1,27 @@
-"""What the API calls for studies: submit, read, list; the verbs are in `verbs`, the answers in `answers`."""
+"""What the API calls for studies: submit, preview, read, list; the verbs are in `verbs`, the answers in `analysis`."""
 
-from collections.abc import Sequence
+import random
+import statistics
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from xsam.services import paging
+from xsam.services.cluster import service as cluster
 from xsam.services.errors import InfeasibleError, InvalidRequestError, NotFoundError
 from xsam.services.jobs import service as jobs
+from xsam.services.jobs.cost import cost_of, measured_pace
 from xsam.services.jobs.models import KIND_STUDY, Job
 from xsam.services.jobs.service import JobFilter
+from xsam.services.studies import space as spaces
+from xsam.services.studies.algorithms import GridSampler
+from xsam.services.studies.arms import Arm, arms_of, job_spec
 from xsam.services.studies.models import Study
+from xsam.services.studies.schemas import ArmCostRead, StudyPreview
+from xsam.services.studies.space import Point
 from xsam.services.studies.spec import StudySpec
 from xsam.services.teams.roles import Actor
 
@@ -97,3 +108,88 @@ def list_studies(
     query = jobs.filtered(select(Job, Study).join(Study, Study.job_id == Job.id), where)
     rows, next_cursor = paging.newest_first(session, query, Job, cursor=cursor, limit=limit)
     return [(row[0], row[1]) for row in rows], next_cursor
+
+
+MAX_SAMPLED_POINTS = 64
+"""The mean over so many points stands for the mean over the space; trials of one study cost about the same."""
+
+
+def preview(session: Session, spec: StudySpec, *, team: str, allowed_packages: Sequence[str] = ()) -> StudyPreview:
+    """Return what the study would take, without queueing anything.
+
+    Raises:
+        InvalidRequestError: the base job names code that is not allowed here.
+        InfeasibleError: the cluster, as last seen, or the team's quota could never hold a trial.
+    """
+    check_runnable(session, spec, team=team, allowed_packages=allowed_packages)
+    arms = [_arm_cost(spec, arm) for arm in arms_of(spec)]
+    pace, num_comparable = measured_pace(session, spec.base)
+    grad_evals = _total(arm.grad_evals for arm in arms)
+    work_s = None if pace is None or grad_evals is None else pace * grad_evals
+    resources = spec.base.resources
+    at_once = min(spec.concurrency, _room(session, spec) or spec.concurrency)
+    gpus = resources.gpus_per_worker * resources.num_workers
+    return StudyPreview(
+        num_trials=sum(arm.num_trials + arm.num_confirm_trials for arm in arms),
+        grad_evals=grad_evals,
+        probe_forwards=_total(arm.probe_forwards for arm in arms),
+        seconds_per_grad_eval=pace,
+        num_comparable=num_comparable,
+        work_s=work_s,
+        wall_s=None if work_s is None else work_s / at_once,
+        gpu_hours=None if work_s is None else work_s * gpus / 3600,
+        arms=arms,
+        spec=spec,
+    )
+
+
+def _arm_cost(spec: StudySpec, arm: Arm) -> ArmCostRead:
+    num_trials = arm.num_configs * spec.seeds_per_config
+    num_confirm = spec.num_confirm_seeds
+    grad_evals, probes = _mean_cost(spec, arm)
+    count = num_trials + num_confirm
+    return ArmCostRead(
+        arm=arm.name,
+        num_configs=arm.num_configs,
+        num_trials=num_trials,
+        num_confirm_trials=num_confirm,
+        grad_evals=None if grad_evals is None else round(grad_evals * count),
+        probe_forwards=None if probes is None else round(probes * count),
+    )
+
+
+def _mean_cost(spec: StudySpec, arm: Arm) -> tuple[float | None, float | None]:
+    costs = []
+    for point in _some_points(spec, arm):
+        try:
+            costs.append(cost_of(job_spec(spec, arm, point, spec.base.seed)))
+        except ValidationError:
+            continue  # the ends of all axes are valid; a point between that is not will be skipped by the search
+    known = [(c.grad_evals, c.probe_forwards) for c in costs if c.grad_evals is not None]
+    if not known:
+        return None, None
+    return statistics.fmean(g for g, _ in known if g is not None), statistics.fmean(p or 0 for _, p in known)
+
+
+def _some_points(spec: StudySpec, arm: Arm) -> Iterable[Point]:
+    num_axes = len(spaces.axes(arm.space))
+    if isinstance(spec.sampler, GridSampler):
+        points = list(islice(spaces.grid(arm.space, spec.sampler.points), arm.num_configs))
+        stride = max(1, len(points) // (MAX_SAMPLED_POINTS * 4))
+        return points[::stride]
+    generator = random.Random(0)
+    count = min(MAX_SAMPLED_POINTS, arm.num_configs)
+    return [spaces.point_at(arm.space, [generator.random() for _ in range(num_axes)]) for _ in range(count)]
+
+
+def _room(session: Session, spec: StudySpec) -> int:
+    """Return how many trials the whole cluster holds at once, 0 if nothing is known of it."""
+    resources = spec.base.resources
+    nodes = cluster.live_nodes(session)
+    workers = sum(cluster.workers_that_fit(node.num_cpus, node.num_gpus, resources) for node in nodes)
+    return workers // resources.num_workers
+
+
+def _total(values: Iterable[int | None]) -> int | None:
+    known = list(values)
+    return None if any(value is None for value in known) else sum(value for value in known if value is not None)

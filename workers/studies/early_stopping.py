@@ -15,7 +15,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, Tri
 
 from xsam.services.metrics.records import EpochRecord
 from xsam.services.studies.algorithms import AshaStopping, EarlyStopping, HyperbandStopping, MedianStopping, NoStopping
-from xsam.services.studies.results import Mode
+from xsam.services.studies.analysis import Mode
 from xsam.services.studies.spec import Objective, StudySpec
 from xsam.services.studies.trials import objective_of
 

@@ -12,7 +12,7 @@ from xsam.services.jobs.queue import Lease
 from xsam.services.jobs.retry import RetryDecision
 from xsam.services.jobs.states import FailureKind, Wish
 from xsam.services.studies import trials
-from xsam.services.studies.results import best_trial
+from xsam.services.studies.analysis import best_trial
 from xsam.services.studies.service import get
 from xsam.workers.studies.state import StudyState
 

@@ -6,9 +6,9 @@ from pydantic import ValidationError
 
 from xsam.services.errors import ServiceError
 from xsam.services.jobs.cost import cost_of
+from xsam.services.studies.analysis import ConfigResult, best_config, configs_of
 from xsam.services.studies.arms import Arm, arms_of, confirm_seed, job_spec, search_seed
 from xsam.services.studies.models import Study
-from xsam.services.studies.results import ConfigResult, best_config, configs_of
 from xsam.services.studies.space import Point
 from xsam.services.studies.spec import StudySpec, blame, read_space
 from xsam.services.studies.trials import CONFIRM, SEARCH, NewTrial, TrialState

@@ -27,7 +27,7 @@ from xsam.services.studies.algorithms import (
     SamplerSpec,
     TpeSampler,
 )
-from xsam.services.studies.results import ConfigResult, Mode
+from xsam.services.studies.analysis import ConfigResult, Mode
 from xsam.services.studies.space import Axis, Choice, Dimension, IntRange, LogUniform, Point
 
 OptunaSpec = TpeSampler | GpSampler | CmaEsSampler

@@ -7,7 +7,7 @@ import pytest
 from xsam.services.jobs.states import JobState
 from xsam.services.studies import space as spaces
 from xsam.services.studies.algorithms import CmaEsSampler, GridSampler, QuasiRandomSampler, RandomSampler, TpeSampler
-from xsam.services.studies.results import configs_of
+from xsam.services.studies.analysis import configs_of
 from xsam.services.studies.spec import StudySpec
 from xsam.services.studies.trials import TrialState
 from xsam.workers.studies.samplers import make_sampler

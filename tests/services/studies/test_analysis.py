@@ -13,8 +13,8 @@ from xsam.services.errors import ConflictError, InvalidRequestError, NotFoundErr
 from xsam.services.jobs.service import JobFilter
 from xsam.services.jobs.states import FailureKind, JobState
 from xsam.services.studies import export, reading
-from xsam.services.studies.compare import paired_test
-from xsam.services.studies.pages import TrialFilter, TrialSort
+from xsam.services.studies.analysis import paired_test
+from xsam.services.studies.reading import TrialFilter, TrialSort
 
 RHO_K = {
     "space": {

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from xsam.services.schemas import Read
 from xsam.services.studies import space as spaces
-from xsam.services.studies.results import Mode
+from xsam.services.studies.analysis import Mode
 from xsam.services.studies.space import Axis, Choice, Dimension, IntRange, LogUniform
 
 MAP_BINS = 8

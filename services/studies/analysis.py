@@ -1,31 +1,173 @@
-"""What a study says so far: what is best, how far it is, what it has cost, what is still to come."""
+"""What a study has found: what a configuration is worth over its seeds, paired tests between arms, and the answer."""
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal
 
+from scipy import stats
 from sqlalchemy.orm import Session
 
 from xsam.services.db.clock import utc_now
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import TERMINAL_STATES
-from xsam.services.studies import compare, trials
+from xsam.services.studies import trials
 from xsam.services.studies.arms import Arm, arms_of
 from xsam.services.studies.models import Study
-from xsam.services.studies.results import ConfigResult, best_config, best_trial, configs_of
 from xsam.services.studies.schemas import (
     ArmRead,
     CauseRead,
     ComparisonRead,
     ConfigRead,
+    PairedTestRead,
     PredictionRead,
     SpentRead,
     StudyRead,
 )
 from xsam.services.studies.service import spec_of
+from xsam.services.studies.space import Point
 from xsam.services.studies.spec import StudySpec, read_space
 from xsam.services.studies.trials import CONFIRM, SEARCH, TrialState
+
+Mode = Literal["max", "min"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigResult:
+    """One configuration with all its trials of one phase."""
+
+    arm: str
+    config: int
+    point: Point
+    trials: Sequence[TrialState]
+
+    @property
+    def values(self) -> dict[int, float]:
+        """The objective by seed, of those trials that have one."""
+        return {trial.seed: trial.value for trial in self.trials if trial.value is not None}
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all its trials have ended."""
+        return all(trial.is_over for trial in self.trials)
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over its seeds; None while one is missing: the seeds that survived would flatter it."""
+        values = self.values
+        return statistics.fmean(values.values()) if values and len(values) == len(self.trials) else None
+
+
+def configs_of(trials: Iterable[TrialState], *, phase: str = SEARCH) -> list[ConfigResult]:
+    """Return the configurations of a phase by arm and number."""
+    grouped: dict[tuple[str, int], list[TrialState]] = {}
+    for trial in trials:
+        if trial.phase == phase:
+            grouped.setdefault((trial.arm, trial.config), []).append(trial)
+    return [ConfigResult(arm, config, members[0].point, members) for (arm, config), members in sorted(grouped.items())]
+
+
+def best_config(trials: Iterable[TrialState], arm: str, mode: Mode, *, num_seeds: int = 1) -> ConfigResult | None:
+    """Return an arm's best configuration of the search, None while there is none that all its seeds speak for."""
+    whole = [
+        config
+        for config in configs_of(trials)
+        if config.arm == arm and config.mean is not None and len(config.trials) >= num_seeds
+    ]
+    return min(whole, key=lambda config: (_badness(config.mean, mode), config.config), default=None)
+
+
+def best_trial(trials: Iterable[TrialState], mode: Mode) -> TrialState | None:
+    """Return the trial with the best value."""
+    measured = [trial for trial in trials if trial.value is not None]
+    return min(measured, key=lambda trial: (_badness(trial.value, mode), trial.number), default=None)
+
+
+def _badness(value: float | None, mode: Mode) -> float:
+    if value is None:
+        return float("inf")
+    return -value if mode == "max" else value
+
+
+MIN_PAIRS = 2
+_CONFIDENCE = 0.95
+
+
+def compared(first: ConfigResult, second: ConfigResult, mode: Mode, basis: str) -> ComparisonRead | None:
+    """Compare an arm's winner with another one's; None where they share fewer than two seeds."""
+    test = paired_test(first.values, second.values, mode)
+    if test is None:
+        return None
+    shared = first.values.keys() & second.values.keys()
+    grad_evals = _ratio([t.grad_evals for t in first.trials], [t.grad_evals for t in second.trials])
+    seconds = _ratio([t.train_s for t in first.trials], [t.train_s for t in second.trials])
+    return ComparisonRead(
+        arm=first.arm,
+        against=second.arm,
+        basis=basis,
+        **test.model_dump(),
+        value=statistics.fmean(first.values[seed] for seed in sorted(shared)),
+        against_value=statistics.fmean(second.values[seed] for seed in sorted(shared)),
+        grad_evals_ratio=grad_evals,
+        seconds_ratio=seconds,
+        sentence=f"{first.arm} {_gained(test, second.arm)}{_price(grad_evals, seconds)}",
+    )
+
+
+def paired_test(first: Mapping[int, float], second: Mapping[int, float], mode: Mode) -> PairedTestRead | None:
+    """Compare two arms on the seeds they share; None where those are fewer than two.
+
+    Where the differences do not vary, they have neither an interval nor a p-value.
+
+    Args:
+        first: value by seed.
+        second: value by seed.
+        mode: whether more or less is better.
+    """
+    seeds = sorted(first.keys() & second.keys())
+    if len(seeds) < MIN_PAIRS:
+        return None
+    sign = 1.0 if mode == "max" else -1.0
+    differences = [sign * (first[seed] - second[seed]) for seed in seeds]
+    spread = statistics.stdev(differences)
+    low = high = p_value = None
+    if spread > 0:
+        test = stats.ttest_1samp(differences, 0.0)
+        interval = test.confidence_interval(_CONFIDENCE)
+        low, high, p_value = float(interval.low), float(interval.high), float(test.pvalue)
+    return PairedTestRead(
+        num_pairs=len(seeds),
+        wins=sum(difference > 0 for difference in differences),
+        gain=statistics.fmean(differences),
+        gain_sd=spread,
+        low=low,
+        high=high,
+        p_value=p_value,
+    )
+
+
+def _gained(test: PairedTestRead, against: str) -> str:
+    verdict = "the seeds do not vary"
+    if test.p_value is not None:
+        verdict = f"95 % interval {test.low:+.2g} to {test.high:+.2g}, p = {test.p_value:.2g}"
+    return f"{test.gain:+.2g} ± {test.gain_sd:.2g} over {test.num_pairs} seeds against {against} ({verdict})"
+
+
+def _price(grad_evals: float | None, seconds: float | None) -> str:
+    if grad_evals is None:
+        return ""
+    in_seconds = "" if seconds is None else f" and {seconds:.2f} times the seconds"
+    return f"; it takes {grad_evals:.2f} times the gradient evaluations{in_seconds}"
+
+
+def _ratio(first: Sequence[float | None], second: Sequence[float | None]) -> float | None:
+    """Return how many times as much the first take as the second, on average; None where that is not known."""
+    above, below = ([value for value in side if value is not None] for side in (first, second))
+    mean = statistics.fmean(below) if below else 0.0
+    return statistics.fmean(above) / mean if above and mean else None
+
 
 _OF_JOB = (
     "id",
@@ -127,7 +269,7 @@ def _comparison(
 ) -> ComparisonRead | None:
     for basis in (CONFIRM, SEARCH):
         if basis in main and basis in other:
-            found = compare.compared(main[basis], other[basis], spec.objective.mode, basis)
+            found = compared(main[basis], other[basis], spec.objective.mode, basis)
             if found is not None:
                 return found
     return None

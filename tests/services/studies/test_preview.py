@@ -7,7 +7,7 @@ from tests.support.studies import HandRunner
 from xsam.services.cluster import service as cluster
 from xsam.services.cluster.service import NodeSeen
 from xsam.services.errors import InfeasibleError, InvalidRequestError
-from xsam.services.studies import cost
+from xsam.services.studies import service
 from xsam.services.studies.spec import StudySpec
 
 POINT = {"optimizer.rho": 0.1}
@@ -15,7 +15,7 @@ POINT = {"optimizer.rho": 0.1}
 
 def preview(database, **fields):
     with database.read() as session:
-        return cost.preview(session, StudySpec.model_validate({**studies.SMALL, **fields}), team="red")
+        return service.preview(session, StudySpec.model_validate({**studies.SMALL, **fields}), team="red")
 
 
 def see_nodes(database, num_cpus=4.0, num_gpus=0.0):
