@@ -61,7 +61,9 @@ def _infeasible(spec: JobSpec) -> str:
 
 
 def _other(spec: JobSpec) -> str:
-    return "A newer release of the service wrote it; the attempt's traceback and log say more."
+    return (
+        "A newer release of the service wrote it; the attempt's traceback and log say more; `xsam retry` tries again."
+    )
 
 
 _HINTS: dict[FailureKind, Callable[[JobSpec], str]] = {
