@@ -1,5 +1,6 @@
 """Three users of two teams on one cluster of eight logical GPUs, through the command line and real processes."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,8 @@ def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_two_teams__share_a_cluster_by_quota_and_priority_and_see_only_their_own(
     tmp_path: Path, ray_folder: Path
 ) -> None:
-    with served(tmp_path / "data", *two_teams.OPTIONS, is_warmed=False, environment=two_teams.ENVIRONMENT) as service:
+    environment = {**os.environ, **two_teams.VARIABLES}
+    with served(tmp_path / "data", *two_teams.OPTIONS, is_warmed=False, environment=environment) as service:
         story = Story(service, two_teams.first_admin_token(service))
         two_teams.found_teams(story)
         reasons = two_teams.fill_cluster(story)

@@ -19,7 +19,8 @@ from xsam.services.reports.why import NOT_LOOKED_AT
 
 NUM_GPUS = 8
 OPTIONS = ("--auth", "token", "--num-gpus", str(NUM_GPUS), "--num-cpus", str(NUM_GPUS))
-ENVIRONMENT = {**os.environ, "XSAM_TRAINING__DEVICE": "cpu"}
+VARIABLES = {"XSAM_TRAINING__DEVICE": "cpu"}
+"""The GPUs are logical."""
 PATIENCE_S = 240.0
 USERS = {"ann": "vision", "bob": "vision", "cat": "speech"}
 _LONG, _SHORT = 100_000, 2
@@ -180,7 +181,7 @@ def main() -> None:
     """Print the transcript."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        served(Path(folder), *OPTIONS, is_warmed=False, environment=ENVIRONMENT) as service,
+        served(Path(folder), *OPTIONS, is_warmed=False, environment={**os.environ, **VARIABLES}) as service,
     ):
         story = Story(service, first_admin_token(service))
         for part in (found_teams, fill_cluster, stay_apart, free_gpus, finish):
