@@ -17,7 +17,11 @@ $(READY): pyproject.toml setup.py constraints.txt
 	@touch $@
 
 # mypy and import-linter see the rooms under their import names through these links.
-IMPORT_NAMES := $(foreach room,services workers api,build/src/xsam/$(room))
+IMPORT_NAMES := $(foreach room,services workers api sdk,build/src/xsam/$(room))
+
+build/src/xsam/sdk:
+	@mkdir -p $(@D)
+	@ln -sfn ../../../workers/sdk $@
 
 build/src/xsam/%:
 	@mkdir -p $(@D)

@@ -62,6 +62,8 @@ class RankContext:
     """Whether torchvision may download a missing dataset."""
     allowed_packages: tuple[str, ...] = ()
     """Top-level packages from which a `target` may be imported."""
+    code_dir: Path | None = None
+    """Folder of the job's own code on this node, in front of `sys.path`; None where it brings none."""
     num_threads: int = 1
     """CPU threads for torch; image decoding gets as many processes less one.
 

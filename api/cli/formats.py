@@ -4,6 +4,9 @@ from datetime import UTC, datetime
 
 from xsam.services.jobs.schemas import JobRead
 from xsam.services.jobs.states import JobState
+from xsam.services.jobs.summary import TrainingSummary
+from xsam.services.metrics.schemas import EpochRead
+from xsam.services.specs.job import JobSpec
 
 _COLORS = {
     JobState.QUEUED: "yellow",
@@ -15,6 +18,7 @@ _COLORS = {
 }
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 NOTHING = "-"
+_MAX_METRICS = 4
 
 
 def state(job: JobRead) -> str:
@@ -31,6 +35,19 @@ def state_text(state: JobState, wish: str | None = None) -> str:
 def percent(share: float | None) -> str:
     """Return a share in [0, 1] as a percentage."""
     return NOTHING if share is None else f"{100 * share:.1f} %"
+
+
+def measured(epoch: EpochRead) -> str:
+    """Return what an epoch's evaluation has measured besides the loss, the first few values of it."""
+    parts = [] if epoch.eval_accuracy is None else [f"accuracy {percent(epoch.eval_accuracy)}"]
+    own = [name for name in epoch.metrics if not name.startswith("train/")]
+    parts += [f"{name} {number(epoch.metrics[name])}" for name in own[:_MAX_METRICS]]
+    return "  ".join(parts)
+
+
+def work(spec: JobSpec) -> str:
+    """Return what a job trains, in short."""
+    return f"{spec.model.name} on {spec.dataset.name}" if spec.task is None else spec.task.target
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -50,6 +67,15 @@ def duration(seconds: float | None) -> str:
     if whole < _DAY_S:
         return f"{whole // _HOUR_S}:{whole % _HOUR_S // _MINUTE_S:02} h"
     return f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h"
+
+
+def result(summary: TrainingSummary) -> str:
+    """Return how good a finished run is, last and best, by accuracy or by what its task calls best."""
+    name, _, _ = summary.best_metric.rpartition(":")
+    if summary.final_accuracy is not None and name == "accuracy":
+        return f"accuracy {percent(summary.final_accuracy)}, best {percent(summary.best_accuracy)}"
+    last = summary.final_eval_loss if name == "loss" else summary.final_metrics.get(name, summary.final_accuracy)
+    return f"{name} {number(last)}, best {number(summary.best_value)}"
 
 
 def age(instant: datetime) -> str:

@@ -122,7 +122,7 @@ def _outcome(watched: Watched) -> str:
         return f"after {job.progress.epochs_done} of {job.progress.num_epochs} epochs"
     result = job.summary
     return (
-        f"accuracy {formats.percent(result.final_accuracy)}, best {formats.percent(result.best_accuracy)} "
+        f"{formats.result(result)} "
         f"in epoch {result.best_epoch}, {formats.duration(result.train_s)}, {result.grad_evals:,} gradient evaluations"
     )
 
@@ -134,7 +134,7 @@ def _facts(watched: Watched) -> list[tuple[str, str]]:
         ("job", f"[bold]{job.id}[/]" + (f"  {escape(job.name)}" if job.name else "")),
         ("state", formats.state(job)),
         ("submitted", f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC by {escape(job.submitted_by)} ({escape(job.team)})"),
-        ("training", f"{job.spec.model.name} on {job.spec.dataset.name}, {formats.optimizer(job)}"),
+        ("training", f"{escape(formats.work(job.spec))}, {formats.optimizer(job)}"),
         ("resources", formats.request(resources.num_workers, resources.gpus_per_worker, resources.cpus_per_worker)),
         ("epochs", f"{job.progress.epochs_done} of {job.progress.num_epochs}"),
     ]

@@ -141,10 +141,11 @@ def numbers(watched: Watched) -> str:
         loss = watched.job.progress.loss
         return "waiting for its turn" if watched.job.attempt == 0 else f"loss {formats.number(loss)}"
     last = watched.epochs[-1]
-    best = max(watched.epochs, key=lambda epoch: epoch.eval_accuracy)
+    accuracies = [epoch.eval_accuracy for epoch in watched.epochs if epoch.eval_accuracy is not None]
+    best = f" (best {formats.percent(max(accuracies))})" if accuracies else ""
     parts = [
         f"loss train {formats.number(last.train_loss)} eval {formats.number(last.eval_loss)}",
-        f"accuracy {formats.percent(last.eval_accuracy)} (best {formats.percent(best.eval_accuracy)})",
+        f"{formats.measured(last)}{best}",
         f"alpha* {formats.number(watched.alpha, 2)}" if watched.alpha is not None else "",
         f"{last.samples_per_s:,.0f} samples/s",
     ]
@@ -166,10 +167,10 @@ def _print_lines(console: Console, watched: Watched, fresh: Sequence[EpochRead])
         parts = [
             f"{watched.title}: epoch {epoch.epoch}/{watched.job.progress.num_epochs}",
             f"loss train {formats.number(epoch.train_loss)} eval {formats.number(epoch.eval_loss)}",
-            f"accuracy {formats.percent(epoch.eval_accuracy)}",
+            formats.measured(epoch),
             f"{epoch.samples_per_s:,.0f} samples/s",
         ]
         alpha = next((one.alpha for one in reversed(watched.alphas) if one.epoch <= epoch.epoch), None)
         if alpha is not None:
             parts.insert(3, f"alpha* {formats.number(alpha, 2)}")
-        console.print("  ".join(parts), markup=False)
+        console.print("  ".join(part for part in parts if part), markup=False)

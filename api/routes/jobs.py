@@ -28,7 +28,7 @@ from xsam.services.jobs import service as jobs
 from xsam.services.jobs.schemas import EventPage, EventRead, JobPage, JobRead
 from xsam.services.jobs.states import JobState, is_terminal
 from xsam.services.metrics import service as metrics
-from xsam.services.metrics.schemas import AlphasRead, EpochRead, MetricsRead
+from xsam.services.metrics.schemas import AlphasRead, MetricsRead
 from xsam.services.specs.job import JobSpec
 
 router = Router("/v1/jobs", "jobs")
@@ -106,8 +106,7 @@ def get_job(job_id: JobId, session: ReadSession) -> JobRead:
 def list_metrics(job_id: JobId, session: ReadSession, query: Annotated[MetricsQuery, Query()]) -> MetricsRead:
     """Return what each epoch measured, in order."""
     jobs.get(session, job_id)
-    rows = metrics.list_epochs(session, job_id, after=query.after)
-    return MetricsRead(items=[EpochRead.model_validate(row) for row in rows])
+    return MetricsRead(items=list(metrics.list_epochs(session, job_id, after=query.after)))
 
 
 @router.route("GET", "/{job_id}/alpha", "Read a job's alpha estimates")

@@ -21,6 +21,7 @@ from xsam.services.specs.base import Spec
 from xsam.services.specs.dataset import CustomDataset
 from xsam.services.specs.job import JobSpec
 from xsam.services.specs.model import CustomModel, package_of
+from xsam.services.specs.task import OwnTask
 from xsam.services.teams import limits
 from xsam.services.teams.roles import Actor
 
@@ -80,8 +81,8 @@ def check_runnable(session: Session, spec: JobSpec, *, team: str, allowed_packag
         InvalidRequestError: the specification names code that is not allowed here; names the field.
         InfeasibleError: the cluster, as last seen, or the team's quota could never hold it.
     """
-    for field, part in (("model.target", spec.model), ("dataset.target", spec.dataset)):
-        if not isinstance(part, CustomModel | CustomDataset):
+    for field, part in (("task.target", spec.task), ("model.target", spec.model), ("dataset.target", spec.dataset)):
+        if not isinstance(part, OwnTask | CustomModel | CustomDataset):
             continue
         if package_of(part.target) not in allowed_packages:
             allowed = ", ".join(allowed_packages) or "none; the operator sets XSAM_TRAINING__ALLOWED_PACKAGES"

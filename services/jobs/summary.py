@@ -1,6 +1,7 @@
 """The result of a training run, one value from the loop that makes it to the document that shows it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 
@@ -15,9 +16,9 @@ class TrainingSummary:
     step: int
     """Training steps of the whole run."""
     best_epoch: int
-    best_accuracy: float
-    """Highest evaluation accuracy of any epoch, a share in [0, 1]."""
-    final_accuracy: float
+    best_accuracy: float | None
+    """Highest evaluation accuracy of any epoch, a share in [0, 1]; null for a task without classes."""
+    final_accuracy: float | None
     final_eval_loss: float
     train_s: float
     """Seconds spent in epochs, over all attempts."""
@@ -27,3 +28,9 @@ class TrainingSummary:
     """Forward passes spent on alpha searches."""
     mean_alpha: float | None
     """Mean of the searched (or the fixed) alpha; null for optimizers without one."""
+    best_metric: str = "accuracy:max"
+    """What makes an epoch the best one."""
+    best_value: float | None = None
+    """That metric in the best epoch."""
+    final_metrics: Mapping[str, float] = field(default_factory=dict)
+    """What the last epoch has measured of a task of the job's own."""

@@ -16,14 +16,25 @@ class EpochMetric(Base):
     attempt: Mapped[int]
     step: Mapped[int]
     train_loss: Mapped[float]
-    train_accuracy: Mapped[float]
+    train_accuracy: Mapped[float | None]
     eval_loss: Mapped[float]
-    eval_accuracy: Mapped[float]
+    eval_accuracy: Mapped[float | None]
     lr: Mapped[float]
     epoch_s: Mapped[float]
     samples_per_s: Mapped[float]
     grad_evals: Mapped[int]
     probe_forwards: Mapped[int]
+
+
+class NamedMetric(Base):
+    """One value that a task of its own has measured of an epoch."""
+
+    __tablename__ = "named_metrics"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
 
 
 class AlphaEstimate(Base):

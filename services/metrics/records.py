@@ -1,21 +1,22 @@
 """What a training run reports, as plain values: made in the loop, stored by `xsam.services.metrics.service`."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
-    """One finished epoch. Losses are means over examples; accuracies are shares in [0, 1]."""
+    """One finished epoch. Losses are means over examples; accuracies are shares in [0, 1], None without classes."""
 
     epoch: int
     """Counted from 1."""
     step: int
     """Training steps done since the start of the run."""
     train_loss: float
-    train_accuracy: float
+    train_accuracy: float | None
     eval_loss: float
-    eval_accuracy: float
+    eval_accuracy: float | None
     lr: float
     """Learning rate of the first parameter group at the epoch's last step."""
     epoch_s: float
@@ -25,6 +26,28 @@ class EpochRecord:
     """Forward-backward passes since the start of the run (one per rank and pass counts once)."""
     probe_forwards: int
     """Forward passes spent on alpha searches since the start of the run."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """What a task of its own has measured besides, by name; of training as `train/NAME`."""
+
+    def value(self, name: str) -> float | None:
+        """Return a metric by name, a field's or the task's own; None where the epoch has no such metric.
+
+        `loss` and `accuracy` are those of evaluation.
+        """
+        if name in self.metrics:
+            return self.metrics[name]
+        return getattr(self, FIELDS[name]) if name in FIELDS else None
+
+
+FIELDS = {
+    "loss": "eval_loss",
+    "accuracy": "eval_accuracy",
+    "eval_loss": "eval_loss",
+    "eval_accuracy": "eval_accuracy",
+    "train_loss": "train_loss",
+    "train_accuracy": "train_accuracy",
+}
+"""Metrics that every epoch has a field for, by the names they may be called."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """What the API shows of measurements."""
 
+from pydantic import Field
+
 from xsam.services.metrics.records import AlphaRecord
 from xsam.services.schemas import Read
 
@@ -13,9 +15,10 @@ class EpochRead(Read):
     step: int
     """Training steps done since the start of the run."""
     train_loss: float
-    train_accuracy: float
+    train_accuracy: float | None
+    """Null for a task without classes."""
     eval_loss: float
-    eval_accuracy: float
+    eval_accuracy: float | None
     lr: float
     epoch_s: float
     samples_per_s: float
@@ -23,6 +26,8 @@ class EpochRead(Read):
     """Forward-backward passes since the start of the run."""
     probe_forwards: int
     """Forward passes spent on alpha searches since the start of the run."""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """What the job's own task has measured besides, by name."""
 
 
 class MetricsRead(Read):

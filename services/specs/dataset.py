@@ -129,8 +129,14 @@ class CustomDataset(_Dataset):
     options: Options = Field(default_factory=dict)
 
 
+class TaskDataset(_Dataset):
+    """The data that the job's own code reads; it stands wherever a job has a `task`, and nowhere else."""
+
+    name: Literal["task"] = "task"
+
+
 Dataset = Annotated[
-    Digits | Mnist | FashionMnist | Cifar10 | Cifar100 | ImageFolder | Synthetic | CustomDataset,
+    Digits | Mnist | FashionMnist | Cifar10 | Cifar100 | ImageFolder | Synthetic | CustomDataset | TaskDataset,
     Field(discriminator="name"),
 ]
 

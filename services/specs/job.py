@@ -1,14 +1,15 @@
 """JobSpec: everything one training job says, checked as a whole before anything is queued."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from xsam.services.specs.base import PLAIN, Spec, field_error
-from xsam.services.specs.dataset import Dataset, Digits
-from xsam.services.specs.model import Model, SmallCnn
+from xsam.services.specs.dataset import Dataset, Digits, TaskDataset
+from xsam.services.specs.model import Model, SmallCnn, TaskModel
 from xsam.services.specs.optimizer import Optimizer, XsamVariant
 from xsam.services.specs.schedule import ConstantSchedule, Schedule
+from xsam.services.specs.task import Best, OwnTask
 
 MAX_LABELS = 64
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=63)]
@@ -89,11 +90,18 @@ class JobSpec(Spec):
 
     name: JobName | None = None
     """A word for people; it need not be unique."""
+    task: OwnTask | None = None
+    """The team's own model, data, loss and metrics; `model` and `dataset` are left out then."""
     model: Model = SmallCnn()
     dataset: Dataset = Digits()
     optimizer: Optimizer = XsamVariant()
     schedule: Schedule = ConstantSchedule()
+    best: Best | None = None
+    """What makes an epoch the best one, `f1:max` or `loss:min`; by default the task's word, of images
+    `accuracy:max`."""
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
+    steps_per_epoch: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    """For data of a `task` that has no length; an epoch is so many steps."""
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 64
     """Global batch size: the ranks share it evenly."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -107,8 +115,16 @@ class JobSpec(Spec):
     """Higher goes first."""
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS)] = Field(default_factory=dict)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_task_stands_for_model_and_dataset(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("task") is not None:
+            return {"model": {"name": "task"}, "dataset": {"name": "task"}} | given
+        return given
+
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
+        _check_task(self)
         _check_batch(self)
         _check_image(self)
         return self
@@ -119,6 +135,20 @@ class JobSpec(Spec):
         available = self.dataset.facts().train_size
         wanted = self.dataset.train_size
         return available if wanted is None else wanted
+
+
+def _check_task(spec: JobSpec) -> None:
+    for field, part, kind in (("model", spec.model, TaskModel), ("dataset", spec.dataset, TaskDataset)):
+        if isinstance(part, kind) and spec.task is None:
+            raise field_error(f"{field}.name", f"{field}.name is 'task', which needs a task: give task.target")
+        if not isinstance(part, kind) and spec.task is not None:
+            raise field_error(
+                field, f"{field} is {part.name!r}, but the job has a task, which brings its own; leave {field} out"
+            )
+    if spec.dataset != TaskDataset() and spec.task is not None:
+        raise field_error("dataset", "dataset says what a task's own data is trained on; leave dataset out")
+    if spec.steps_per_epoch is not None and spec.task is None:
+        raise field_error("steps_per_epoch", "steps_per_epoch is for jobs with a task; data named here has a length")
 
 
 def _check_batch(spec: JobSpec) -> None:

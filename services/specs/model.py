@@ -107,8 +107,14 @@ class CustomModel(_Model):
     options: Options = Field(default_factory=dict)
 
 
+class TaskModel(_Model):
+    """The network that the job's own code makes; it stands wherever a job has a `task`, and nowhere else."""
+
+    name: Literal["task"] = "task"
+
+
 Model = Annotated[
-    SmallCnn | Mlp | ResNet18 | ResNet34 | ResNet50 | Vgg11Bn | DenseNet121 | VitB16 | CustomModel,
+    SmallCnn | Mlp | ResNet18 | ResNet34 | ResNet50 | Vgg11Bn | DenseNet121 | VitB16 | CustomModel | TaskModel,
     Field(discriminator="name"),
 ]
 

@@ -13,6 +13,7 @@ from xsam.services.errors import ConflictError, NotFoundError
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.service import JobFilter
 from xsam.services.jobs.states import JobState
+from xsam.services.metrics import service as metrics
 from xsam.services.metrics.models import EpochMetric
 from xsam.services.specs.job import JobSpec
 from xsam.services.studies import analysis, plots, service
@@ -113,9 +114,8 @@ def _live_values(session: Session, job_ids: Sequence[str], objective: Objective)
     """Return the present objective and the gradient evaluations of running trials that have measured something."""
     if not job_ids:
         return {}
-    metric = getattr(EpochMetric, objective.metric)
-    columns = (EpochMetric.job_id, metric, EpochMetric.grad_evals)
-    query = select(*columns).where(EpochMetric.job_id.in_(job_ids)).order_by(EpochMetric.job_id, EpochMetric.epoch)
+    query = metrics.values_by_epoch(objective.metric).where(EpochMetric.job_id.in_(job_ids))
+    query = query.order_by(EpochMetric.job_id, EpochMetric.epoch)
     live: dict[str, tuple[float, int]] = {}
     for job_id, value, grad_evals in session.execute(query):
         known = live.get(job_id)

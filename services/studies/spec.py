@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
+from xsam.services.metrics.records import FIELDS
 from xsam.services.specs.base import Spec, field_error
 from xsam.services.specs.job import JobName, JobSpec, RetryPolicy
+from xsam.services.specs.task import MetricName
 from xsam.services.studies import space as spaces
 from xsam.services.studies.algorithms import (
     CmaEsSampler,
@@ -32,14 +34,22 @@ _ELSEWHERE = {"name", "labels", "priority", "seed", "retry", "checkpoint"}
 class Objective(Spec):
     """What makes one trial better than another."""
 
-    metric: Literal["eval_accuracy", "eval_loss", "train_accuracy", "train_loss"] = "eval_accuracy"
+    metric: MetricName = "eval_accuracy"
+    """eval_accuracy, eval_loss, train_accuracy, train_loss, or the name of a metric of the base job's own task."""
+    mode: Literal["max", "min"] = "max"
+    """Whether more or less is better; of losses and accuracies it is known."""
     at: Literal["best", "last"] = "best"
     """The best epoch's value, or the last one's."""
 
-    @property
-    def mode(self) -> Literal["max", "min"]:
-        """Whether more or less is better."""
-        return "max" if self.metric.endswith("accuracy") else "min"
+    @model_validator(mode="before")
+    @classmethod
+    def _mode_of_known_metrics(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("mode") is not None:
+            return given
+        metric = str(given.get("metric", "eval_accuracy"))
+        if metric.endswith(("accuracy", "loss")):
+            return given | {"mode": "max" if metric.endswith("accuracy") else "min"}
+        raise field_error("objective.mode", f"objective.metric is {metric!r}; say objective.mode: max or min")
 
 
 class Budget(Spec):
@@ -92,8 +102,21 @@ class StudySpec(Spec):
     def _fill_in_preset(cls, given: Any) -> Any:
         return with_preset(given) if isinstance(given, dict) and given.get("preset") in PRESETS else given
 
+    @model_validator(mode="before")
+    @classmethod
+    def _objective_is_what_the_task_calls_best(cls, given: Any) -> Any:
+        base = given.get("base") if isinstance(given, dict) else None
+        if given_task_of(base) is None or given.get("objective") is not None:
+            return given
+        best = base.get("best") if isinstance(base, dict) else None
+        if not isinstance(best, str) or ":" not in best:
+            raise field_error("objective", "objective says what trials of an own task are compared by; give metric")
+        metric, mode = best.rsplit(":", 1)
+        return given | {"objective": {"metric": metric, "mode": mode}}
+
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
+        _check_objective(self)
         check_space(self, self.space)
         _check_counts(self)
         if isinstance(self.early_stopping, HyperbandStopping):
@@ -118,6 +141,11 @@ class StudySpec(Spec):
         if self.confirm_seeds is not None:
             return self.confirm_seeds
         return DEFAULT_CONFIRM_SEEDS if self.control else 0
+
+
+def given_task_of(base: Any) -> Any:
+    """Return the task of a base job as it was given, None where it has none."""
+    return base.get("task") if isinstance(base, dict) else getattr(base, "task", None)
 
 
 _SPACE: TypeAdapter[dict[str, Dimension]] = TypeAdapter(dict[FieldPath, Dimension])
@@ -200,6 +228,15 @@ def blame(space: Mapping[str, Dimension], location: str) -> str:
         return segments[-1] == names[-1], sum(1 for segment in segments if segment in names)
 
     return max(space, key=num_matching)
+
+
+def _check_objective(spec: StudySpec) -> None:
+    if spec.base.task is None and spec.objective.metric not in FIELDS:
+        raise field_error(
+            "objective.metric",
+            f"objective.metric is {spec.objective.metric!r}, which only a task of the base job's own could measure; "
+            f"allowed are {', '.join(FIELDS)}",
+        )
 
 
 def _check_counts(spec: StudySpec) -> None:

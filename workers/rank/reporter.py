@@ -111,18 +111,23 @@ def _log(report: Report) -> None:
             log.info("training begins with step %d of epoch %d: %d parameters", step, epoch, num)
         case EpochRecord():
             log.info(
-                "epoch %d: loss %.4f, accuracy %.2f %%; evaluation: loss %.4f, accuracy %.2f %%; %.1f s",
+                "epoch %d: loss %.4f%s; evaluation: loss %.4f%s%s; %.1f s",
                 report.epoch,
                 report.train_loss,
-                100 * report.train_accuracy,
+                _accuracy(report.train_accuracy),
                 report.eval_loss,
-                100 * report.eval_accuracy,
+                _accuracy(report.eval_accuracy),
+                "".join(f", {name} {value:.4g}" for name, value in report.metrics.items()),
                 report.epoch_s,
             )
         case AlphaRecord(step=step, alpha=alpha, angle_rad=angle):
             log.info("step %d: alpha* %.3f at an angle of %.3f rad", step, alpha, angle)
         case CheckpointRecord(name=name, size_bytes=size):
             log.info("checkpoint %s, %d bytes", name, size)
+
+
+def _accuracy(share: float | None) -> str:
+    return "" if share is None else f", accuracy {100 * share:.2f} %"
 
 
 def _end_process() -> None:

@@ -125,7 +125,8 @@ def make_early_stoppers(
 
 def values_of(objective: Objective, epochs: Iterable[EpochRecord]) -> list[float]:
     """Return what the epochs measured of the objective's metric."""
-    return [getattr(record, objective.metric) for record in epochs]
+    values = (record.value(objective.metric) for record in epochs)
+    return [value for value in values if value is not None]
 
 
 class _Hyperband(AsyncHyperBandScheduler):

@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import JobState
 from xsam.services.metrics import service as metrics
-from xsam.services.metrics.models import EpochMetric
 from xsam.services.metrics.records import EpochRecord
+from xsam.services.metrics.schemas import EpochRead
 from xsam.services.studies import trials
 from xsam.services.studies.models import Study
 from xsam.services.studies.service import spec_of
@@ -294,5 +294,5 @@ class StudyState:
         return {trial_id: [_record(row) for row in metrics.list_epochs(session, trial_id)] for trial_id in wanted}
 
 
-def _record(row: EpochMetric) -> EpochRecord:
+def _record(row: EpochRead) -> EpochRecord:
     return EpochRecord(**{name: getattr(row, name) for name in _EPOCH_FIELDS})

@@ -1,24 +1,22 @@
 """Puts the parts of a run together: data feeds, the model with or without DDP, the optimizer."""
 
 import inspect
-import random
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from xsam.services.specs.job import JobSpec
 from xsam.workers.messages import RankContext
-from xsam.workers.training.data.feeds import Data, EvalFeed, TrainFeed
-from xsam.workers.training.data.sources import prepare_data
-from xsam.workers.training.errors import TooFewExamplesError
-from xsam.workers.training.models import build_model
+from xsam.workers.training.data.batches import EvalFeed, TrainFeed
 from xsam.workers.training.optimizers import build_optimizer
-from xsam.workers.training.random_state import derive_seed
+from xsam.workers.training.random_state import derive_seed, seed_everything
 from xsam.workers.training.ranks import Ranks
+from xsam.workers.training.tasks.image_classification import ImageClassification
+from xsam.workers.training.tasks.own_task import OwnTask
+from xsam.workers.training.tasks.running import RunningTask
 
 _IS_RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
 _NO_BUFFER_SYNC: dict[str, Any] = {"forward_sync_buffers" if _IS_RENAMED else "broadcast_buffers": False}
@@ -29,40 +27,33 @@ _NO_BUFFER_SYNC: dict[str, Any] = {"forward_sync_buffers" if _IS_RENAMED else "b
 class Parts:
     """What one rank trains with."""
 
+    task: RunningTask
     train_feed: TrainFeed
-    eval_feed: EvalFeed
+    eval_feeds: dict[str, EvalFeed]
     model: nn.Module
     """The network itself, on the rank's device."""
     wrapped: nn.Module
     """What training forwards go through: DDP's wrapper where there are several ranks, else the network."""
     optimizer: torch.optim.Optimizer
-    num_classes: int
 
 
 def build_parts(spec: JobSpec, context: RankContext, ranks: Ranks) -> Parts:
     """Build everything from the specification; equal specifications give equal weights and data on every rank."""
     _prepare_process(context)
-    data = prepare_data(spec.dataset, context, ranks, seed=spec.seed)
-    _check_batch_size(spec, data)
-    _seed_everything(derive_seed(spec.seed, "weights"))
-    model = build_model(
-        spec.model,
-        context,
-        image_size=data.image_size,
-        channels=data.channels,
-        num_classes=data.num_classes,
-    ).to(context.device)
+    task: RunningTask = OwnTask(spec, context) if spec.task is not None else ImageClassification(spec, context, ranks)
+    seed_everything(derive_seed(spec.seed, "weights"))
+    model = task.model().to(context.device)
     wrapped = _with_ddp(model, context)
     parts = Parts(
-        train_feed=TrainFeed(data, context, batch_size=spec.batch_size, augment=spec.dataset.augment, seed=spec.seed),
-        eval_feed=EvalFeed(data, context, batch_size=spec.batch_size),
+        task=task,
+        train_feed=task.train_feed(),
+        eval_feeds=task.eval_feeds(),
         model=model,
         wrapped=wrapped,
-        optimizer=build_optimizer(spec.optimizer, wrapped),
-        num_classes=data.num_classes,
+        optimizer=build_optimizer(spec.optimizer, wrapped, task.param_groups(model)),
     )
     # From here on random numbers are drawn by dropout alone, which each rank must draw for itself.
-    _seed_everything(derive_seed(spec.seed, "rank", context.rank))
+    seed_everything(derive_seed(spec.seed, "rank", context.rank))
     return parts
 
 
@@ -73,21 +64,6 @@ def _prepare_process(context: RankContext) -> None:
         # A resumed run must take the same kernels as one that was not interrupted.
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
-
-
-def _seed_everything(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
-def _check_batch_size(spec: JobSpec, data: Data) -> None:
-    available = len(data.train.labels)
-    if available < spec.batch_size:
-        raise TooFewExamplesError(
-            f"batch_size is {spec.batch_size}, but dataset {spec.dataset.name} has {available} training examples; "
-            "an epoch needs at least one whole batch"
-        )
 
 
 def _with_ddp(model: nn.Module, context: RankContext) -> nn.Module:

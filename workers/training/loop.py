@@ -2,11 +2,12 @@
 
 import math
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (torch's own convention)
 from torch import Tensor
 
 from xsam.services.jobs.summary import TrainingSummary
@@ -14,10 +15,11 @@ from xsam.services.metrics.records import EpochRecord
 from xsam.services.specs.job import JobSpec
 from xsam.services.specs.optimizer import XsamVariant
 from xsam.workers.messages import FirstStep, RankContext, StartedRecord, StopReason
+from xsam.workers.sdk.sums import Value
 from xsam.workers.training.build import build_parts
 from xsam.workers.training.checkpoints.store import CheckpointStore
-from xsam.workers.training.errors import DivergenceError
-from xsam.workers.training.evaluation import evaluate
+from xsam.workers.training.errors import DivergenceError, TargetError
+from xsam.workers.training.evaluation import Measured, evaluate
 from xsam.workers.training.memory import named_memory_errors
 from xsam.workers.training.optimizers import is_search_step, read_alpha, take_step
 from xsam.workers.training.progress import EpochLosses, Progress
@@ -28,6 +30,8 @@ from xsam_core.errors import NonFiniteError
 
 CHEAP_CHECKPOINT_PARAMETERS = 20_000_000
 """A cancelled run saves where it was if that takes well under a second; a larger model is not waited for."""
+OWN_FIELDS = frozenset({"loss", "accuracy"})
+"""Values for which an epoch's record has fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,9 @@ class _Run:
         self._throttle = ProgressThrottle(self._telemetry, is_silent=not self._ranks.is_first)
         self._parts = build_parts(spec, context, self._ranks)
         self._steps_per_epoch = self._parts.train_feed.steps_per_epoch
-        self._losses = EpochLosses(self._steps_per_epoch, self._parts.num_classes, context.device)
+        self._goal = self._parts.task.goal
+        limit = self._parts.task.loss_limit
+        self._losses = EpochLosses(self._steps_per_epoch, context.device, limit=limit)
         self._train_signal = StopSignal(self._ranks, control, self._losses.first_bad)
         self._eval_signal = StopSignal(self._ranks, control, lambda: 0)
         self._autocast = _autocast(spec, context)
@@ -106,12 +112,13 @@ class _Run:
     def _train_rest_of_epoch(self) -> StopReason | None:
         """Train up to the end of the epoch; return the reason to stop that came, if one did."""
         progress = self._progress
+        self._parts.task.on_epoch(self._parts.model, progress.epochs_done + 1)
         self._parts.model.train()
         self._losses.restart(progress.step_in_epoch)
         self._train_signal.start()
         started_at = time.perf_counter() - progress.epoch_train_s
-        for images, labels in self._parts.train_feed.batches(progress.epochs_done, progress.step_in_epoch):
-            self._step(images, labels)
+        for batch in self._parts.train_feed.batches(progress.epochs_done, progress.step_in_epoch):
+            self._step(batch)
             progress.epoch_train_s = time.perf_counter() - started_at
             reason, bad_step = self._train_signal.check()
             if bad_step:
@@ -122,24 +129,24 @@ class _Run:
         self._train_signal.pause()
         return None
 
-    def _step(self, images: Tensor, labels: Tensor) -> None:
-        progress, spec = self._progress, self._spec
-        first_logits: list[Tensor] = []
+    def _step(self, batch: Any) -> None:
+        progress, spec, parts = self._progress, self._spec, self._parts
+        first_values: list[Mapping[str, Value]] = []
 
         def closure() -> Tensor:
             with self._autocast:
-                logits = self._parts.wrapped(images).float()
-            if not first_logits:
-                first_logits.append(logits.detach())
-            return F.cross_entropy(logits, labels)
+                loss, values = parts.task.loss(parts.wrapped, batch)
+            if not first_values:
+                first_values.append(values)
+            return loss
 
         self._set_lr()
         searches = is_search_step(spec.optimizer, step=progress.step, step_in_epoch=progress.step_in_epoch)
         try:
-            loss = take_step(self._parts.optimizer, closure, search_alpha=searches)
+            loss = take_step(parts.optimizer, closure, search_alpha=searches)
         except NonFiniteError as e:
             raise DivergenceError(f"training diverged in {progress.position()}: {e}") from e
-        self._losses.record(loss, first_logits[0], labels)
+        self._losses.record(loss, first_values[0])
         progress.take_step(spec.optimizer.grad_evals_per_step)
         if searches:
             self._take_alpha()
@@ -150,7 +157,7 @@ class _Run:
         epoch = progress.epochs_done + progress.step_in_epoch / self._steps_per_epoch
         lr = spec.optimizer.base.lr * spec.schedule.factor(epoch, spec.epochs)
         for group in self._parts.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_scale", 1.0)
 
     def _take_alpha(self) -> None:
         progress = self._progress
@@ -175,44 +182,66 @@ class _Run:
         started_at = time.perf_counter()
         # Each rank has averaged over its own batches; evaluation takes rank 0's, as DDP does.
         self._ranks.copy_from_first(self._parts.model.buffers())
-        result = evaluate(self._parts.model, self._parts.eval_feed, self._ranks, self._eval_signal, self._autocast)
+        task, feeds = self._parts.task, self._parts.eval_feeds
+        result = evaluate(self._parts.model, task, feeds, self._ranks, self._eval_signal, self._autocast)
         if isinstance(result, StopReason):
             return result
-        if not math.isfinite(result[0]):
-            raise DivergenceError(f"evaluation after epoch {progress.epochs_done + 1}: the loss is {result[0]:g}")
-        loss_sum, num_correct, _ = self._ranks.sums(*self._losses.totals(), 0)
+        if not math.isfinite(result["loss"]):
+            raise DivergenceError(f"evaluation after epoch {progress.epochs_done + 1}: the loss is {result['loss']:g}")
+        record = self._epoch_record(self._train_values(), result, started_at)
+        if progress.finish_epoch(record, self._goal):
+            self._store.keep_best_weights()
+        self._telemetry.report(record)
+        self._save_if_due(score=self._goal.score(progress.final_value))
+        return None
+
+    def _train_values(self) -> Measured:
+        """Return the epoch's loss and what else its steps have measured, over all ranks."""
+        named = self._losses.sums()
+        flat = [part for value in named.values() for part in value]
+        loss_sum, *sums = self._ranks.sums(self._losses.total(), *flat)
+        pairs = zip(named, sums[::2], sums[1::2], strict=True)
+        found = {name: total / weight for name, total, weight in pairs if weight}
+        return {**found, "loss": loss_sum / (self._steps_per_epoch * self._context.world_size)}
+
+    def _epoch_record(self, trained: Measured, evaluated: Measured, started_at: float) -> EpochRecord:
+        progress = self._progress
         num_examples = self._steps_per_epoch * self._spec.batch_size
+        metrics = {name: value for name, value in evaluated.items() if name not in OWN_FIELDS}
+        metrics |= {f"train/{name}": value for name, value in trained.items() if name not in OWN_FIELDS}
         record = EpochRecord(
             epoch=progress.epochs_done + 1,
             step=progress.step,
-            train_loss=loss_sum / (self._steps_per_epoch * self._context.world_size),
-            train_accuracy=num_correct / num_examples,
-            eval_loss=result[0],
-            eval_accuracy=result[1],
+            train_loss=trained["loss"],
+            train_accuracy=trained.get("accuracy"),
+            eval_loss=evaluated["loss"],
+            eval_accuracy=evaluated.get("accuracy"),
             lr=self._parts.optimizer.param_groups[0]["lr"],
             epoch_s=progress.epoch_train_s + time.perf_counter() - started_at,
             samples_per_s=num_examples / progress.epoch_train_s,
             grad_evals=progress.grad_evals,
             probe_forwards=progress.probe_forwards,
+            metrics=metrics,
         )
-        if progress.finish_epoch(record):
-            self._store.keep_best_weights()
-        self._telemetry.report(record)
-        self._save_if_due(accuracy=record.eval_accuracy)
-        return None
+        if progress.epochs_done == 0 and record.value(self._goal.metric) is None:
+            names = ", ".join(
+                ["loss", *sorted(set(evaluated) - {"loss"}), *sorted(m for m in metrics if "train/" in m)]
+            )
+            raise TargetError(f"best is {str(self._goal)!r}, but the first epoch measured {names}")
+        return record
 
-    def _save_if_due(self, accuracy: float | None = None) -> None:
-        """Save if the policy says so: every N steps, and with the accuracy of an epoch's end every N epochs."""
+    def _save_if_due(self, score: float | None = None) -> None:
+        """Save if the policy says so: every N steps, and with the score of an epoch's end every N epochs."""
         progress, policy = self._progress, self._spec.checkpoint
         is_due = policy.every_steps is not None and progress.step % policy.every_steps == 0
-        if accuracy is not None:
+        if score is not None:
             done = progress.epochs_done
             is_due = is_due or done % policy.every_epochs == 0 or done == self._spec.epochs
         elif progress.step_in_epoch == self._steps_per_epoch:
             # The epoch's end, after its evaluation, is the same step and the better place.
             return
         if is_due:
-            self._save(accuracy)
+            self._save(score)
 
     def _save_where_stopped(self, reason: StopReason) -> None:
         progress = self._progress
@@ -220,12 +249,12 @@ class _Run:
         is_costly = reason.is_final and self._num_parameters > CHEAP_CHECKPOINT_PARAMETERS
         if progress.step == self._saved_step or is_unevaluated or is_costly:
             return
-        self._save(progress.final_accuracy if progress.step_in_epoch == 0 else None)
+        self._save(self._goal.score(progress.final_value) if progress.step_in_epoch == 0 else None)
 
-    def _save(self, accuracy: float | None) -> None:
+    def _save(self, score: float | None) -> None:
         # A diverged state must not become what the next attempt goes on from.
         self._raise_if_diverged()
-        record = self._store.save(self._progress, self._losses, accuracy)
+        record = self._store.save(self._progress, self._losses, score)
         self._saved_step = self._progress.step
         if record is not None:
             self._telemetry.report(record)
@@ -247,7 +276,8 @@ class _Run:
 
     def _outcome(self, stopped_by: StopReason | None) -> TrainingOutcome:
         optimizer = self._spec.optimizer
-        summary = self._progress.summary(optimizer.alpha if isinstance(optimizer, XsamVariant) else None)
+        fixed_alpha = optimizer.alpha if isinstance(optimizer, XsamVariant) else None
+        summary = self._progress.summary(self._goal, fixed_alpha)
         # Clocks differ; the first rank's is the run's.
         (train_s,) = self._ranks.sums(summary.train_s if self._ranks.is_first else 0.0)
         return TrainingOutcome(replace(summary, train_s=train_s), stopped_by)

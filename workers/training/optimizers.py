@@ -1,6 +1,6 @@
 """From an optimizer's specification to the optimizer, and one training step with either kind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
 import torch
@@ -29,11 +29,21 @@ BASE_CLASSES: dict[str, type[torch.optim.Optimizer]] = {
 }
 
 
-def build_optimizer(spec: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimizer for `model`, which is DDP's wrapper where there are several ranks."""
+def build_optimizer(
+    spec: Optimizer, model: nn.Module, param_groups: Sequence[dict[str, Any]] | None = None
+) -> torch.optim.Optimizer:
+    """Return the optimizer for `model`, which is DDP's wrapper where there are several ranks.
+
+    Args:
+        spec: the job's optimizer.
+        model: whose parameters it trains.
+        param_groups: theirs, with options that replace the specification's; by default one group of all.
+    """
     base_class, base_options = BASE_CLASSES[spec.base.name], spec.base.options()
     # As options of the group, since RMSprop and XSAM both have an argument called alpha.
-    groups = [{"params": list(model.parameters()), **base_options}]
+    groups = [{**base_options, **group} for group in param_groups or [{"params": list(model.parameters())}]]
+    if isinstance(spec, SgdVariant):
+        groups = [{name: value for name, value in group.items() if name != "perturb"} for group in groups]
     match spec:
         case SgdVariant():
             return base_class(groups)  # type: ignore[call-arg]  # the abstract base alone asks for defaults

@@ -1,7 +1,8 @@
 """Where a run stands and what it has amounted to so far: everything that its rows and its summary are made of."""
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -9,9 +10,9 @@ from torch import Tensor
 
 from xsam.services.jobs.summary import TrainingSummary
 from xsam.services.metrics.records import AlphaRecord, EpochRecord
-
-EXPLOSION_FACTOR = 1000.0
-"""A loss so many times that of guessing (the logarithm of the class count) has exploded."""
+from xsam.workers.sdk.sums import Value, as_sum
+from xsam.workers.training.errors import TargetError
+from xsam.workers.training.tasks.goal import Goal
 
 
 @dataclass(slots=True)
@@ -31,9 +32,14 @@ class Progress:
     alpha_sum: float = 0.0
     num_alphas: int = 0
     best_epoch: int = 0
-    best_accuracy: float = 0.0
-    final_accuracy: float = 0.0
+    best_value: float | None = None
+    """The goal's metric in the best epoch."""
+    best_accuracy: float | None = None
+    """The highest of any epoch."""
+    final_value: float | None = None
+    final_accuracy: float | None = None
     final_eval_loss: float = 0.0
+    final_metrics: dict[str, float] = field(default_factory=dict)
 
     def values(self) -> dict[str, Any]:
         """Return plain values that JSON keeps exactly."""
@@ -60,7 +66,7 @@ class Progress:
         self.alpha_sum += record.alpha
         self.num_alphas += 1
 
-    def finish_epoch(self, record: EpochRecord) -> bool:
+    def finish_epoch(self, record: EpochRecord, goal: Goal) -> bool:
         """Take in an epoch's outcome; return whether it is the best so far."""
         self.epochs_done = record.epoch
         self.step_in_epoch = 0
@@ -68,12 +74,16 @@ class Progress:
         self.train_s += record.epoch_s
         self.final_accuracy = record.eval_accuracy
         self.final_eval_loss = record.eval_loss
-        is_best = self.best_epoch == 0 or record.eval_accuracy > self.best_accuracy
+        self.final_metrics = dict(record.metrics)
+        self.final_value = record.value(goal.metric)
+        if record.eval_accuracy is not None:
+            self.best_accuracy = max(record.eval_accuracy, self.best_accuracy or 0.0)
+        is_best = self.best_epoch == 0 or goal.score(self.final_value) > goal.score(self.best_value)
         if is_best:
-            self.best_epoch, self.best_accuracy = record.epoch, record.eval_accuracy
+            self.best_epoch, self.best_value = record.epoch, self.final_value
         return is_best
 
-    def summary(self, fixed_alpha: float | None) -> TrainingSummary:
+    def summary(self, goal: Goal, fixed_alpha: float | None) -> TrainingSummary:
         """Return the run's summary; `fixed_alpha` is the job's alpha where it is not searched."""
         return TrainingSummary(
             epochs=self.epochs_done,
@@ -86,19 +96,28 @@ class Progress:
             grad_evals=self.grad_evals,
             probe_forwards=self.probe_forwards,
             mean_alpha=self.alpha_sum / self.num_alphas if self.num_alphas else fixed_alpha,
+            best_metric=str(goal),
+            best_value=self.best_value,
+            final_metrics=self.final_metrics,
         )
 
 
 class EpochLosses:
-    """The running epoch's loss and correct answers, step by step, on the device: nothing waits until it is read.
+    """The running epoch's loss, and what else is measured of it, step by step, on the device: nothing waits for it.
 
     They belong to one rank, so a checkpoint keeps them with the rank's own state.
+
+    Args:
+        steps_per_epoch: of the run.
+        device: the rank's.
+        limit: a loss above it has exploded.
     """
 
-    def __init__(self, steps_per_epoch: int, num_classes: int, device: torch.device | str) -> None:
+    def __init__(self, steps_per_epoch: int, device: torch.device | str, *, limit: float) -> None:
         self.losses = torch.zeros(steps_per_epoch, device=device)
-        self.num_correct = torch.zeros(steps_per_epoch, dtype=torch.int64, device=device)
-        self.limit = EXPLOSION_FACTOR * math.log(max(num_classes, 2))
+        self.limit = limit
+        self._values: dict[str, Tensor] = {}
+        """By name `(steps, 2)` float64: each step's total and weight."""
         self._num_recorded = 0
         self._num_checked = 0
         self._num_reported = 0
@@ -107,21 +126,35 @@ class EpochLosses:
         """Go on recording behind `step`: 0 in a new epoch, more where a checkpoint filled the steps before."""
         self._num_recorded = self._num_checked = self._num_reported = step
 
-    def values(self) -> dict[str, Tensor]:
+    def values(self) -> dict[str, Any]:
         """Return the recorded steps, on the CPU."""
         steps = slice(self._num_recorded)
-        return {"losses": self.losses[steps].cpu().clone(), "num_correct": self.num_correct[steps].cpu().clone()}
+        named = {name: value[steps].cpu().clone() for name, value in self._values.items()}
+        return {"losses": self.losses[steps].cpu().clone(), "values": named}
 
-    def load_values(self, values: dict[str, Tensor]) -> None:
+    def load_values(self, values: dict[str, Any]) -> None:
         """Take over the steps of an interrupted epoch; `restart` behind them comes next."""
         steps = slice(len(values["losses"]))
         self.losses[steps] = values["losses"].to(self.losses.device)
-        self.num_correct[steps] = values["num_correct"].to(self.losses.device)
+        for name, value in values["values"].items():
+            self._row(name)[steps] = value.to(self.losses.device)
 
-    def record(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a step."""
-        self.losses[self._num_recorded] = loss
-        self.num_correct[self._num_recorded] = (logits.argmax(1) == labels).sum()
+    def record(self, loss: Tensor, values: Mapping[str, Value]) -> None:
+        """Add a step.
+
+        Raises:
+            TargetError: the values have other names than those of the step before.
+        """
+        step = self._num_recorded
+        self.losses[step] = loss
+        for name, value in values.items():
+            row, added = self._row(name), as_sum(value)
+            row[step, 0], row[step, 1] = added.total, added.weight
+        if self._values.keys() != values.keys():
+            raise TargetError(
+                f"the task's loss named {', '.join(values) or 'nothing'} in this step, but "
+                f"{', '.join(self._values)} before; it must name the same values in every step"
+            )
         self._num_recorded += 1
 
     def first_bad(self) -> int:
@@ -138,6 +171,16 @@ class EpochLosses:
         start, self._num_reported = self._num_reported, self._num_recorded
         return self.losses[start : self._num_recorded].mean().item()
 
-    def totals(self) -> tuple[Tensor, Tensor]:
-        """Return the sum of the losses, in float64, and of the correct answers."""
-        return self.losses.double().sum(), self.num_correct.sum()
+    def total(self) -> Tensor:
+        """Return the sum of the losses, in float64."""
+        return self.losses.double().sum()
+
+    def sums(self) -> dict[str, Tensor]:
+        """Return totals and weights, `(2,)` float64, of everything else that was measured, by name."""
+        return {name: self._values[name].sum(0) for name in sorted(self._values)}
+
+    def _row(self, name: str) -> Tensor:
+        if name not in self._values:
+            shape = (len(self.losses), 2)
+            self._values[name] = torch.zeros(shape, dtype=torch.float64, device=self.losses.device)
+        return self._values[name]

@@ -30,6 +30,13 @@ def epoch_order(num_examples: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(num_examples, generator=generator_for(seed, "order", epoch))
 
 
+def seed_everything(seed: int) -> None:
+    """Seed Python's, numpy's and torch's global generators."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 def random_states(context: RankContext) -> dict[str, Any]:
     """Return the states of Python's, numpy's and torch's generators, in types that load with weights only."""
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)

@@ -1,32 +1,66 @@
-"""Callables of the team's own: imported by name, from packages that the operator allowed."""
+"""Code of the team's own: imported by name, out of the job's bundle or from packages that the operator allowed."""
 
 import importlib
-from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from xsam.services.specs.model import package_of
 from xsam.workers.messages import RankContext
+from xsam.workers.sdk.task import FunctionTask
 from xsam.workers.training.errors import TargetError
 
 
-def load_target(target: str, context: RankContext) -> Callable[..., Any]:
-    """Return the callable that `package.module:factory` names.
+def load_target(target: str, context: RankContext) -> Any:
+    """Return what `package.module:name` names.
 
     Raises:
-        TargetError: its package is not allowed, it can't be imported, or it is not callable.
+        TargetError: it can't be imported, or is not from where the team's code may come.
     """
+    module_name, _, name = target.partition(":")
     package = package_of(target)
-    if package not in context.allowed_packages:
+    if context.code_dir is None and package not in context.allowed_packages:
         allowed = ", ".join(context.allowed_packages) or "none"
         raise TargetError(
             f"target {target}: package {package} is not allowed (allowed: {allowed}); "
             "the operator lists packages in XSAM_TRAINING__ALLOWED_PACKAGES"
         )
-    module_name, _, name = target.partition(":")
     try:
-        factory = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as e:
+        module = importlib.import_module(module_name)
+    except ImportError as e:
         raise TargetError(f"target {target} can't be imported on this worker: {e}") from e
+    try:
+        found = getattr(module, name)
+    except AttributeError as e:
+        similar = get_close_matches(name, dir(module), n=1)
+        hint = f"; did you mean {similar[0]!r}?" if similar else ""
+        raise TargetError(f"target {target}: module {module_name} has no {name!r}{hint}") from e
+    _check_origin(target, module, found, package, context)
+    return found
+
+
+def load_factory(target: str, context: RankContext) -> Any:
+    """Return the callable that `package.module:factory` names.
+
+    Raises:
+        TargetError: as for `load_target`, and if it is not callable.
+    """
+    factory = load_target(target, context)
     if not callable(factory):
         raise TargetError(f"target {target} is a {type(factory).__name__}; it must be callable")
     return factory
+
+
+def _check_origin(target: str, module: ModuleType, found: Any, package: str, context: RankContext) -> None:
+    """Refuse what the module has merely imported: an allowed package must not open all of Python."""
+    if context.code_dir is not None and package not in context.allowed_packages:
+        origin = getattr(module, "__file__", None)
+        if origin is None or not Path(origin).resolve().is_relative_to(context.code_dir.resolve()):
+            raise TargetError(f"target {target} lies in {origin or 'no file'}, not in the job's code")
+        return
+    home = getattr(found, "__module__", None) or type(found).__module__
+    if package_of(f"{home}:") != package and not isinstance(found, FunctionTask):
+        raise TargetError(
+            f"target {target} is made in {home}, which {package} has only imported; name what is defined in {package}"
+        )

@@ -44,7 +44,9 @@ def draw(jobs: Sequence[Watched], path: Path) -> None:
     accuracy, loss, alpha = figure.subplots(1, 3)
     for watched, color in zip(jobs, _COLORS, strict=False):
         epochs = [row.epoch for row in watched.epochs]
-        accuracy.plot(epochs, [100 * row.eval_accuracy for row in watched.epochs], color=color, label=watched.title)
+        accuracy.plot(
+            epochs, [100 * (row.eval_accuracy or 0) for row in watched.epochs], color=color, label=watched.title
+        )
         loss.plot(epochs, [row.train_loss for row in watched.epochs], color=color, label=watched.title)
         if watched.alphas:
             found = [row.alpha for row in watched.alphas]

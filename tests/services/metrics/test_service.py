@@ -100,3 +100,22 @@ def test_list__reads_on_after_a_point(database: Database) -> None:
 def test_epoch_read__is_a_record_and_its_attempt() -> None:
     """Pydantic can't extend a plain class, so the fields stand twice; this holds them together."""
     assert set(EpochRead.model_fields) == {"attempt", *EPOCH.__slots__}
+
+
+def test_named_metrics__are_rows_that_follow_their_epoch(database: Database) -> None:
+    lease = jobs.submit_and_claim(database)
+    own = [_epoch(n, eval_accuracy=None, metrics={"f1": n / 10, "val/rmse": 2.0 / n}) for n in (1, 2, 3)]
+    _write(database, lease, epochs=tuple(own))
+    _write(database, lease, epochs=(replace(own[1], metrics={"f1": 0.9, "val/rmse": 1.0}),))
+    with database.unit_of_work() as session:
+        metrics.rewind(session, lease, epoch=2, step=20)
+    with database.read() as session:
+        read = metrics.list_epochs(session, lease.job_id)
+        by_epoch = session.execute(metrics.values_by_epoch("f1")).all()
+        accuracies = session.execute(metrics.values_by_epoch("accuracy")).all()
+    assert [(row.epoch, row.eval_accuracy, row.metrics) for row in read] == [
+        (1, None, {"f1": 0.1, "val/rmse": 2.0}),
+        (2, None, {"f1": 0.9, "val/rmse": 1.0}),
+    ]
+    assert [row[1] for row in by_epoch] == [0.1, 0.9]
+    assert accuracies == []

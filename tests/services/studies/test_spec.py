@@ -94,3 +94,27 @@ def test_confirm_seeds__come_with_control_arms():
     assert study().num_confirm_seeds == 0
     assert study(control=True).num_confirm_seeds == 5
     assert study(control=True, confirm_seeds=0).num_confirm_seeds == 0
+
+
+TASK = {"task": {"target": "acme.task:Defects"}}
+
+
+def test_objective__of_an_own_task_is_what_the_base_job_calls_best():
+    given = study(base={**TASK, "best": "f1:max"})
+    assert (given.objective.metric, given.objective.mode) == ("f1", "max")
+    assert study(base=TASK, objective={"metric": "rmse", "mode": "min"}).objective.mode == "min"
+    assert study(objective={"metric": "eval_loss"}).objective.mode == "min"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"base": TASK}, "objective"),
+        ({"base": TASK, "objective": {"metric": "f1"}}, "objective.mode"),
+        ({"objective": {"metric": "f1", "mode": "max"}}, "objective.metric"),
+    ],
+)
+def test_objective__that_nothing_measures_is_refused(fields, field):
+    with pytest.raises(ValidationError) as caught:
+        study(**fields)
+    assert caught.value.errors()[0]["ctx"]["field"] == field

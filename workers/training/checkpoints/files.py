@@ -15,7 +15,7 @@ from torch import Tensor
 from xsam.workers.training.errors import CheckpointError
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Manifest:
     identity: dict[str, Any]
     """What must be equal for a run to go on from it."""
     progress: dict[str, Any]
-    accuracy: float | None
-    """Evaluation accuracy where the checkpoint was made at the end of an epoch."""
+    score: float | None
+    """How good the epoch is, more is better, where the checkpoint was made at the end of one."""
     files: dict[str, str]
     """SHA-256 of each file, by name."""
     size_bytes: int

@@ -50,7 +50,9 @@ MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.pt"
 _FOLDER_NAME = re.compile(r"step-(\d{9,})")
 _TEMPORARY_PREFIX = "tmp-"
-_IDENTITY_FIELDS = {"model", "dataset", "optimizer", "schedule", "batch_size", "seed", "precision"}
+_IDENTITY_FIELDS = {
+    *("task", "model", "dataset", "optimizer", "schedule", "batch_size", "steps_per_epoch", "seed", "precision"),
+}
 """What must not change over a run. The number of epochs may grow; names, priorities and policies may change."""
 
 logger = logging.getLogger(__name__)
@@ -94,13 +96,13 @@ class CheckpointStore:
             state = self._parts.model.state_dict()
             self._unsaved_best = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
-    def save(self, progress: Progress, losses: EpochLosses, accuracy: float | None) -> CheckpointRecord | None:
+    def save(self, progress: Progress, losses: EpochLosses, score: float | None) -> CheckpointRecord | None:
         """Write a checkpoint and prune older ones; return its record on rank 0.
 
         Args:
             progress: the position to go on from.
             losses: this rank's losses of the running epoch.
-            accuracy: of the epoch that has just ended, None in the middle of one.
+            score: of the epoch that has just ended, more is better; None in the middle of one.
 
         Raises:
             SupersededError: another attempt owns the job.
@@ -112,7 +114,7 @@ class CheckpointStore:
         try:
             self._write_files(temporary, losses)
             self._ranks.wait()
-            return self._publish(temporary, name, progress, accuracy) if self._ranks.is_first else None
+            return self._publish(temporary, name, progress, score) if self._ranks.is_first else None
         except OSError as e:
             raise CheckpointError(f"checkpoint {name} can't be written to {self._folder}: {e}") from e
 
@@ -151,20 +153,20 @@ class CheckpointStore:
             write_tensors(temporary / MODEL_FILE, model.state_dict())
             write_state(temporary / OPTIMIZER_FILE, self._parts.optimizer.state_dict())
 
-    def _publish(self, temporary: Path, name: str, progress: Progress, accuracy: float | None) -> CheckpointRecord:
+    def _publish(self, temporary: Path, name: str, progress: Progress, score: float | None) -> CheckpointRecord:
         for rank in range(self._context.world_size):
             if not (temporary / _rank_file(rank)).is_file():
                 raise CheckpointError(
                     f"rank {rank} has written its part of {name} elsewhere: {self._folder} must be storage "
                     "that all workers share"
                 )
-        manifest = {"identity": self._identity, "progress": progress.values(), "accuracy": accuracy}
+        manifest = {"identity": self._identity, "progress": progress.values(), "score": score}
         sha256, size_bytes = seal(temporary, manifest)
         if not self._may_publish():
             shutil.rmtree(temporary, ignore_errors=True)
             raise SupersededError(f"{name} is not put in place: another attempt owns the job by now")
         # Before the checkpoint, so that one that is there never lacks the best weights of its past.
-        self._write_weights(temporary, is_epoch_end=accuracy is not None)
+        self._write_weights(temporary, is_epoch_end=score is not None)
         self._move(temporary, self._folder / name)
         best_step = self._prune()
         return CheckpointRecord(
@@ -195,23 +197,23 @@ class CheckpointStore:
 
     def _prune(self) -> int | None:
         """Remove all but the newest `keep_last` checkpoints and the best, the earliest of equals; return its step."""
-        accuracies = self._accuracies()
-        scored = [(-accuracy, step) for step, accuracy in accuracies.items() if accuracy is not None]
+        scores = self._scores()
+        scored = [(-score, step) for step, score in scores.items() if score is not None]
         best_step = min(scored)[1] if scored else None
-        for step in sorted(accuracies)[: -self._keep_last]:
+        for step in sorted(scores)[: -self._keep_last]:
             if step != best_step:
                 shutil.rmtree(self._folder / f"step-{step:09d}", ignore_errors=True)
         return best_step
 
-    def _accuracies(self) -> dict[int, float | None]:
-        """Return the accuracy of each checkpoint by step, None in the middle of an epoch or if unreadable."""
-        accuracies: dict[int, float | None] = {}
+    def _scores(self) -> dict[int, float | None]:
+        """Return the score of each checkpoint by step, None in the middle of an epoch or if unreadable."""
+        scores: dict[int, float | None] = {}
         for step in self._steps():
             try:
-                accuracies[step] = read_manifest(self._folder / f"step-{step:09d}").accuracy
+                scores[step] = read_manifest(self._folder / f"step-{step:09d}").score
             except CheckpointError:
-                accuracies[step] = None
-        return accuracies
+                scores[step] = None
+        return scores
 
     def _steps(self) -> list[int]:
         if not self._folder.is_dir():

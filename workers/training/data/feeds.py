@@ -221,8 +221,8 @@ class EvalFeed:
         largest_share = -(-self.num_examples // context.world_size)
         self._slices = [own[start : start + size] for start in range(0, largest_share, size)]
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield `(images, labels)`."""
+    def batches(self) -> Iterator[tuple[Tensor, Tensor] | None]:
+        """Yield `(images, labels)`, None where this rank's share has ended before others'."""
         for own, raw in zip(self._slices, self._split.images.batches(self._slices), strict=True):
             labels = self._split.labels[own.to(self._device, non_blocking=True)]
-            yield torch.addcmul(self._shift, raw, self._scale), labels
+            yield (torch.addcmul(self._shift, raw, self._scale), labels) if len(own) else None

@@ -97,7 +97,7 @@ class Stored:
         self.is_owner = True
         self.store = CheckpointStore(self.spec, context, Ranks(context), self.parts, lambda: self.is_owner)
         self.progress = Progress()
-        self.losses = EpochLosses(STEPS_PER_EPOCH, 10, "cpu")
+        self.losses = EpochLosses(STEPS_PER_EPOCH, "cpu", limit=1e4)
 
     def move(self) -> None:
         self.progress.step += 1

@@ -1,0 +1,87 @@
+"""Batches of any structure: where they come from, made of items, moved to a device, measured."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from xsam.workers.training.errors import DatasetFormatError
+
+Collate = Callable[[list[Any]], Any]
+
+
+class TrainFeed(Protocol):
+    """Training batches of one rank."""
+
+    steps_per_epoch: int
+
+    def batches(self, epoch: int, first_step: int) -> Iterator[Any]:
+        """Yield the batches of an epoch from a step on, both counted from 0, on the rank's device."""
+
+
+class EvalFeed(Protocol):
+    """One rank's share of an evaluation set."""
+
+    def batches(self) -> Iterator[Any | None]:
+        """Yield batches on the rank's device, on every rank as many; None where a rank has none left."""
+
+
+def to_device(batch: Any, device: torch.device | str) -> Any:
+    """Return a batch with its tensors on a device; tuples, lists and mappings are walked, the rest stays."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, dict):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(to_device(part, device) for part in batch))
+    if isinstance(batch, list | tuple):
+        return type(batch)(to_device(part, device) for part in batch)
+    # Hugging Face's BatchEncoding, PyTorch Geometric's Batch and their like.
+    return batch.to(device) if hasattr(batch, "to") else batch
+
+
+def length_of(batch: Any) -> int:
+    """Return the length of the first tensor in a batch.
+
+    Raises:
+        DatasetFormatError: it holds none.
+    """
+    first = _first_tensor(batch)
+    if first is None:
+        raise DatasetFormatError(
+            f"a batch is a {type(batch).__name__} without a tensor that has a length; give the task length(batch)"
+        )
+    return len(first)
+
+
+def _first_tensor(batch: Any) -> Tensor | None:
+    if isinstance(batch, Tensor):
+        return batch if batch.ndim else None
+    parts: Sequence[Any] = ()
+    if isinstance(batch, Mapping) or hasattr(batch, "values"):
+        parts = list(batch.values())
+    elif isinstance(batch, list | tuple):
+        parts = batch
+    return next((found for part in parts if (found := _first_tensor(part)) is not None), None)
+
+
+def collated(items: list[Any], collate: Collate | None) -> Any:
+    """Return the batch of a list of items.
+
+    Raises:
+        DatasetFormatError: torch's default can't make one of them.
+    """
+    if collate is not None:
+        return collate(items)
+    try:
+        return torch.utils.data.default_collate(items)
+    except (TypeError, RuntimeError) as e:
+        raise DatasetFormatError(
+            f"items of type {type(items[0]).__name__} can't be put together to a batch ({_first_line(e)}); give the "
+            "task collate(items)"
+        ) from e
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
