@@ -18,6 +18,7 @@ from xsam.api.http.rate_limit import OpenStreams, RateLimiter
 from xsam.api.routes import (
     artifacts,
     audit,
+    bundles,
     catalog,
     health,
     job_verbs,
@@ -48,6 +49,7 @@ _TAGS = [
     {"name": "scheduling", "description": "The queue, why jobs wait, the cluster, usage."},
     {"name": "studies", "description": "Hyperparameter searches: submit, steer, read trials, compare, promote."},
     {"name": "artifacts", "description": "Weights, checkpoints, logs and the model card of a job."},
+    {"name": "bundles", "description": "Code that jobs bring: a folder, named by its content."},
     {"name": "teams", "description": "Teams with their weight and quota, their members, users."},
     {"name": "tokens", "description": "Make, list and revoke tokens; who changed what."},
     {"name": "catalog", "description": "What a job may name, with the JSON Schema of its options."},
@@ -62,6 +64,7 @@ _ROUTES = tuple(
         scheduling,
         studies,
         artifacts,
+        bundles,
         teams,
         users,
         tokens,
@@ -116,7 +119,8 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     for routes in _ROUTES:
         app.include_router(routes)
     error_handlers.install(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_bytes)
+    larger = {"/v1/bundles/": settings.code.max_packed_bytes} if settings.allowed_code.takes_bundles else {}
+    app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_bytes, larger=larger)
     app.add_middleware(Gate, service=service)
     app.add_middleware(Compression)
     app.add_middleware(RequestLog)  # added last, so outermost

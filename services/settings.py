@@ -6,6 +6,8 @@ Every field is set by `XSAM_<GROUP>__<FIELD>`, for example `XSAM_DATABASE__URL` 
 import ipaddress
 import json
 import os
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -143,6 +145,35 @@ class ArtifactSettings(_Group):
     """Checkpoints of jobs that ended longer ago are deleted; weights, logs and rows stay."""
 
 
+class CodeSettings(_Group):
+    """Code that users bring with their jobs. It can do what a rank's process can: read shared files, use the net."""
+
+    upload: Literal["auto", "on", "off"] = "auto"
+    """auto: on where no token is needed (one user on loopback), off elsewhere."""
+    node_dir: Path | None = None
+    """Folder of each node in which bundles are unpacked; by default below the system's folder for temporary files."""
+    max_packed_bytes: Annotated[int, Field(ge=1024, lt=2**31)] = 50 * 2**20
+    """Of a bundle as it is sent."""
+    max_unpacked_bytes: Annotated[int, Field(ge=1024, lt=2**31)] = 200 * 2**20
+    max_files: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Files of a bundle."""
+    check_within_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    """A check of a job's code (imports, one batch forward and backward) may take so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedCode:
+    """Which code a specification may name."""
+
+    packages: tuple[str, ...] = ()
+    """Importable on the nodes."""
+    takes_bundles: bool = False
+    """Whether jobs may bring their own."""
+
+
+NO_CODE = AllowedCode()
+
+
 class TrainingSettings(_Group):
     """What jobs may use."""
 
@@ -173,6 +204,7 @@ class Settings(BaseSettings):
     scheduling: SchedulingSettings = SchedulingSettings()
     artifacts: ArtifactSettings = ArtifactSettings()
     training: TrainingSettings = TrainingSettings()
+    code: CodeSettings = CodeSettings()
     parent_pid: Annotated[int, Field(ge=1)] | None = None
     """Stop in order when this process, the one that started this one, is gone; set by `xsam serve` for its children."""
 
@@ -192,6 +224,17 @@ class Settings(BaseSettings):
     def dataset_root(self) -> Path:
         """Folder of the datasets with its default filled in."""
         return (self.training.dataset_root or self.data_dir / "datasets").resolve()
+
+    @property
+    def code_root(self) -> Path:
+        """Folder of a node for unpacked bundles with its default filled in."""
+        return self.code.node_dir or Path(tempfile.gettempdir()) / f"xsam-code-{os.getuid()}"
+
+    @property
+    def allowed_code(self) -> AllowedCode:
+        """Which code a specification may name here."""
+        is_on = self.code.upload == "on" or (self.code.upload == "auto" and not self.api.needs_token)
+        return AllowedCode(self.training.allowed_packages, takes_bundles=is_on)
 
 
 def get_settings() -> Settings:

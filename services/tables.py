@@ -10,6 +10,7 @@ from pathlib import Path
 from sqlalchemy import MetaData
 
 from xsam.services.artifacts import models as artifact_models
+from xsam.services.bundles import models as bundle_models
 from xsam.services.cluster import models as cluster_models
 from xsam.services.db import migrate
 from xsam.services.db.base import Base
@@ -25,6 +26,7 @@ MODEL_MODULES = (
     job_models,
     metric_models,
     artifact_models,
+    bundle_models,
     cluster_models,
     team_models,
     study_models,

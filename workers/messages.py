@@ -25,6 +25,8 @@ class RunnerConfig:
     database_url: str = field(repr=False)
     artifact_root: Path
     dataset_root: Path
+    code_root: Path
+    """Folder of a node in which bundles are unpacked."""
     allow_download: bool
     allowed_packages: tuple[str, ...]
     lease_s: float
@@ -82,6 +84,10 @@ class Assignment:
     log_dir: Path
     master_address: str = ""
     """`HOST:PORT` of rank 0's rendezvous; empty for one rank and in a managed worker group."""
+    code_file: Path | None = None
+    """The bundle of the job's own code, on storage that all nodes share; None where it brings none."""
+    code_root: Path | None = None
+    """Folder of a node in which bundles are unpacked."""
     is_judged: bool = False
     """Whether the runner says after each epoch if the run goes on: a trial that an early stopper watches."""
 

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from xsam.api.cli import formats, spec_files
+from xsam.api.cli.code import with_code
 from xsam.api.cli.options import DEFAULT_URL, JobIdArgument, UrlOption, connected, key_values
 from xsam.api.cli.show import Output, OutputOption, err, fact_table, out, print_next, printable, show
 from xsam.api.cli.watching import Watched, numbers, watch
@@ -35,7 +36,8 @@ def submit(
 ) -> None:
     """Queue the job that a file describes."""
     with connected(url) as client:
-        job = client.submit(spec_files.load(source, overrides or ()), idempotency_key=idempotency_key)
+        spec = with_code(client, spec_files.load(source, overrides or ()), source)
+        job = client.submit(spec, idempotency_key=idempotency_key)
         show(output, job, lambda job: f"Job [bold]{job.id}[/] is {formats.state(job)}.")
         if output is Output.JSON:
             return

@@ -12,6 +12,7 @@ from rich.console import Group
 from rich.live import Live
 
 from xsam.api.cli import formats, spec_files, study_views
+from xsam.api.cli.code import with_code
 from xsam.api.cli.options import DEFAULT_URL, UrlOption, connected
 from xsam.api.cli.show import Output, OutputOption, err, out, print_next, show
 from xsam.api.cli.watching import patiently
@@ -54,6 +55,7 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command line
         document = spec_files.load(source, overrides or ()) if source else spec_files.from_overrides(overrides or ())
         if preset is not None:
             document["preset"] = preset
+        document = with_code(client, document, source)
         if preview:
             show(output, client.studies.preview(document), study_views.preview_table)
             return

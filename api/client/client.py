@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from xsam.api.client.admin import AdminClient
+from xsam.api.client.bundles import BundlesClient
 from xsam.api.client.http import Http
 from xsam.api.client.jobs import JobsClient
 from xsam.api.client.studies import StudiesClient
@@ -40,6 +41,8 @@ class Client(JobsClient):
         super().__init__(Http(url, timeout_s=timeout_s, num_tries=num_tries, token=token))
         self.admin = AdminClient(self._http)
         """Teams, users, tokens."""
+        self.bundles = BundlesClient(self._http)
+        """Code that jobs bring."""
         self.studies = StudiesClient(self._http)
         """Hyperparameter searches."""
 

@@ -73,6 +73,7 @@ class Http:
         *,
         params: Mapping[str, Any] | None = None,
         json: Any = None,
+        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """Return the answer to a request that may be repeated without harm.
@@ -81,7 +82,9 @@ class Http:
             ApiError: the server refused it.
             UnreachableError: no answer after all tries.
         """
-        request = self._httpx.build_request(method, path, params=_given(params), json=json, headers=headers)
+        request = self._httpx.build_request(
+            method, path, params=_given(params), json=json, content=content, headers=headers
+        )
         for pause_s in self._pauses():
             try:
                 response = self._httpx.send(request)

@@ -14,7 +14,7 @@ from xsam.api.http import access
 from xsam.api.http.rate_limit import OpenStreams, RateLimitedError, RateLimiter
 from xsam.services.db.session import Database
 from xsam.services.errors import InvalidRequestError, UnauthenticatedError
-from xsam.services.settings import Settings
+from xsam.services.settings import AllowedCode, Settings
 from xsam.services.teams.roles import Principal
 from xsam.services.teams.tokens import Authenticated
 
@@ -53,12 +53,12 @@ async def _service(request: Request) -> Service:
 ServiceDep = Annotated[Service, Depends(_service)]
 
 
-async def _allowed_packages(service: ServiceDep) -> tuple[str, ...]:
-    return service.settings.training.allowed_packages
+async def _allowed_code(service: ServiceDep) -> AllowedCode:
+    return service.settings.allowed_code
 
 
-AllowedPackages = Annotated[tuple[str, ...], Depends(_allowed_packages)]
-"""Packages of users' own code that a specification may name."""
+AllowedCodeDep = Annotated[AllowedCode, Depends(_allowed_code)]
+"""Which code of users' own a specification may name."""
 
 
 def _read_session(service: ServiceDep) -> Iterator[Session]:

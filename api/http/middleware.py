@@ -6,6 +6,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,7 +18,9 @@ logger = logging.getLogger(__name__)
 access_logger = logging.getLogger("xsam.api.http.access")
 
 BODY_WITHIN_S = 30.0
-"""For the whole of a body; it has at most a megabyte."""
+"""For the whole of a body, which has at most a megabyte."""
+LARGE_BODY_WITHIN_S = 600.0
+"""For one on a path that takes larger ones."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HEADER = "X-Request-ID"
 
@@ -62,9 +65,17 @@ class RequestLog:
 class BodyLimit:
     """Answers 413 to a body over the limit, announced or not, and 408 to one that never comes, before a route does."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int] | None = None) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._larger = larger or {}
+
+    def _limit(self, scope: Scope) -> tuple[int, float]:
+        """Return how large a body may be, and how long it may take, by the path's beginning."""
+        for prefix, max_bytes in self._larger.items():
+            if scope["path"].startswith(prefix):
+                return max(max_bytes, self._max_bytes), LARGE_BODY_WITHIN_S
+        return self._max_bytes, BODY_WITHIN_S
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -73,18 +84,19 @@ class BodyLimit:
         if not announced and "transfer-encoding" not in headers:
             await self._app(scope, receive, send)
             return
-        if announced.isdecimal() and int(announced) > self._max_bytes:
-            await self._refuse(scope, receive, send)
+        max_bytes, within_s = self._limit(scope)
+        if announced.isdecimal() and int(announced) > max_bytes:
+            await self._refuse(scope, receive, send, max_bytes)
             return
         try:
-            async with asyncio.timeout(BODY_WITHIN_S):
-                body = await self._read(receive)
+            async with asyncio.timeout(within_s):
+                body = await self._read(receive, max_bytes)
         except TimeoutError:
-            problem = make_problem("request_timeout", f"The body did not arrive within {BODY_WITHIN_S:g} s.")
+            problem = make_problem("request_timeout", f"The body did not arrive within {within_s:g} s.")
             await problem_response(problem, scope["state"]["request_id"])(scope, receive, send)
             return
         if body is None:
-            await self._refuse(scope, receive, send)
+            await self._refuse(scope, receive, send, max_bytes)
             return
         is_given = False
 
@@ -97,18 +109,18 @@ class BodyLimit:
 
         await self._app(scope, receive_body, send)
 
-    async def _read(self, receive: Receive) -> bytes | None:
+    async def _read(self, receive: Receive, max_bytes: int) -> bytes | None:
         body = bytearray()
         while True:
             message = await receive()
             body += message.get("body", b"")
-            if len(body) > self._max_bytes:
+            if len(body) > max_bytes:
                 return None
             if not message.get("more_body", False):
                 return bytes(body)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        problem = make_problem("body_too_large", f"The body is larger than the {self._max_bytes} bytes allowed.")
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, max_bytes: int) -> None:
+        problem = make_problem("body_too_large", f"The body is larger than the {max_bytes} bytes allowed.")
         await problem_response(problem, scope["state"]["request_id"])(scope, receive, send)
 
 

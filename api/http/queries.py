@@ -102,6 +102,15 @@ class JobsQuery(_Query):
         return JobFilter(states=self.state, team=self.team, name=self.name, labels=labels)
 
 
+class UploadQuery(_Query):
+    """Where an uploaded folder stood."""
+
+    commit: Annotated[str | Absent, StringConstraints(pattern=r"^[0-9a-f]{7,64}$")] = None
+    """Git's, where the folder lies in a repository."""
+    is_dirty: bool = False
+    """Whether files differ from the commit."""
+
+
 class MetricsQuery(_Query):
     """Which epochs to read."""
 

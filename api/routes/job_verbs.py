@@ -7,7 +7,7 @@ from fastapi import Body, Response, status
 
 from xsam.api.examples import SUBMIT_EXAMPLES
 from xsam.api.http.access import visible_team
-from xsam.api.http.dependencies import AllowedPackages, PrincipalDep, ReadSession, WriteSession
+from xsam.api.http.dependencies import AllowedCodeDep, PrincipalDep, ReadSession, WriteSession
 from xsam.api.http.queries import IdempotencyKey, JobId
 from xsam.api.http.router import Router
 from xsam.services.jobs import bulk, verbs
@@ -68,7 +68,7 @@ def clone_job(  # noqa: PLR0913, PLR0917 - what the framework hands over
     job_id: JobId,
     wanted: CloneJob,
     session: WriteSession,
-    allowed_packages: AllowedPackages,
+    allowed: AllowedCodeDep,
     principal: PrincipalDep,
     response: Response,
     idempotency_key: IdempotencyKey = None,
@@ -79,7 +79,7 @@ def clone_job(  # noqa: PLR0913, PLR0917 - what the framework hands over
         job_id,
         wanted.changes,
         actor=principal,
-        allowed_packages=allowed_packages,
+        allowed=allowed,
         idempotency_key=idempotency_key,
     )
     if not is_new:
@@ -123,11 +123,11 @@ def update_jobs(wanted: JobsUpdate, session: WriteSession, principal: PrincipalD
 def preview_job(
     spec: Annotated[JobSpec, Body(openapi_examples=SUBMIT_EXAMPLES)],
     session: ReadSession,
-    allowed_packages: AllowedPackages,
+    allowed: AllowedCodeDep,
     principal: PrincipalDep,
 ) -> JobPreview:
     """Count gradient evaluations and probes, predict time from earlier runs, look at the queue; nothing is queued."""
-    return job_preview.preview(session, spec, team=principal.team, allowed_packages=allowed_packages)
+    return job_preview.preview(session, spec, team=principal.team, allowed=allowed)
 
 
 def _answer(response: Response, job: Job) -> JobRead:

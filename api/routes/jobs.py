@@ -9,7 +9,7 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from xsam.api.examples import SUBMIT_EXAMPLES
 from xsam.api.http import streams
 from xsam.api.http.access import Admission, visible_team
-from xsam.api.http.dependencies import AllowedPackages, PrincipalDep, ReadSession, ServiceDep, WriteSession
+from xsam.api.http.dependencies import AllowedCodeDep, PrincipalDep, ReadSession, ServiceDep, WriteSession
 from xsam.api.http.queries import (
     AlphaQuery,
     EventsQuery,
@@ -66,7 +66,7 @@ _LOG_TEXT: dict[int | str, dict[str, Any]] = {
 def submit_job(
     spec: Annotated[JobSpec, Body(openapi_examples=SUBMIT_EXAMPLES)],
     session: WriteSession,
-    allowed_packages: AllowedPackages,
+    allowed: AllowedCodeDep,
     principal: PrincipalDep,
     response: Response,
     idempotency_key: IdempotencyKey = None,
@@ -76,7 +76,7 @@ def submit_job(
         session,
         spec,
         actor=principal,
-        allowed_packages=allowed_packages,
+        allowed=allowed,
         idempotency_key=idempotency_key,
     )
     if not is_new:

@@ -7,7 +7,7 @@ from fastapi import Body, Query, Response, status
 
 from xsam.api.examples import STUDY_EXAMPLES
 from xsam.api.http.access import visible_team
-from xsam.api.http.dependencies import AllowedPackages, PrincipalDep, ReadSession, WriteSession
+from xsam.api.http.dependencies import AllowedCodeDep, PrincipalDep, ReadSession, WriteSession
 from xsam.api.http.queries import ExportFormat, ExportQuery, IdempotencyKey, JobsQuery, StudyId, TrialsQuery
 from xsam.api.http.router import Router
 from xsam.services.jobs.schemas import JobRead
@@ -51,7 +51,7 @@ router = Router("/v1", "studies")
 def submit_study(
     spec: Annotated[StudySpec, Body(openapi_examples=STUDY_EXAMPLES)],
     session: WriteSession,
-    allowed_packages: AllowedPackages,
+    allowed: AllowedCodeDep,
     principal: PrincipalDep,
     response: Response,
     idempotency_key: IdempotencyKey = None,
@@ -61,7 +61,7 @@ def submit_study(
         session,
         spec,
         actor=principal,
-        allowed_packages=allowed_packages,
+        allowed=allowed,
         idempotency_key=idempotency_key,
     )
     if not is_new:
@@ -145,7 +145,7 @@ def promote_study(
     study_id: StudyId,
     wanted: PromoteStudy,
     session: WriteSession,
-    allowed_packages: AllowedPackages,
+    allowed: AllowedCodeDep,
     principal: PrincipalDep,
     response: Response,
 ) -> JobRead:
@@ -156,7 +156,7 @@ def promote_study(
         actor=principal,
         number=wanted.trial,
         changes=wanted.changes,
-        allowed_packages=allowed_packages,
+        allowed=allowed,
     )
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return JobRead.of(job)
@@ -199,8 +199,8 @@ def get_plots(study_id: StudyId, session: ReadSession) -> PlotsRead:
 def preview_study(
     spec: Annotated[StudySpec, Body(openapi_examples=STUDY_EXAMPLES)],
     session: ReadSession,
-    allowed_packages: AllowedPackages,
+    allowed: AllowedCodeDep,
     principal: PrincipalDep,
 ) -> StudyPreview:
     """Count trials, gradient evaluations and probes, predict time from earlier runs; nothing is queued."""
-    return service.preview(session, spec, team=principal.team, allowed_packages=allowed_packages)
+    return service.preview(session, spec, team=principal.team, allowed=allowed)

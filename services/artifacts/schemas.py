@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from xsam.services.artifacts.store import ArtifactKind
+from xsam.services.bundles.schemas import BundleRead
 from xsam.services.jobs.states import JobState
 from xsam.services.jobs.summary import TrainingSummary
 from xsam.services.schemas import Read
@@ -42,3 +43,5 @@ class ModelCard(Read):
     environment: dict[str, str]
     """Versions and hardware of the last attempt that trained."""
     weights: list[ArtifactRead]
+    bundle: BundleRead | None = None
+    """The code that the job brought."""

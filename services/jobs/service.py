@@ -11,12 +11,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from xsam.services import paging
+from xsam.services.bundles import service as bundles
 from xsam.services.cluster import service as cluster
 from xsam.services.db.clock import db_now
 from xsam.services.errors import ConflictError, InvalidRequestError, NotFoundError
 from xsam.services.jobs import events
 from xsam.services.jobs.models import KIND_STUDY, KIND_TRAINING, Job, JobAttempt
 from xsam.services.jobs.states import JobState
+from xsam.services.settings import NO_CODE, AllowedCode
 from xsam.services.specs.base import Spec
 from xsam.services.specs.dataset import CustomDataset
 from xsam.services.specs.job import JobSpec
@@ -41,7 +43,7 @@ def submit(
     spec: JobSpec,
     *,
     actor: Actor,
-    allowed_packages: Sequence[str] = (),
+    allowed: AllowedCode = NO_CODE,
     idempotency_key: str | None = None,
     cloned_from: str | None = None,
 ) -> tuple[Job, bool]:
@@ -57,7 +59,7 @@ def submit(
     earlier = earlier_submit(session, KIND_TRAINING, spec, team=actor.team, key=idempotency_key)
     if earlier is not None:
         return earlier, False
-    check_runnable(session, spec, team=actor.team, allowed_packages=allowed_packages)
+    check_runnable(session, spec, team=actor.team, allowed=allowed)
     job = new_job(
         KIND_TRAINING,
         spec,
@@ -74,7 +76,7 @@ def submit(
     return add_once(session, job, spec, actor=actor.user, message=message, data=origin)
 
 
-def check_runnable(session: Session, spec: JobSpec, *, team: str, allowed_packages: Sequence[str]) -> None:
+def check_runnable(session: Session, spec: JobSpec, *, team: str, allowed: AllowedCode) -> None:
     """Refuse a job that could never run.
 
     Raises:
@@ -84,9 +86,13 @@ def check_runnable(session: Session, spec: JobSpec, *, team: str, allowed_packag
     for field, part in (("task.target", spec.task), ("model.target", spec.model), ("dataset.target", spec.dataset)):
         if not isinstance(part, OwnTask | CustomModel | CustomDataset):
             continue
-        if package_of(part.target) not in allowed_packages:
-            allowed = ", ".join(allowed_packages) or "none; the operator sets XSAM_TRAINING__ALLOWED_PACKAGES"
-            raise InvalidRequestError(f"{field} is {part.target!r}; allowed packages are: {allowed}", field=field)
+        if spec.code is None and package_of(part.target) not in allowed.packages:
+            known = ", ".join(allowed.packages) or "none; the operator sets XSAM_TRAINING__ALLOWED_PACKAGES"
+            raise InvalidRequestError(
+                f"{field} is {part.target!r}; allowed packages are: {known} (or bring the code: `code: .`)", field=field
+            )
+    if spec.code is not None:
+        bundles.check(session, spec.code.bundle, team=team, is_on=allowed.takes_bundles)
     cluster.check_feasible(session, spec.resources)
     limits.check_quota(session, team, spec.resources)
 

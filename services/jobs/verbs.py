@@ -1,6 +1,6 @@
 """What the API calls to change jobs after their submit: one job at a time here, several at once in `bulk`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,6 +12,7 @@ from xsam.services.jobs import wishes
 from xsam.services.jobs.models import KIND_TRIAL, Job
 from xsam.services.jobs.schemas import JobUpdate
 from xsam.services.jobs.service import get, submit
+from xsam.services.settings import NO_CODE, AllowedCode
 from xsam.services.specs.job import MAX_LABELS, JobSpec
 from xsam.services.teams import limits
 from xsam.services.teams.roles import Actor
@@ -96,7 +97,7 @@ def clone(
     changes: Mapping[str, Any],
     *,
     actor: Actor,
-    allowed_packages: Sequence[str] = (),
+    allowed: AllowedCode = NO_CODE,
     idempotency_key: str | None = None,
 ) -> tuple[Job, bool]:
     """Queue a new job from another one's specification with changes; return it with whether it is new.
@@ -106,7 +107,7 @@ def clone(
         job_id: the job to copy, in any state, with its present priority and labels.
         changes: as for `changed`.
         actor: whose job it becomes.
-        allowed_packages: as for `submit`.
+        allowed: as for `submit`.
         idempotency_key: as for `submit`.
 
     Raises:
@@ -121,7 +122,7 @@ def clone(
         session,
         spec,
         actor=actor,
-        allowed_packages=allowed_packages,
+        allowed=allowed,
         idempotency_key=idempotency_key,
         cloned_from=job_id,
     )

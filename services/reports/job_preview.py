@@ -1,6 +1,5 @@
 """What a job would take and where it would stand, without queueing it."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import func, select
@@ -12,6 +11,7 @@ from xsam.services.jobs.service import check_runnable
 from xsam.services.jobs.states import JobState
 from xsam.services.scheduling import last_decision
 from xsam.services.schemas import Read
+from xsam.services.settings import NO_CODE, AllowedCode
 from xsam.services.specs.job import JobSpec
 
 MAX_COUNTED = 10_000
@@ -40,14 +40,14 @@ class JobPreview(Read):
     """As it would be stored, defaults filled in."""
 
 
-def preview(session: Session, spec: JobSpec, *, team: str, allowed_packages: Sequence[str] = ()) -> JobPreview:
+def preview(session: Session, spec: JobSpec, *, team: str, allowed: AllowedCode = NO_CODE) -> JobPreview:
     """Return what the job would take and where it would stand.
 
     Raises:
         InvalidRequestError: the specification names code that is not allowed here.
         InfeasibleError: the cluster, as last seen, or the team's quota could never hold it.
     """
-    check_runnable(session, spec, team=team, allowed_packages=allowed_packages)
+    check_runnable(session, spec, team=team, allowed=allowed)
     cost = cost_of(spec)
     pace, num_comparable = measured_pace(session, spec)
     train_s = None if pace is None or cost.grad_evals is None else pace * cost.grad_evals

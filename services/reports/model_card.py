@@ -5,6 +5,8 @@ from sqlalchemy.orm import Session
 
 from xsam.services.artifacts.schemas import ArtifactRead, ModelCard
 from xsam.services.artifacts.store import ArtifactKind, JobFolder, list_files
+from xsam.services.bundles.models import BundleRow
+from xsam.services.bundles.schemas import BundleRead
 from xsam.services.jobs.models import Job, JobAttempt
 from xsam.services.jobs.schemas import JobRead
 
@@ -12,6 +14,8 @@ from xsam.services.jobs.schemas import JobRead
 def describe(session: Session, job: Job, folder: JobFolder) -> ModelCard:
     """Return the card of a job, finished or not."""
     read = JobRead.of(job)
+    code = read.spec.code
+    bundle = None if code is None else session.get(BundleRow, (job.team, code.bundle))
     weights = [file for file in list_files(folder) if file.kind is ArtifactKind.WEIGHTS]
     return ModelCard(
         job_id=read.id,
@@ -25,6 +29,7 @@ def describe(session: Session, job: Job, folder: JobFolder) -> ModelCard:
         spec=read.spec,
         summary=read.summary,
         environment=_environment(session, job.id),
+        bundle=None if bundle is None else BundleRead.model_validate(bundle),
         weights=[ArtifactRead.model_validate(file) for file in weights],
     )
 

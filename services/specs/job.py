@@ -9,7 +9,7 @@ from xsam.services.specs.dataset import Dataset, Digits, TaskDataset
 from xsam.services.specs.model import Model, SmallCnn, TaskModel
 from xsam.services.specs.optimizer import Optimizer, XsamVariant
 from xsam.services.specs.schedule import ConstantSchedule, Schedule
-from xsam.services.specs.task import Best, OwnTask
+from xsam.services.specs.task import Best, Code, OwnTask
 
 MAX_LABELS = 64
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=63)]
@@ -90,6 +90,8 @@ class JobSpec(Spec):
 
     name: JobName | None = None
     """A word for people; it need not be unique."""
+    code: Code | None = None
+    """The team's own code, uploaded before; in a file `code: .` stands for the folder beside it."""
     task: OwnTask | None = None
     """The team's own model, data, loss and metrics; `model` and `dataset` are left out then."""
     model: Model = SmallCnn()

@@ -16,6 +16,7 @@ from xsam.services.jobs import service as jobs
 from xsam.services.jobs.cost import cost_of, measured_pace
 from xsam.services.jobs.models import KIND_STUDY, Job
 from xsam.services.jobs.service import JobFilter
+from xsam.services.settings import NO_CODE, AllowedCode
 from xsam.services.studies import space as spaces
 from xsam.services.studies.algorithms import GridSampler
 from xsam.services.studies.arms import Arm, arms_of, job_spec
@@ -31,7 +32,7 @@ def submit(
     spec: StudySpec,
     *,
     actor: Actor,
-    allowed_packages: Sequence[str] = (),
+    allowed: AllowedCode = NO_CODE,
     idempotency_key: str | None = None,
 ) -> tuple[Job, bool]:
     """Queue a study and return its row with whether it is new.
@@ -46,7 +47,7 @@ def submit(
     earlier = jobs.earlier_submit(session, KIND_STUDY, spec, team=actor.team, key=idempotency_key)
     if earlier is not None:
         return earlier, False
-    check_runnable(session, spec, team=actor.team, allowed_packages=allowed_packages)
+    check_runnable(session, spec, team=actor.team, allowed=allowed)
     job = jobs.new_job(
         KIND_STUDY,
         spec,
@@ -66,7 +67,7 @@ def submit(
     return job, is_new
 
 
-def check_runnable(session: Session, spec: StudySpec, *, team: str, allowed_packages: Sequence[str]) -> None:
+def check_runnable(session: Session, spec: StudySpec, *, team: str, allowed: AllowedCode) -> None:
     """Refuse a study whose trials could never run.
 
     Raises:
@@ -74,7 +75,7 @@ def check_runnable(session: Session, spec: StudySpec, *, team: str, allowed_pack
         InfeasibleError: the cluster, as last seen, or the team's quota could never hold a trial.
     """
     try:
-        jobs.check_runnable(session, spec.base, team=team, allowed_packages=allowed_packages)
+        jobs.check_runnable(session, spec.base, team=team, allowed=allowed)
     except (InvalidRequestError, InfeasibleError) as e:
         raise type(e)(e.message, field=None if e.field is None else f"base.{e.field}") from e
 
@@ -114,14 +115,14 @@ MAX_SAMPLED_POINTS = 64
 """The mean over so many points stands for the mean over the space; trials of one study cost about the same."""
 
 
-def preview(session: Session, spec: StudySpec, *, team: str, allowed_packages: Sequence[str] = ()) -> StudyPreview:
+def preview(session: Session, spec: StudySpec, *, team: str, allowed: AllowedCode = NO_CODE) -> StudyPreview:
     """Return what the study would take, without queueing anything.
 
     Raises:
         InvalidRequestError: the base job names code that is not allowed here.
         InfeasibleError: the cluster, as last seen, or the team's quota could never hold a trial.
     """
-    check_runnable(session, spec, team=team, allowed_packages=allowed_packages)
+    check_runnable(session, spec, team=team, allowed=allowed)
     arms = [_arm_cost(spec, arm) for arm in arms_of(spec)]
     pace, num_comparable = measured_pace(session, spec.base)
     grad_evals = _total(arm.grad_evals for arm in arms)

@@ -1,6 +1,6 @@
 """What people tell a study: each call changes rows, which the study's runner, if one runs, notices within a second."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,6 +14,7 @@ from xsam.services.jobs import service as jobs
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import TERMINAL_STATES, FailureKind, JobState
 from xsam.services.jobs.verbs import changed
+from xsam.services.settings import NO_CODE, AllowedCode
 from xsam.services.studies import reading, trials
 from xsam.services.studies import space as spaces
 from xsam.services.studies.algorithms import GridSampler
@@ -183,7 +184,7 @@ def promote(
     actor: Actor,
     number: int | None = None,
     changes: Mapping[str, Any] | None = None,
-    allowed_packages: Sequence[str] = (),
+    allowed: AllowedCode = NO_CODE,
 ) -> Job:
     """Queue a study's best configuration, or one trial, as a job of its own that carries the study's id as a label.
 
@@ -193,7 +194,7 @@ def promote(
         actor: whose job it becomes.
         number: of a trial; None for the best configuration.
         changes: a JSON merge patch on the job's specification, as for cloning a job.
-        allowed_packages: as for submitting a job.
+        allowed: as for submitting a job.
 
     Raises:
         NotFoundError: no such study or trial.
@@ -204,7 +205,7 @@ def promote(
     best = reading.winning_job(session, study_id, number=number)
     spec = changed(best.model_dump(mode="json"), changes or {})
     spec = changed(spec.model_dump(mode="json"), {"labels": {STUDY_LABEL: study_id}})
-    return jobs.submit(session, spec, actor=actor, allowed_packages=allowed_packages)[0]
+    return jobs.submit(session, spec, actor=actor, allowed=allowed)[0]
 
 
 def _check_space(spec: StudySpec, document: Mapping[str, Any]) -> None:

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tests.support import bundles
+
+BUNDLE = bundles.packed({"train.py": "print('hello')"})
 CALLERS = ("stranger", "viewer", "member", "lead", "admin")
 
 
@@ -19,6 +22,8 @@ class Access:
     path: str
     statuses: tuple[int, int, int, int, int]
     body: Any = None
+    content: bytes | None = None
+    """Of a body that is no JSON."""
 
     def url(self, names: Mapping[str, str]) -> str:
         """Return the path with names for its placeholders."""
@@ -84,6 +89,8 @@ TABLE = (
     Access("GET", "/v1/studies/{study_id}/trials/export", _OWN),
     Access("GET", "/v1/studies/{study_id}/importances", _OWN),
     Access("GET", "/v1/studies/{study_id}/plots", _OWN),
+    Access("GET", "/v1/bundles/{bundle_id}", _OWN),
+    Access("PUT", "/v1/bundles/{bundle_id}", _WRITES, content=BUNDLE.packed),
     Access("GET", "/v1/teams", _ALL),
     Access("GET", "/v1/teams/{team}", _OWN),
     Access("PUT", "/v1/teams/{team}", _ADMIN, {"weight": 2}),

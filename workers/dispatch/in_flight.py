@@ -47,7 +47,7 @@ class InFlightJob:
     def has_foreign_code(self) -> bool:
         """Whether it ran a team's own code, so that its processes are not lent again."""
         spec = self.claimed.job_spec
-        return spec.task is not None or "custom" in (spec.model.name, spec.dataset.name)
+        return spec.code is not None or spec.task is not None or "custom" in (spec.model.name, spec.dataset.name)
 
 
 class InFlightJobs:

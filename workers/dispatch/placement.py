@@ -163,12 +163,13 @@ class JobPlacer:
     def _lend_ranks(self, claimed: ClaimedJob, node_ids: Sequence[str]) -> tuple[NodeProcess, ...]:
         """Return the warm processes a run gets: one per worker on CPUs, none on GPUs, one that drives a managed group.
 
-        A process sees the GPUs it was started with, so a warm one (started with none) can't train on a GPU.
+        A process sees the GPUs it was started with, so a warm one (started with none) can't train on a GPU. Code that a
+        job brings runs in processes started for it alone.
         """
         resources = claimed.job_spec.resources
         if resources.num_workers > 1 and self._settings.ray.worker_groups == "managed":
             return ((node_ids[0], self._processes.ranks.take(node_ids[0])),)
-        if resources.gpus_per_worker:
+        if resources.gpus_per_worker or claimed.job_spec.code is not None:
             return ()
         return tuple((node_id, self._processes.ranks.take(node_id)) for node_id in node_ids)
 

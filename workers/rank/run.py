@@ -23,6 +23,7 @@ from xsam.services.process import freeze_imports
 from xsam.services.specs.job import Resources
 from xsam.workers.messages import Assignment, RankContext, RankResult, StopReason, explain, sentence
 from xsam.workers.rank import failures
+from xsam.workers.rank.code import with_code
 from xsam.workers.rank.environment import describe_environment
 from xsam.workers.rank.log_capture import captured_output
 from xsam.workers.rank.reporter import RunnerReporter
@@ -90,8 +91,8 @@ def run_rank(assignment: Assignment, runner: ActorHandle) -> RankResult:
     with captured_output(assignment.log_dir, assignment.context.rank) as log:
         reporter = _reporter(assignment, runner) if assignment.context.rank == 0 else None
         try:
-            return _train(assignment, reporter or SilentTelemetry(), reporter or _NoWish())
-        except Exception as e:  # the job's own code may raise anything; this boundary turns it into a value
+            return _train(with_code(assignment), reporter or SilentTelemetry(), reporter or _NoWish())
+        except (Exception, SystemExit) as e:  # the job's own code may raise anything; this boundary makes it a value
             text = traceback.format_exc()
             log.write(text)
             kind, message = failures.classify(e)

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from xsam.services.artifacts.store import JobFolder
+from xsam.services.bundles.service import file_of
 from xsam.services.db.session import Database
 from xsam.services.errors import LeaseLostError
 from xsam.services.jobs import queue
@@ -135,8 +136,16 @@ class Attempt:
             allowed_packages=config.allowed_packages,
             num_threads=spec.resources.cpus_per_worker,
         )
-        log_dir = self._folder.logs(lease.attempt)
-        return Assignment(lease.job_id, lease.attempt, spec, context, log_dir, is_judged=self._is_judged)
+        return Assignment(
+            lease.job_id,
+            lease.attempt,
+            spec,
+            context,
+            self._folder.logs(lease.attempt),
+            code_file=None if spec.code is None else file_of(config.artifact_root, spec.code.bundle),
+            code_root=config.code_root,
+            is_judged=self._is_judged,
+        )
 
     def _check_lease(self) -> None:
         with self._database.unit_of_work() as session:

@@ -11,7 +11,7 @@ from torchvision.models.vgg import cfgs, make_layers
 from xsam.services.specs.model import CustomModel, DenseNet121, Mlp, Model, SmallCnn, Vgg11Bn, VitB16
 from xsam.workers.messages import RankContext
 from xsam.workers.training.errors import TargetError, UserSpecError
-from xsam.workers.training.targets import load_factory
+from xsam.workers.training.targets import load_target
 
 SMALL_IMAGE_MAX = 64
 """Largest side in pixels for the CIFAR stem: a stride-1 3 x 3 convolution and no pooling (arXiv 1512.03385, 4.2)."""
@@ -158,7 +158,7 @@ def _with_dropout(head: nn.Linear, dropout: float) -> nn.Module:
 
 
 def _custom(spec: CustomModel, context: RankContext, *, image_size: int, channels: int, num_classes: int) -> nn.Module:
-    factory = load_factory(spec.target, context)
+    factory = load_target(spec.target, context, needs_call=True)
     try:
         model = factory(num_classes=num_classes, channels=channels, image_size=image_size, **spec.options)
     except TypeError as e:

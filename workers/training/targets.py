@@ -12,11 +12,11 @@ from xsam.workers.sdk.task import FunctionTask
 from xsam.workers.training.errors import TargetError
 
 
-def load_target(target: str, context: RankContext) -> Any:
+def load_target(target: str, context: RankContext, *, needs_call: bool = False) -> Any:
     """Return what `package.module:name` names.
 
     Raises:
-        TargetError: it can't be imported, or is not from where the team's code may come.
+        TargetError: it can't be imported, is not from where the team's code may come, or is not callable as it must be.
     """
     module_name, _, name = target.partition(":")
     package = package_of(target)
@@ -36,20 +36,10 @@ def load_target(target: str, context: RankContext) -> Any:
         similar = get_close_matches(name, dir(module), n=1)
         hint = f"; did you mean {similar[0]!r}?" if similar else ""
         raise TargetError(f"target {target}: module {module_name} has no {name!r}{hint}") from e
+    if needs_call and not callable(found):
+        raise TargetError(f"target {target} is a {type(found).__name__}; it must be callable")
     _check_origin(target, module, found, package, context)
     return found
-
-
-def load_factory(target: str, context: RankContext) -> Any:
-    """Return the callable that `package.module:factory` names.
-
-    Raises:
-        TargetError: as for `load_target`, and if it is not callable.
-    """
-    factory = load_target(target, context)
-    if not callable(factory):
-        raise TargetError(f"target {target} is a {type(factory).__name__}; it must be callable")
-    return factory
 
 
 def _check_origin(target: str, module: ModuleType, found: Any, package: str, context: RankContext) -> None:

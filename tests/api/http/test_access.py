@@ -8,9 +8,9 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from sqlalchemy import text
 
-from tests.api.access_table import CALLERS, OPEN, TABLE, Access
+from tests.api.access_table import BUNDLE, CALLERS, OPEN, TABLE, Access
 from tests.api.token_service import Callers, bearer, make_callers, submit
-from tests.support import studies
+from tests.support import bundles, studies
 from tests.support.callers import make_member, make_token, read_token
 from tests.support.studies import HandRunner
 from xsam.api.client import Client
@@ -18,13 +18,13 @@ from xsam.api.http import access
 from xsam.api.http.problems import PROBLEM_JSON, STATUSES, Problem
 from xsam.services.artifacts.store import JobFolder
 from xsam.services.db.session import Database
-from xsam.services.settings import ApiSettings, Settings
+from xsam.services.settings import ApiSettings, CodeSettings, Settings
 from xsam.services.teams.roles import Actor, Role
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"api": ApiSettings(auth="token")})
+    return settings.model_copy(update={"api": ApiSettings(auth="token"), "code": CodeSettings(upload="on")})
 
 
 @pytest.fixture
@@ -47,6 +47,7 @@ def _names(database: Database, settings: Settings, job_id: str) -> dict[str, str
     weights.write_bytes(b"weights")
     token_id, _ = make_token(database, "ann", "red")
     return {
+        "bundle_id": bundles.add(database, settings.artifact_root, BUNDLE, Actor("ann", "red")),
         "job_id": job_id,
         "name": "weights/best.safetensors",
         "team": "red",
@@ -80,7 +81,7 @@ def test_route__lets_in_whom_it_should(
 
     def call(headers: dict[str, str]) -> httpx.Response:
         path = access.url(_names(database, settings, job_id))
-        return http.request(access.method, path, json=access.body, headers=headers)
+        return http.request(access.method, path, json=access.body, content=access.content, headers=headers)
 
     for headers in [{}, *(bearer(token) for token in callers.invalid.values())]:
         _problem(call(headers), "unauthenticated")

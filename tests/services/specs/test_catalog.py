@@ -22,7 +22,7 @@ def test_catalog__lists_exactly_what_a_specification_takes(
     listing: Callable[[], Catalog], union: object, names: dict[str, object]
 ) -> None:
     schema = TypeAdapter(union).json_schema()
-    taken = set(schema["discriminator"]["mapping"])
+    taken = set(schema["discriminator"]["mapping"]) - {"task"}  # it stands where the job's own code does
     entries = listing().items
     assert {entry.name for entry in entries} == taken == set(names)
     for entry in entries:

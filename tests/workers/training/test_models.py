@@ -108,7 +108,7 @@ def test_custom__is_built_from_facts_and_options() -> None:
 
 @pytest.mark.parametrize(
     ("target", "options", "message"),
-    [("linear", {"depth": 3}, "depth"), ("no_model", {}, "returned str"), ("gone", {}, "can't be imported")],
+    [("linear", {"depth": 3}, "depth"), ("no_model", {}, "returned str"), ("gone", {}, "has no 'gone'")],
 )
 def test_custom__unusable_target_is_refused_by_name(target: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(TargetError, match=message):

@@ -9,7 +9,7 @@ from xsam.services.specs.dataset import CustomDataset
 from xsam.workers.messages import RankContext
 from xsam.workers.training.data.feeds import Data, LoadedImages, Normalisation, Split, as_image
 from xsam.workers.training.errors import DatasetFormatError, TargetError
-from xsam.workers.training.targets import load_factory
+from xsam.workers.training.targets import load_target
 
 
 def read_custom(spec: CustomDataset, context: RankContext) -> Data:
@@ -24,7 +24,7 @@ def read_custom(spec: CustomDataset, context: RankContext) -> Data:
         TargetError: the factory is not allowed, fails on its options or returns something else.
         DatasetFormatError: the items are not as described.
     """
-    factory = load_factory(spec.target, context)
+    factory = load_target(spec.target, context, needs_call=True)
     try:
         train, evaluation = factory(context.dataset_root, **spec.options)
     except (TypeError, ValueError) as e:

@@ -283,7 +283,7 @@ def test_manifest__holds_the_job_and_the_position(tmp_path: Path) -> None:
     manifest = json.loads((folder_of(ran.telemetry.checkpoints[0], tmp_path) / "manifest.json").read_text())
     assert manifest["identity"]["optimizer"]["variant"] == "xsam"
     assert manifest["progress"]["step"] == 5
-    assert manifest["accuracy"] == ran.outcome.summary.final_accuracy
+    assert manifest["score"] == ran.outcome.summary.final_accuracy
 
 
 def test_build__gives_every_rank_the_same_weights_and_other_random_numbers(tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ def test_custom__takes_two_map_style_datasets(has_targets: bool) -> None:
     ("spec", "kind", "message"),
     [
         ({"target": "os.path:join"}, TargetError, r"package os is not allowed \(allowed: tests\)"),
-        ({"target": f"{__name__}:gone"}, TargetError, "can't be imported"),
+        ({"target": f"{__name__}:gone"}, TargetError, "has no 'gone'"),
         ({"target": "tests.gone:factory"}, TargetError, "can't be imported"),
         ({"target": f"{__name__}:PACKAGE"}, TargetError, "must be callable"),
         ({"target": TARGET, "options": {"colour": 1}}, TargetError, "colour"),

@@ -1,0 +1,120 @@
+"""Bundles of teams: stored once by content in the artifact store, read by the teams that uploaded them."""
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from xsam.services.bundles import archive
+from xsam.services.bundles.archive import Limits
+from xsam.services.bundles.models import BundleRow
+from xsam.services.db.clock import utc_now
+from xsam.services.db.upsert import insert_missing
+from xsam.services.errors import ForbiddenError, InvalidRequestError, NotFoundError
+from xsam.services.teams.roles import Actor
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an uploaded folder stood."""
+
+    commit: str | None = None
+    is_dirty: bool = False
+
+
+def file_of(artifact_root: Path, bundle_id: str) -> Path:
+    """Return where a bundle's file lies, whether or not it is there."""
+    digest = archive.digest_of(bundle_id)
+    return artifact_root / "bundles" / digest[:2] / f"{digest}.tar.gz"
+
+
+def get(session: Session, bundle_id: str, *, team: str | None) -> BundleRow:
+    """Return a team's bundle, any team's if None.
+
+    Raises:
+        NotFoundError: no such bundle has been uploaded there.
+    """
+    query = select(BundleRow).where(BundleRow.id == bundle_id)
+    if team is not None:
+        query = query.where(BundleRow.team == team)
+    row = session.scalars(query.order_by(BundleRow.created_at).limit(1)).first()
+    if row is None:
+        raise NotFoundError("no such bundle; upload it with PUT", field="bundle_id")
+    return row
+
+
+def add(  # noqa: PLR0913 - what, where, and whose
+    session: Session,
+    artifact_root: Path,
+    bundle_id: str,
+    packed: bytes,
+    *,
+    actor: Actor,
+    limits: Limits,
+    origin: Origin,
+) -> BundleRow:
+    """Store a bundle for the caller's team, once; calling it again changes nothing.
+
+    Raises:
+        InvalidRequestError: the content is not what the id says, too large, or holds what no bundle may.
+    """
+    entries = archive.inspect(packed, limits)
+    found = archive.id_of(entries)
+    if found != bundle_id:
+        raise InvalidRequestError(f"the content is bundle {found}, not {bundle_id}", field="bundle_id")
+    _write(file_of(artifact_root, bundle_id), packed)
+    row = {
+        "team": actor.team,
+        "id": bundle_id,
+        "packed_bytes": len(packed),
+        "unpacked_bytes": sum(entry.size_bytes for entry in entries),
+        "num_files": len(entries),
+        "commit": origin.commit,
+        "is_dirty": origin.is_dirty,
+        "made_by": actor.user,
+        "created_at": utc_now(),
+    }
+    insert_missing(session, BundleRow, [row], keys=("team", "id"))
+    return get(session, bundle_id, team=actor.team)
+
+
+def check(session: Session, bundle_id: str, *, team: str, is_on: bool) -> None:
+    """Refuse a job whose code its team may not run.
+
+    Raises:
+        ForbiddenError: the service takes no code.
+        InvalidRequestError: the team has uploaded no such bundle.
+    """
+    check_is_on(is_on=is_on)
+    if session.get(BundleRow, (team, bundle_id)) is None:
+        raise InvalidRequestError(f"code.bundle is {bundle_id}, which team {team} has not uploaded", "code.bundle")
+
+
+def check_is_on(*, is_on: bool) -> None:
+    """Refuse code where the service takes none.
+
+    Raises:
+        ForbiddenError: it takes none.
+    """
+    if not is_on:
+        raise ForbiddenError(
+            "this service runs no code of its users: the operator has not set XSAM_CODE__UPLOAD=on", field="code"
+        )
+
+
+def _write(path: Path, packed: bytes) -> None:
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(6)}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(packed)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,47 @@
+"""A job's own code in a rank: unpacked once on the node, in front of everything that Python imports."""
+
+import importlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from xsam.services.bundles import archive
+from xsam.services.errors import InvalidRequestError
+from xsam.workers.messages import Assignment
+from xsam.workers.training.errors import TargetError
+
+
+def with_code(assignment: Assignment) -> Assignment:
+    """Return the assignment with its code on this node and on `sys.path`; as it is where it brings none.
+
+    The process keeps what it imports, so it must not be lent to another job afterwards.
+
+    Raises:
+        TargetError: the code can't be had, or has no such root.
+    """
+    code = assignment.spec.code
+    if code is None:
+        return assignment
+    if assignment.code_file is None or assignment.code_root is None:
+        raise TargetError(f"code is bundle {code.bundle}, but this rank was not told where it lies")
+    folder = unpacked(assignment.code_file, assignment.code_root, code.bundle, code.root)
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+        importlib.invalidate_caches()
+    return replace(assignment, context=replace(assignment.context, code_dir=folder))
+
+
+def unpacked(code_file: Path, code_root: Path, bundle: str, root: str) -> Path:
+    """Return the folder from which a bundle's code is imported, unpacked if it was not yet.
+
+    Raises:
+        TargetError: the code can't be had, or has no such root.
+    """
+    try:
+        folder = archive.unpack(code_file, code_root / archive.digest_of(bundle), bundle)
+    except (OSError, InvalidRequestError) as e:
+        raise TargetError(f"code: bundle {bundle} can't be unpacked: {e}") from e
+    folder = folder / root
+    if not folder.is_dir():
+        raise TargetError(f"code.root is {root!r}, which is no folder of bundle {bundle}")
+    return folder
