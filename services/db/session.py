@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
+from xsam.services.db.text import dump_json, keep_storable
 from xsam.services.settings import SchedulingSettings
 
+AWAY = (OperationalError, InterfaceError)
+"""What is raised when the database does not answer or is in trouble, so that the same call may succeed later. Other
+errors (a value that a column can't hold, say) come again each time."""
 _SQLITE_BUSY_TIMEOUT_S = 30.0
 _SCHEDULING = "scheduling"
 _DEFAULT_SCHEDULING = SchedulingSettings()
@@ -56,6 +61,13 @@ class Database:
         self.engine.dispose()
 
 
+def refusal(error: Exception) -> str:
+    """Return in one line why something can't be stored: the driver's own error where there is one."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    lines = str(cause).strip().splitlines() or [""]
+    return f"{type(cause).__name__}: {lines[0]}"
+
+
 def numbers_of(session: Session) -> SchedulingSettings:
     """Return the numbers by which usage is counted, as this process was told."""
     numbers: SchedulingSettings = session.info.get(_SCHEDULING, _DEFAULT_SCHEDULING)
@@ -65,10 +77,14 @@ def numbers_of(session: Session) -> SchedulingSettings:
 def _create_engine(url: str, pool_size: int) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True)
+        options = {"pool_size": pool_size, "max_overflow": pool_size, "pool_pre_ping": True}
+        engine = create_engine(url, json_serializer=dump_json, **options)
+        keep_storable(engine)
+        return engine
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": _SQLITE_BUSY_TIMEOUT_S})
+    engine = create_engine(url, connect_args={"timeout": _SQLITE_BUSY_TIMEOUT_S}, json_serializer=dump_json)
+    keep_storable(engine)
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

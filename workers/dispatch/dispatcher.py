@@ -16,7 +16,7 @@ from xsam.services.artifacts import service as artifacts
 from xsam.services.cluster import leader
 from xsam.services.cluster import service as cluster_service
 from xsam.services.cluster.service import DispatcherId, NodeSeen
-from xsam.services.db.session import Database
+from xsam.services.db.session import AWAY, Database
 from xsam.services.jobs import stalled
 from xsam.services.jobs.stalled import Patience
 from xsam.services.settings import Settings
@@ -34,6 +34,7 @@ CLEAN_UP_INTERVAL_S = 60.0
 LEASE_RENEWALS = 5
 """How often the leader renews its lease in the time it is granted for; a standby looks as often."""
 DEFAULT_MAX_WARM = 4
+REFUSED_PAUSE_S = 5.0
 DRAIN_S = 10.0
 """How long running jobs have to write a checkpoint when the dispatcher is told to end."""
 
@@ -95,8 +96,11 @@ class Dispatcher:
         while not self._stopped.is_set():
             try:
                 self.turn()
-            except DBAPIError as e:
+            except AWAY as e:
                 log.warning("the database did not answer, trying again: %s", str(e).splitlines()[0])
+            except DBAPIError:
+                log.exception("the database refused a turn, taking another in %g s", REFUSED_PAUSE_S)
+                self._stopped.wait(REFUSED_PAUSE_S)
             self._stopped.wait(self._settings.dispatcher.poll_s)
 
     def stop(self) -> None:

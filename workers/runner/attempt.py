@@ -12,13 +12,13 @@ from sqlalchemy.orm import Session
 
 from xsam.services.artifacts.store import JobFolder
 from xsam.services.bundles.service import file_of
-from xsam.services.db.session import Database
+from xsam.services.db.session import AWAY, Database, refusal
 from xsam.services.errors import LeaseLostError
 from xsam.services.jobs import queue
 from xsam.services.jobs.queue import ClaimedJob, Lease
 from xsam.services.jobs.states import FailureKind, Wish
 from xsam.services.metrics.records import EpochRecord
-from xsam.workers.messages import Assignment, RankContext, Report, RunnerConfig, RunnerOutcome, StopReason
+from xsam.workers.messages import Assignment, RankContext, RankResult, Report, RunnerConfig, RunnerOutcome, StopReason
 from xsam.workers.runner.lease import LeaseKeeper
 from xsam.workers.runner.placement_group import NotPlacedError, held_resources
 from xsam.workers.runner.rank_group import GroupEnding, RankGroup
@@ -61,11 +61,21 @@ class Attempt:
         self._is_judged = is_judged
         self._on_epoch = on_epoch
         self._finish = finish or self._store_end
-        self._lost = threading.Event()
-        on_lost = self._lost.set
+        self._stopped = threading.Event()
+        """The ranks work in vain: the lease is lost, or what they report can't be stored."""
+        self._is_lost = False
+        self._refusal = ""
+        on_lost = self._note_lost
         self._keeper = LeaseKeeper(database, claimed.lease, lease_s=config.lease_s, on_lost=on_lost)
         self._folder = JobFolder(config.artifact_root, claimed.lease.job_id)
-        self._recorder = Recorder(database, claimed.lease, self._folder.checkpoints, on_lost=on_lost)
+        self._recorder = Recorder(
+            database, claimed.lease, self._folder.checkpoints, on_lost=on_lost, on_refused=self._note_refused
+        )
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self._claimed.lease.job_id
 
     def record(self, report: Report) -> None:
         """Take a report of rank 0; it is stored within a moment."""
@@ -83,8 +93,8 @@ class Attempt:
         try:
             self._when_database_answers(self._check_lease)
         except LeaseLostError:
-            self._lost.set()
-        return not self._lost.is_set()
+            self._note_lost()
+        return not self._stopped.is_set()
 
     def run(self, ranks: Sequence[ActorHandle], nodes: Sequence[str], rank_actor: "ActorClass") -> RunnerOutcome | None:
         """Take the place, train, then store the end; None if somebody else owns the job by now.
@@ -106,7 +116,7 @@ class Attempt:
         Ranks of a run that has become somebody else's are ended, also those that came back by themselves: whoever lent
         them may be gone, and this runner ends too.
         """
-        outcome = self.end(RankGroup(ranks).run(self._assignment(), self._runner, self._lost))
+        outcome = self.end(RankGroup(ranks).run(self._assignment(), self._runner, self._stopped))
         if outcome is None:
             for rank in ranks:
                 ray.kill(rank)
@@ -116,10 +126,12 @@ class Attempt:
         """Store what was reported and how the run ended."""
         self._recorder.close()
         self._keeper.close()
-        if self._lost.is_set():
+        if self._is_lost:
             return None
+        if self._refusal:
+            ending = _unstored(f"what it reported can't be stored: {self._refusal}")
         try:
-            self._when_database_answers(lambda: self._finish(ending))
+            self._store(ending)
         except LeaseLostError:
             return None
         return RunnerOutcome.RANKS_CLEAN if ending.is_clean else RunnerOutcome.RANKS_SPENT
@@ -147,6 +159,27 @@ class Attempt:
             is_judged=self._is_judged,
         )
 
+    def _note_lost(self) -> None:
+        self._is_lost = True
+        self._stopped.set()
+
+    def _note_refused(self, reason: str) -> None:
+        self._refusal = reason
+        self._stopped.set()
+
+    def _store(self, ending: GroupEnding) -> None:
+        """Store the end, or else that it can't be stored.
+
+        Raises:
+            LeaseLostError: the job is somebody else's.
+        """
+        try:
+            self._when_database_answers(lambda: self._finish(ending))
+        except DBAPIError as e:
+            log.exception("the end of job %s can't be stored", self._claimed.lease.job_id)
+            failed = _unstored(f"how it ended can't be stored: {refusal(e)}")
+            self._when_database_answers(lambda: self._finish(failed))
+
     def _check_lease(self) -> None:
         with self._database.unit_of_work() as session:
             queue.touch(session, self._claimed.lease)
@@ -159,9 +192,13 @@ class Attempt:
         while True:
             try:
                 return write()
-            except DBAPIError as e:
+            except AWAY as e:
                 log.warning("the database did not answer, trying again: %s", e)
                 time.sleep(RETRY_INTERVAL_S)
+
+
+def _unstored(message: str) -> GroupEnding:
+    return GroupEnding(RankResult(0, failure_kind=FailureKind.USER, message=message), is_clean=False)
 
 
 def write_end(session: Session, lease: Lease, ending: GroupEnding) -> None:

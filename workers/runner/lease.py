@@ -5,9 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from sqlalchemy.exc import DBAPIError
-
-from xsam.services.db.session import Database
+from xsam.services.db.session import AWAY, Database
 from xsam.services.errors import LeaseLostError
 from xsam.services.jobs import queue
 from xsam.services.jobs.queue import Lease
@@ -51,8 +49,12 @@ class LeaseKeeper:
             except LeaseLostError:
                 self._on_lost()
                 return
-            except DBAPIError as e:
+            except AWAY as e:
                 log.warning("the database did not answer, trying again: %s", e)
+            except Exception:  # the thread's boundary: a lease that nobody renews any more is as good as lost
+                log.exception("the lease of job %s can't be renewed", self._lease.job_id)
+                self._on_lost()
+                return
 
     def _look(self) -> None:
         if time.monotonic() >= self._renew_at:

@@ -11,11 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from xsam.services.artifacts import service as artifacts
-from xsam.services.db.session import Database
+from xsam.services.db.session import AWAY, Database, refusal
 from xsam.services.errors import LeaseLostError
 from xsam.services.jobs import queue
 from xsam.services.jobs.queue import Lease
@@ -42,13 +41,24 @@ class Recorder:
         lease: the attempt whose reports these are.
         checkpoint_dir: where the job's checkpoints lie.
         on_lost: called once, from the thread, when a write finds the lease gone.
+        on_refused: called once, from the thread, with the reason why reports can't be stored at all; nothing is stored
+            after that.
     """
 
-    def __init__(self, database: Database, lease: Lease, checkpoint_dir: Path, on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        lease: Lease,
+        checkpoint_dir: Path,
+        *,
+        on_lost: Callable[[], None],
+        on_refused: Callable[[str], None],
+    ) -> None:
         self._database = database
         self._checkpoint_dir = checkpoint_dir
         self._lease = lease
         self._on_lost = on_lost
+        self._on_refused = on_refused
         self._inbox: queues.SimpleQueue[Report | threading.Event | None] = queues.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
@@ -82,9 +92,9 @@ class Recorder:
             except LeaseLostError:
                 self._on_lost()
                 return
-            except Exception:  # the thread's boundary: rows that can't be stored must not be dropped in silence
-                log.exception("reports of job %s could not be stored; the attempt is given up", self._lease.job_id)
-                self._on_lost()
+            except Exception as e:  # the thread's boundary: reports must not be dropped in silence
+                log.exception("reports of job %s can't be stored; the attempt ends", self._lease.job_id)
+                self._on_refused(refusal(e))
                 return
 
     def _next_batch(self) -> list[Report | threading.Event | None]:
@@ -103,8 +113,8 @@ class Recorder:
                 with self._database.unit_of_work() as session:
                     _write(session, self._lease, reports, self._checkpoint_dir)
                 return
-            except DBAPIError as e:
-                log.warning("the database refused %d reports, trying again: %s", len(reports), e)
+            except AWAY as e:
+                log.warning("the database did not answer, trying again with %d reports: %s", len(reports), e)
                 time.sleep(RETRY_INTERVAL_S)
 
 

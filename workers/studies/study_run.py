@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from xsam.services.db.clock import utc_now
-from xsam.services.db.session import Database
+from xsam.services.db.session import AWAY, Database
 from xsam.services.errors import LeaseLostError
 from xsam.services.jobs import queue
 from xsam.services.jobs.models import Job
@@ -127,7 +127,7 @@ class StudyRun:
             try:
                 if self._look(keeper.wish):
                     return
-            except DBAPIError as e:
+            except AWAY as e:
                 log.warning("the database did not answer, trying again: %s", str(e).splitlines()[0])
             self._has_news.wait(LOOK_INTERVAL_S)
             self._has_news.clear()

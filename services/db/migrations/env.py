@@ -6,12 +6,15 @@ from typing import Any, Literal
 from alembic import context
 
 from xsam.services.db import base
+from xsam.services.db.text import FreeText
 
 
 def _render_item(kind: str, item: Any, _: Any) -> str | Literal[False]:
     for name in ("JsonColumn", "BigId"):
         if kind == "type" and item is getattr(base, name):
             return f"base.{name}"
+    if isinstance(item, FreeText):
+        return "sa.String()"
     return "base.UtcDateTime()" if isinstance(item, base.UtcDateTime) else False
 
 

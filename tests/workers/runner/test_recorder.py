@@ -1,9 +1,12 @@
 """What a runner stores of what its ranks report, and when."""
 
 import os
+import re
 import threading
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from sqlalchemy import select
 
 from tests.support import jobs
@@ -11,8 +14,12 @@ from xsam.services.db.session import Database
 from xsam.services.jobs.models import Job, JobAttempt, JobEvent
 from xsam.services.metrics import service as metrics
 from xsam.services.metrics.records import EpochRecord
-from xsam.workers.messages import FirstStep, ProgressRecord, StartedRecord
+from xsam.workers.messages import FirstStep, ProgressRecord, Report, StartedRecord
 from xsam.workers.runner.recorder import Recorder
+
+
+def _no_end(*_: str) -> None:
+    pytest.fail("the attempt was given up")
 
 
 def _epoch(number: int) -> EpochRecord:
@@ -26,7 +33,7 @@ def _stored(database: Database, job_id: str) -> list[int]:
 
 def test_flush__returns_when_every_report_before_it_is_a_row(database: Database, tmp_path: Path) -> None:
     lease = jobs.submit_and_claim(database)
-    recorder = Recorder(database, lease, tmp_path, on_lost=lambda: None)
+    recorder = Recorder(database, lease, tmp_path, on_lost=_no_end, on_refused=_no_end)
     for number in range(1, 6):
         recorder.put(_epoch(number))
         recorder.flush()
@@ -36,7 +43,7 @@ def test_flush__returns_when_every_report_before_it_is_a_row(database: Database,
 
 def test_close__stores_what_is_left(database: Database, tmp_path: Path) -> None:
     lease = jobs.submit_and_claim(database)
-    recorder = Recorder(database, lease, tmp_path, on_lost=lambda: None)
+    recorder = Recorder(database, lease, tmp_path, on_lost=_no_end, on_refused=_no_end)
     for number in range(1, 40):
         recorder.put(_epoch(number))
     recorder.close()
@@ -46,7 +53,7 @@ def test_close__stores_what_is_left(database: Database, tmp_path: Path) -> None:
 def test_lost_lease__is_told_once_and_nothing_is_stored(database: Database, tmp_path: Path) -> None:
     lease = jobs.submit_and_claim(database)
     lost = threading.Event()
-    recorder = Recorder(database, lease, tmp_path, on_lost=lost.set)
+    recorder = Recorder(database, lease, tmp_path, on_lost=lost.set, on_refused=_no_end)
     jobs.let_lease_expire(database, lease.job_id)
     recorder.put(_epoch(1))
     recorder.flush()
@@ -55,22 +62,30 @@ def test_lost_lease__is_told_once_and_nothing_is_stored(database: Database, tmp_
     assert _stored(database, lease.job_id) == []
 
 
-def test_report_that_cannot_be_stored__gives_the_attempt_up_instead_of_dropping_it(
-    database: Database, tmp_path: Path
+@pytest.mark.parametrize(
+    ("report", "reason"),
+    [
+        (StartedRecord(10, 1, 1, num_parameters=5), "KeyError: 'pid'"),  # does not say which process it comes from
+        (replace(_epoch(1), grad_evals=2**80), "int too large|out of range"),
+    ],
+)
+def test_report_that_cannot_be_stored__is_told_with_its_reason_and_not_tried_again(
+    database: Database, tmp_path: Path, report: Report, reason: str
 ) -> None:
     lease = jobs.submit_and_claim(database)
-    lost = threading.Event()
-    recorder = Recorder(database, lease, tmp_path, on_lost=lost.set)
-    recorder.put(StartedRecord(10, 1, 1, num_parameters=5))  # does not say which process it comes from
+    told: list[str] = []
+    recorder = Recorder(database, lease, tmp_path, on_lost=_no_end, on_refused=told.append)
+    recorder.put(report)
     recorder.close()
-    assert lost.is_set()
+    (why,) = told
+    assert re.search(reason, why)
 
 
 def test_start_first_step_and_position__are_noted_in_the_rows_of_the_job_and_its_attempt(
     database: Database, tmp_path: Path
 ) -> None:
     lease = jobs.submit_and_claim(database)
-    recorder = Recorder(database, lease, tmp_path, on_lost=lambda: None)
+    recorder = Recorder(database, lease, tmp_path, on_lost=_no_end, on_refused=_no_end)
     recorder.put(StartedRecord(10, 21, 3, num_parameters=5, environment={"pid": "77"}))
     recorder.put(FirstStep())
     recorder.put(ProgressRecord(epoch=3, step=24, loss=0.5))
