@@ -17,6 +17,7 @@ from xsam.services.errors import InvalidRequestError
 from xsam.services.jobs.service import JobFilter
 from xsam.services.jobs.states import JobState
 from xsam.services.scheduling import last_decision
+from xsam.services.specs.base import PLAIN
 from xsam.services.specs.job import MAX_LABELS
 from xsam.services.studies.reading import TrialFilter, TrialSort
 from xsam.services.teams.schemas import TeamName, UserName
@@ -27,9 +28,9 @@ Absent = SkipJsonSchema[None]
 LARGEST_EVENT_ID = 2**63 - 1
 LARGEST_COUNT = 2**31 - 1
 
-Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=100)]
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=100), PLAIN]
 LabelEquals = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*=[^\x00-\x1f\x7f]*$", max_length=319)
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*=[^\x00-\x1f\x7f]*$", max_length=319), PLAIN
 ]
 After = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
 Limit = Annotated[int, Field(ge=1, le=200)]

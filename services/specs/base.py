@@ -8,6 +8,8 @@ from pydantic_core import PydanticCustomError
 
 MAX_OPTION_DEPTH = 16
 _OBEYED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_NO_TEXT = frozenset({"Cc", "Cs"})
+_LAID_OUT = "\t\n\r"
 _MAX_OPTION_INT = 2**63
 
 
@@ -41,8 +43,8 @@ def _storable(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
 def _check_storable(value: JsonValue, depth: int) -> None:
     if depth > MAX_OPTION_DEPTH:
         raise PydanticCustomError("too_deep", f"Input should be nested at most {MAX_OPTION_DEPTH} deep")
-    if isinstance(value, str) and ("\x00" in value or not _is_utf8(value)):
-        raise PydanticCustomError("not_text", "Input should hold text without NUL characters and lone surrogates")
+    if isinstance(value, str) and any(unicodedata.category(one) in _NO_TEXT for one in value if one not in _LAID_OUT):
+        raise PydanticCustomError("not_text", "Input should hold text without control characters and lone surrogates")
     if isinstance(value, int) and abs(value) >= _MAX_OPTION_INT:
         raise PydanticCustomError("too_large", "Input should hold integers of at most 64 bits")
     if isinstance(value, dict):
@@ -66,14 +68,6 @@ def one_line(text: str) -> str:
 
 PLAIN = AfterValidator(one_line)
 """Marks text of one line that is safe to show anywhere."""
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 Options = Annotated[dict[str, JsonValue], Field(max_length=100), AfterValidator(_storable)]

@@ -1,12 +1,15 @@
 """Which data a job may name, with the facts a submit is checked against; the data is read in workers."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
-from xsam.services.specs.base import Options, Spec
+from xsam.services.specs.base import Options, Spec, field_error
 from xsam.services.specs.model import Target
+
+MAX_MADE_BYTES = 4_000_000_000
+"""Pixels of a dataset that each worker makes in memory; while it is made it takes five times as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,18 @@ class Synthetic(_Dataset):
     def facts(self) -> DatasetFacts:
         """Return the size asked for."""
         return DatasetFacts(self.image_size, self.channels, self.num_classes, self.num_train, self.num_eval)
+
+    @model_validator(mode="after")
+    def _fits_in_memory(self) -> Self:
+        num_bytes = (self.num_train + self.num_eval) * self.channels * self.image_size**2
+        if num_bytes > MAX_MADE_BYTES:
+            size = f"{self.channels} x {self.image_size} x {self.image_size}"
+            raise field_error(
+                "dataset.num_train",
+                f"{self.num_train + self.num_eval:,} images of {size} are {num_bytes / 1e9:,.1f} GB, made in memory "
+                f"by each worker; allowed are {MAX_MADE_BYTES / 1e9:g} GB of num_train and num_eval together",
+            )
+        return self
 
 
 class CustomDataset(_Dataset):

@@ -51,6 +51,12 @@ _DEEP = b'{"model":' * 50_000
 
 BAD_SUBMITS = (
     BadSubmit("a misspelt field", {"epoch": 5}, *_INVALID, "epoch"),
+    BadSubmit(
+        "data for 7.9 TB of memory",
+        {"dataset": {"name": "synthetic", "image_size": 512, "channels": 3, "num_train": 10_000_000}},
+        *_INVALID,
+        "dataset.num_train",
+    ),
     BadSubmit("no epochs", {"epochs": 0}, *_INVALID, "epochs"),
     BadSubmit("a word for a number", {"epochs": "many"}, *_INVALID, "epochs"),
     BadSubmit("true for a number", {"epochs": True}, *_INVALID, "epochs"),

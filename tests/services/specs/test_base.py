@@ -38,9 +38,10 @@ def test_options__are_kept_as_they_are(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"a": "\x00"}, "without NUL"),
-        ({"a": [{"b": "x\x00"}]}, "without NUL"),
-        ({"\x00": 1}, "without NUL"),
+        ({"a": "\x00"}, "without control characters"),
+        ({"a": [{"b": "x\x00"}]}, "without control characters"),
+        ({"\x00": 1}, "without control characters"),
+        ({"a": "\x1b[2J"}, "without control characters"),
         ({"a": "\ud800"}, "lone surrogates"),
         ({"a": [2**63]}, "at most 64 bits"),
         ({"a": float("nan")}, "finite"),
