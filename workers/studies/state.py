@@ -1,13 +1,15 @@
 """The state of a study: what is known of its trials, which one comes next, and which one ends early. Knows no Ray.
 
-Locking rule: one lock, `StudyState._lock`, guards everything in here, samplers and early stoppers included. Who holds
-it computes and never waits: not for Ray, not for SQL (`sync` reads its rows before it takes the lock), not for another
-thread. No caller comes in with a lock of its own, so no two locks are ever taken in two orders; nobody waits in here
+Locking rule: `StudyState._lock` guards everything in here, early stoppers included, but for the samplers. Who holds it
+computes for moments and never waits: not for Ray, not for SQL (`sync` reads its rows before it takes the lock), not for
+another thread. Samplers may compute for seconds, while verdicts and reports must not wait: only the one thread that
+draws the next trial uses them, and it holds `StudyState._drawing`, which is taken before the other lock and never
+after it. No caller comes in with a lock of its own, so no two locks are ever taken in two orders; nobody waits in here
 for a condition, so no wake-up can be lost.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
@@ -55,6 +57,7 @@ class StudyState:
         self.spec = spec_of(job)
         self.orders = Orders.of(study)
         self._lock = threading.RLock()
+        self._drawing = threading.Lock()
         self._trials = {trial.job_id: trial for trial in trials.load(session, job.id)}
         self._watched: dict[str, WatchedTrial] = {}
         self._held: list[NewTrial] = []
@@ -81,17 +84,18 @@ class StudyState:
 
         A space without valid jobs is told by `space_error`.
         """
-        with self._lock:
-            if not self._may_start():
-                return None
-            new = self._held.pop(0) if self._held else self._generated()
-            if new is None or new.job_id in self._trials:
-                return None
-            if not self._is_affordable(new):
-                self._held.insert(0, new)  # trials that end early leave room for it
-                return None
-            self._add(new)
-            return new
+        with self._drawing:
+            with self._lock:
+                if not self._may_start():
+                    return None
+                if self._held:
+                    return self._admitted(self._held.pop(0))
+                generator, known = self._generator, dict(self._trials)
+            new = self._drawn(generator, known)
+            with self._lock:
+                if new is None or generator is not self._generator:
+                    return None  # in a plan that has replaced the generator's it would have no place
+                return self._admitted(new)
 
     def withdraw(self, new: NewTrial) -> None:
         """Take back a proposed trial whose rows could not be made; it is the next one to be proposed."""
@@ -138,7 +142,7 @@ class StudyState:
                 return False
             if self.orders.hold == trials.STOP or self.has_failed:
                 return True
-            return self.orders.hold is None and (self.is_budget_spent or not (self._held or self._generator.has_next()))
+            return self.orders.hold is None and (self.is_budget_spent or not self._has_next())
 
     @property
     def is_budget_spent(self) -> bool:
@@ -225,11 +229,25 @@ class StudyState:
             return False
         return self.num_live < self.orders.concurrency
 
-    def _generated(self) -> NewTrial | None:
+    def _admitted(self, new: NewTrial) -> NewTrial | None:
+        """Count a trial as live, or hold it back for later: trials that end early leave room for it."""
+        if new.job_id in self._trials:
+            return None
+        if not (self._may_start() and self._is_affordable(new)):
+            self._held.insert(0, new)
+            return None
+        self._add(new)
+        return new
+
+    def _has_next(self) -> bool:
+        return bool(self._held) or self._generator.has_next(self._trials)
+
+    def _drawn(self, generator: TrialGenerator, known: Mapping[str, TrialState]) -> NewTrial | None:
         try:
-            return self._generator.next()
+            return generator.next(known)
         except SpaceError as e:
-            self.space_error = e
+            with self._lock:
+                self.space_error = e
             return None
 
     def _watch(self, trial_id: str, epochs: Sequence[EpochRecord] = ()) -> None:
@@ -286,7 +304,7 @@ class StudyState:
             return
         self._trials[trial.job_id] = trial
         if trial.is_over:
-            self._generator.note_end(trial)
+            self._generator.note_end(trial, self._trials)
 
     def _measured(self, session: Session) -> dict[str, list[EpochRecord]]:
         """Return the stored epochs: of unfinished trials, and of all where an early stopper has to know them."""

@@ -1,5 +1,6 @@
 """Which trial comes next, which ends early, and that a state made from rows goes on where the one before stopped."""
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -383,3 +384,30 @@ def test_threads__report_judge_propose_and_sync_at_once(sqlite_database):
         looks.result(timeout=60)
     assert {trial.value for trial in state.trials} == {0.5}
     assert len({trial.config for trial in state.trials}) == 40
+
+
+def test_slow_proposal__keeps_no_report_and_no_verdict_waiting(sqlite_database, monkeypatch):
+    """A Gaussian process is fitted for seconds; ranks wait for verdicts meanwhile, step by step."""
+    runner, state = start(sqlite_database, concurrency=2, early_stopping={"name": "asha", "grace": 0.25})
+    first = state.propose()
+    enqueue(runner, first)
+    is_drawing, may_go_on = threading.Event(), threading.Event()
+    drawn = state._generator._samplers[first.arm].propose
+
+    def draw_slowly(config):
+        is_drawing.set()
+        assert may_go_on.wait(30)
+        return drawn(config)
+
+    monkeypatch.setattr(state._generator._samplers[first.arm], "propose", draw_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        second = pool.submit(state.propose)
+        assert is_drawing.wait(30)
+        state.report(first.job_id, epochs([0.5])[0])
+        assert pool.submit(state.judge, first.job_id, 1).result(timeout=10) in (True, False)
+        assert state.num_live == 1
+        assert not state.is_over
+        sync(runner, state)
+        may_go_on.set()
+        assert second.result(timeout=30) is not None
+    assert state.num_live == 2
