@@ -36,6 +36,9 @@ class RankWorker(WarmProcess):
     """Takes one assignment after the other; see `xsam.workers.rank.run`."""
 
     def __init__(self) -> None:
+        # CUDA takes the GPUs that it finds when it is asked for the first time, and keeps them. Asked through NVML it
+        # does not begin: this process gets its GPUs with an assignment.
+        os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
         self._code = importlib.import_module("xsam.workers.rank.run")
         self._code.warm_up()
 
@@ -48,6 +51,11 @@ class RankWorker(WarmProcess):
     def run(self, assignment: Assignment, runner: ActorHandle) -> RankResult:
         """Be one rank of a run, in this process."""
         return self._code.run_here(assignment, runner)
+
+    def find_device_fault(self, num_announced: int) -> str | None:
+        """Return why nothing can train on this node's GPUs; the process must not be used for anything else then."""
+        found: str | None = importlib.import_module("xsam.workers.rank.device_check").find_fault(num_announced)
+        return found
 
     def run_group(self, assignment: Assignment, runner: ActorHandle) -> RankResult:
         """Drive a worker group that Ray Train places and starts; returns the result that speaks for all ranks."""
@@ -111,7 +119,7 @@ class JobRunner(Runner):
         attempt = self._code.Attempt(config, self._database, claimed, ray.get_runtime_context().current_actor)
         self._attempts[key] = attempt
         try:
-            outcome = attempt.run(ranks, nodes, RankActor)
+            outcome = attempt.run(ranks, nodes)
         finally:
             del self._attempts[key]
         if outcome is None:
@@ -124,7 +132,7 @@ class StudyRunner(Runner):
 
     def __init__(self) -> None:
         super().__init__()
-        self._study = importlib.import_module("xsam.workers.studies.study_run").StudyRun(self._attempts, RankActor)
+        self._study = importlib.import_module("xsam.workers.studies.study_run").StudyRun(self._attempts)
         freeze_imports()
 
     def run(self, config: RunnerConfig, claimed: "ClaimedJob") -> RunnerOutcome:

@@ -43,6 +43,8 @@ class RunnerOutcome(StrEnum):
     """The rank processes can take another job."""
     RANKS_SPENT = "ranks_spent"
     """The rank processes must not be used again."""
+    DEVICES_FAILED = "devices_failed"
+    """Likewise, and the GPUs are not to be used again before somebody has looked at them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,8 @@ class Assignment:
     """The bundle of the job's own code, on storage that all nodes share; None where it brings none."""
     code_root: Path | None = None
     """Folder of a node in which bundles are unpacked."""
+    visible_devices: str = ""
+    """The value of CUDA_VISIBLE_DEVICES in this rank; left alone in a managed worker group."""
     is_judged: bool = False
     """Whether the runner says after each epoch if the run goes on: a trial that an early stopper watches."""
 
@@ -150,6 +154,8 @@ class RankResult:
     failure_kind: FailureKind | None = None
     message: str = ""
     traceback: str = ""
+    is_device_failure: bool = False
+    """A GPU failed, not what ran on it."""
     is_echo: bool = False
     """The failure looks like the effect of another rank's (a collective that lost its peer)."""
 

@@ -119,15 +119,29 @@ def _cluster_sentence(found: ClusterRead) -> str:
 def _node_table(found: ClusterRead) -> Table:
     rows = (
         (
-            escape(node.host) + ("" if node.is_alive else " [red](gone)[/]"),
+            escape(_node_name(node, found)) + ("" if node.is_alive else " [red](gone)[/]"),
             f"{node.used_gpus:g}/{node.num_gpus:g}",
             f"{node.used_cpus:g}/{node.num_cpus:g}",
             formats.age(node.seen_at),
-            escape(_jobs(node)),
+            _occupants(node),
         )
         for node in found.nodes
     )
     return table(("node", "GPUs", "CPUs", "seen", "jobs"), rows, wrapped=("jobs",))
+
+
+def _node_name(node: NodeRead, found: ClusterRead) -> str:
+    """Return the host, with the beginning of Ray's id where a host has several nodes."""
+    is_alone = [other.host for other in found.nodes].count(node.host) == 1
+    return node.host if is_alone else f"{node.host} {node.id[:6]}"
+
+
+def _occupants(node: NodeRead) -> str:
+    others = [f"{held.num_gpus:g} GPUs, {held.num_cpus:g} CPUs: {held.what}" for held in node.foreign]
+    lines = [escape(_jobs(node)), *(f"[yellow]not ours:[/] {escape(line)}" for line in others)]
+    if node.set_aside is not None:
+        lines.append(f"[red]GPUs set aside:[/] {escape(node.set_aside)}")
+    return "\n".join(lines)
 
 
 def _jobs(node: NodeRead) -> str:

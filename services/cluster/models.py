@@ -1,6 +1,7 @@
 """Rows about the machines: what the dispatcher last saw of the Ray cluster."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -33,6 +34,10 @@ class ClusterNode(Base):
     num_gpus: Mapped[float]
     is_alive: Mapped[bool]
     seen_at: Mapped[datetime] = mapped_column(default=db_now())
+    held_by_others: Mapped[list[dict[str, Any]] | None]
+    """What Ray holds there for none of our running jobs: `ForeignHolding` as a document."""
+    set_aside: Mapped[str | None]
+    """Why its GPUs are not used; null while they work, as far as is known."""
 
 
 class LeaderLease(Base):

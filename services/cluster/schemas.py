@@ -28,6 +28,14 @@ class Occupant(Read):
     since: datetime
 
 
+class ForeignRead(Read):
+    """What Ray holds on a node for none of the service's running jobs: other people's work, or a leak."""
+
+    what: str
+    num_gpus: float
+    num_cpus: float
+
+
 class NodeRead(Read):
     """A machine as last seen."""
 
@@ -40,6 +48,10 @@ class NodeRead(Read):
     used_gpus: float
     used_cpus: float
     jobs: list[Occupant]
+    foreign: list[ForeignRead]
+    """What Ray holds there besides; jobs are placed around it."""
+    set_aside: str | None
+    """Why no job gets its GPUs; null while they work, as far as is known."""
 
 
 class ClusterRead(Read):

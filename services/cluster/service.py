@@ -1,7 +1,7 @@
 """What is known of the cluster from SQL alone: nodes and dispatchers as last seen, and whether a job could ever fit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Self
 
 from sqlalchemy import delete, select, update
@@ -18,6 +18,16 @@ SEEN_RECENTLY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignHolding:
+    """What Ray holds on a node for none of our running jobs."""
+
+    what: str
+    """For people: whose it is, as far as Ray tells."""
+    num_gpus: float
+    num_cpus: float
+
+
+@dataclass(frozen=True, slots=True)
 class NodeSeen:
     """A node of the Ray cluster with everything it has, used or not."""
 
@@ -25,6 +35,19 @@ class NodeSeen:
     host: str
     num_cpus: float
     num_gpus: float
+    foreign: tuple[ForeignHolding, ...] = ()
+    set_aside: str | None = None
+    """Why its GPUs are not used; None while they work, as far as is known."""
+
+    @property
+    def foreign_gpus(self) -> float:
+        """GPUs that Ray holds for others, in sum."""
+        return sum(held.num_gpus for held in self.foreign)
+
+    @property
+    def foreign_cpus(self) -> float:
+        """CPUs that Ray holds for others, in sum."""
+        return sum(held.num_cpus for held in self.foreign)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +77,16 @@ def report_alive(session: Session, dispatcher_id: str, *, nodes: Sequence[NodeSe
     values = {"id": dispatcher_id, "num_warm_runners": num_warm_runners, **seen}
     upsert(session, Dispatcher, [values], keys=("id",))
     rows = [
-        {"id": n.id, "host": n.host, "num_cpus": n.num_cpus, "num_gpus": n.num_gpus, "is_alive": True, **seen}
+        {
+            "id": n.id,
+            "host": n.host,
+            "num_cpus": n.num_cpus,
+            "num_gpus": n.num_gpus,
+            "is_alive": True,
+            "held_by_others": [asdict(held) for held in n.foreign],
+            "set_aside": n.set_aside,
+            **seen,
+        }
         for n in nodes
     ]
     upsert(session, ClusterNode, rows, keys=("id",))

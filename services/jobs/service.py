@@ -175,6 +175,11 @@ def team_of(session: Session, job_id: str) -> str | None:
     return session.scalar(select(Job.team).where(Job.id == job_id))
 
 
+def running_jobs(session: Session) -> Sequence[Job]:
+    """Return all that run, studies included."""
+    return session.scalars(select(Job).where(Job.state == JobState.RUNNING)).all()
+
+
 def list_attempts(session: Session, job_id: str) -> Sequence[JobAttempt]:
     """Return a job's attempts, oldest first."""
     return session.scalars(select(JobAttempt).where(JobAttempt.job_id == job_id).order_by(JobAttempt.number)).all()

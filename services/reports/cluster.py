@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from xsam.services.cluster import leader
 from xsam.services.cluster.models import ClusterNode, Dispatcher
-from xsam.services.cluster.schemas import ClusterRead, DispatcherRead, NodeRead, Occupant
+from xsam.services.cluster.schemas import ClusterRead, DispatcherRead, ForeignRead, NodeRead, Occupant
 from xsam.services.cluster.service import live_dispatchers
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import JobState
@@ -64,6 +64,8 @@ def _node(node: ClusterNode, jobs: Sequence[Occupant]) -> NodeRead:
         used_gpus=sum(job.num_gpus for job in jobs),
         used_cpus=sum(job.num_cpus for job in jobs),
         jobs=list(jobs),
+        foreign=[ForeignRead.model_validate(held) for held in node.held_by_others or ()] if node.is_alive else [],
+        set_aside=node.set_aside,
     )
 
 

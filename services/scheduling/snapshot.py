@@ -1,5 +1,6 @@
 """Between the rows and the pure policy: reads what a decision depends on, and writes the wishes it makes."""
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -48,10 +49,23 @@ def take_snapshot(
         now=now,
         pending=[_pending(row, run_times) for row in waiting],
         running=[_running(job, started_at, run_times) for job, started_at in running],
-        nodes=[Node(node.id, int(node.num_gpus), node.num_cpus, node.id not in silent) for node in nodes],
+        nodes=[_node(node, is_schedulable=node.id not in silent) for node in nodes],
         quotas=limits.quotas(session),
         shares=ledger.shares(session, limits.weights(session)),
         holders=holders,
+    )
+
+
+def _node(node: NodeSeen, *, is_schedulable: bool) -> Node:
+    lost_gpus = int(node.num_gpus) if node.set_aside is not None else math.ceil(node.foreign_gpus)
+    remarks = []
+    if node.foreign:
+        amounts = f"{node.foreign_gpus:g} GPUs and {node.foreign_cpus:g} CPUs"
+        remarks.append(f"On {node.host} {amounts} are held in Ray by no job of this service.")
+    if node.set_aside is not None:
+        remarks.append(f"The GPUs of {node.host} are set aside: {node.set_aside}.")
+    return Node(
+        node.id, int(node.num_gpus), node.num_cpus, is_schedulable, lost_gpus, node.foreign_cpus, " ".join(remarks)
     )
 
 

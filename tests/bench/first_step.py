@@ -1,6 +1,7 @@
 """Time from the request to the end of the first training step, service against scripts, in one run."""
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -41,8 +42,29 @@ def measure(repeats: int) -> str:
     return table(["service", "s", "baseline", "s", "ratio", "target"], rows)
 
 
-def _service_s(service: Served, workers: int) -> float:
-    body = {**_SPEC, "resources": {"num_workers": workers}}
+def measure_gpus(repeats: int) -> str:
+    """Return the table of jobs on logical GPUs against jobs on CPUs, in turns on one service; both train on the CPU."""
+    times: dict[tuple[int, int], list[float]] = {}
+    environment = {**os.environ, "XSAM_TRAINING__DEVICE": "cpu"}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        served(Path(folder) / "data", "--num-gpus", "2", environment=environment) as service,
+    ):
+        _service_s(service, 1, gpus=1)
+        for _ in range(repeats):
+            for workers in (1, 2):
+                for gpus in (0, 1):
+                    times.setdefault((workers, gpus), []).append(_service_s(service, workers, gpus=gpus))
+    rows = []
+    for workers in (1, 2):
+        on_cpus, on_gpus = median(times[workers, 0]), median(times[workers, 1])
+        name = f"{workers} worker{'s' if workers > 1 else ''}"
+        rows.append([name, f"{on_gpus:.2f}", f"{on_cpus:.2f}", f"{on_gpus / on_cpus:.3f}", "<= 1.2"])
+    return table(["service", "with a GPU each, s", "on CPUs, s", "ratio", "target"], rows)
+
+
+def _service_s(service: Served, workers: int, *, gpus: int = 0) -> float:
+    body = {**_SPEC, "resources": {"num_workers": workers, "gpus_per_worker": gpus}}
     asked_at = time.time()
     job_id = httpx.post(service.url + "/v1/jobs", json=body).raise_for_status().json()["id"]
     while httpx.get(f"{service.url}/v1/jobs/{job_id}").json()["state"] != "succeeded":
@@ -69,7 +91,12 @@ def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
-    print(measure(parser.parse_args().repeats))
+    parser.add_argument("--gpus", action="store_true", help="only jobs on logical GPUs against jobs on CPUs")
+    given = parser.parse_args()
+    if not given.gpus:
+        print(measure(given.repeats))
+        print()
+    print(measure_gpus(given.repeats))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ def main() -> None:
     """Print every table."""
     print("## Time to the first training step\n")
     print(first_step.measure(repeats=5))
+    print()
+    print(first_step.measure_gpus(repeats=5))
     print("\n## Submit latency on loopback\n")
     print(submit_latency.measure(num_submits=1000, num_ray_submits=30))
     print("\n## A growing queue\n")

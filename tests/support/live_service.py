@@ -1,5 +1,7 @@
 """A dispatcher on a real local Ray cluster and a real database, advanced turn by turn inside the test."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from xsam.services.jobs import service, verbs
 from xsam.services.jobs.models import Job, JobAttempt, JobEvent
 from xsam.services.jobs.states import JobState, is_terminal
 from xsam.services.metrics.models import AlphaEstimate, EpochMetric
+from xsam.services.reports import why
 from xsam.services.settings import DatabaseSettings, DispatcherSettings, RayCluster, Settings, TrainingSettings
 from xsam.services.specs.job import JobSpec
 from xsam.services.teams.roles import Actor
@@ -102,6 +105,11 @@ class LiveService:
         with self.database.read() as session:
             return dict(session.scalars(query.order_by(JobEvent.id.desc())).first() or {})
 
+    def why(self, job_id: str) -> str:
+        """Return why the job stands where it does, in words."""
+        with self.database.read() as session:
+            return why.explain(session, job_id).sentence
+
     def log(self, job_id: str, attempt: int = 1) -> str:
         """Return the text of an attempt's log, all ranks."""
         folder = JobFolder(self.settings.artifact_root, job_id).logs(attempt)
@@ -111,6 +119,32 @@ class LiveService:
         """Return whether Ray holds nothing any more."""
         total, free = ray.cluster_resources(), ray.available_resources()
         return all(free.get(name, 0.0) == total[name] for name in ("CPU", "GPU") if name in total)
+
+
+class OtherProgram:
+    """A program that is none of the service's, on the same Ray cluster."""
+
+    _CODE = """if True:
+        import sys, ray
+        from ray.util import placement_group
+        address, number, cpus, gpus = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
+        ray.init(address=address, namespace="other", log_to_driver=False)
+        held = [placement_group([{"CPU": cpus, "GPU": gpus}]) for _ in range(number)]
+        print(all(one.wait(30) for one in held), flush=True)
+        sys.stdin.read()
+    """
+
+    def __init__(self, address: str, *, num_groups: int, cpus: float, gpus: float) -> None:
+        words = [address, str(num_groups), str(cpus), str(gpus)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", self._CODE, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert self._process.stdout is not None
+        assert b"True" in self._process.stdout.readline()
+
+    def leave(self) -> None:
+        """End it, with all that it holds."""
+        self._process.communicate(timeout=60)
 
 
 class Nodes:

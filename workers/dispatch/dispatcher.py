@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import ray
 from ray.actor import ActorHandle
@@ -21,8 +22,11 @@ from xsam.services.jobs import stalled
 from xsam.services.jobs.stalled import Patience
 from xsam.services.settings import Settings
 from xsam.workers.dispatch import ray_cluster
+from xsam.workers.dispatch.device_checks import DeviceChecks
+from xsam.workers.dispatch.holdings import Holdings
 from xsam.workers.dispatch.in_flight import InFlightJobs
 from xsam.workers.dispatch.placement import JobPlacer
+from xsam.workers.dispatch.ray_cluster import Amounts
 from xsam.workers.dispatch.study_runners import StudyRunners
 from xsam.workers.dispatch.warm_pool import NodeProcesses
 from xsam.workers.messages import RunnerConfig
@@ -75,7 +79,8 @@ class Dispatcher:
         here = ray.get_runtime_context().get_node_id()
         self._processes = NodeProcesses(size=self._warm_size())
         self._studies = StudyRunners(self._config, database, owner=self.id, node_id=here)
-        self._in_flight = InFlightJobs(database, self._processes, self._studies)
+        self._devices = DeviceChecks(self._processes.ranks, is_on=not self._config.is_cpu_only)
+        self._in_flight = InFlightJobs(database, self._processes, self._studies, self._devices)
         self._placer = JobPlacer(
             settings,
             self._config,
@@ -85,6 +90,7 @@ class Dispatcher:
             processes=self._processes,
             studies=self._studies,
         )
+        self._holdings = Holdings(database)
         self._stopped = threading.Event()
         self._is_leader = False
         self._lead_at = 0.0
@@ -111,9 +117,11 @@ class Dispatcher:
         """Do one round."""
         self._in_flight.collect()
         self._report()
-        self._processes.refill(self._nodes, self._in_flight.cpus_in_use())
-        self._studies.refill()
-        if self._leads():
+        is_leader = self._leads()
+        self._processes.refill(self._nodes, self._in_flight.cpus_in_use(), is_leader=is_leader)
+        if is_leader:
+            self._studies.refill()
+            self._devices.look(self._nodes)
             self._reap()
             self._placer.place(self._nodes)
             self._clean_up()
@@ -183,7 +191,13 @@ class Dispatcher:
     def _report(self) -> None:
         if time.monotonic() < self._report_at:
             return
-        self._nodes = ray_cluster.nodes()
+        nodes = ray_cluster.nodes()
+        held = self._holdings.look({node.id: Amounts(node.num_cpus, node.num_gpus) for node in nodes})
+        self._nodes = [
+            replace(node, foreign=held.get(node.id, ()), set_aside=self._devices.fault(node.id)) for node in nodes
+        ]
+        if self._is_leader:
+            self._holdings.sweep()
         num_warm = self._processes.runners.num_ready
         with self._database.unit_of_work() as session:
             cluster_service.report_alive(session, self.id, nodes=self._nodes, num_warm_runners=num_warm)

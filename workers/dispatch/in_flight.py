@@ -15,6 +15,7 @@ from xsam.services.jobs import queue, stalled, wishes
 from xsam.services.jobs.models import KIND_STUDY, KIND_TRIAL
 from xsam.services.jobs.queue import ClaimedJob, Lease
 from xsam.services.jobs.states import FailureKind
+from xsam.workers.dispatch.device_checks import DeviceChecks
 from xsam.workers.dispatch.study_runners import StudyRunners
 from xsam.workers.dispatch.warm_pool import NodeProcesses
 from xsam.workers.messages import RunnerOutcome, sentence
@@ -37,6 +38,8 @@ class InFlightJob:
     """Lent rank processes with their nodes."""
     placement: tuple[str, ...] = ()
     """The node of each worker; empty for a study."""
+    has_devices: bool = False
+    """Its ranks compute on GPUs, which a process keeps for its life."""
 
     @property
     def lease(self) -> Lease:
@@ -44,10 +47,11 @@ class InFlightJob:
         return self.claimed.lease
 
     @property
-    def has_foreign_code(self) -> bool:
-        """Whether it ran a team's own code, so that its processes are not lent again."""
+    def can_lend_again(self) -> bool:
+        """Whether its rank processes fit other jobs: they hold no GPUs and have run none of a team's own code."""
         spec = self.claimed.job_spec
-        return spec.code is not None or spec.task is not None or "custom" in (spec.model.name, spec.dataset.name)
+        is_foreign = spec.code is not None or spec.task is not None or "custom" in (spec.model.name, spec.dataset.name)
+        return not (self.has_devices or is_foreign)
 
 
 class InFlightJobs:
@@ -57,12 +61,16 @@ class InFlightJobs:
         database: where a runner's death is told.
         processes: where runners and ranks come from.
         studies: where runners of studies come from.
+        devices: is told of nodes on whose GPUs a run has failed.
     """
 
-    def __init__(self, database: Database, processes: NodeProcesses, studies: StudyRunners) -> None:
+    def __init__(
+        self, database: Database, processes: NodeProcesses, studies: StudyRunners, devices: DeviceChecks
+    ) -> None:
         self._database = database
         self._processes = processes
         self._studies = studies
+        self._devices = devices
         self._in_flight: dict[ray.ObjectRef, InFlightJob] = {}
 
     def __bool__(self) -> bool:
@@ -124,10 +132,13 @@ class InFlightJobs:
         if job.claimed.kind == KIND_STUDY:
             self._end(job)
             return
+        if outcome is RunnerOutcome.DEVICES_FAILED:
+            for node_id in set(job.placement):
+                self._devices.doubt(node_id)
         if job.claimed.kind != KIND_TRIAL:
             self._processes.runners.give_back(job.runner_node, job.runner)
         for node_id, rank in job.ranks:
-            if outcome is RunnerOutcome.RANKS_CLEAN and not job.has_foreign_code:
+            if outcome is RunnerOutcome.RANKS_CLEAN and job.can_lend_again:
                 self._processes.ranks.give_back(node_id, rank)
             else:
                 ray.kill(rank)

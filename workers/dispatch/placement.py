@@ -120,7 +120,8 @@ class JobPlacer:
         ranks = self._lend_ranks(claimed, placed.node_ids)
         handles = [handle for _, handle in ranks]
         ref = runner.run.remote(self._config, claimed, handles, list(placed.node_ids))
-        self._in_flight.add(ref, InFlightJob(claimed, runner, home, ranks, placed.node_ids))
+        job = InFlightJob(claimed, runner, home, ranks, placed.node_ids, has_devices=self._has_devices(claimed))
+        self._in_flight.add(ref, job)
 
     def _start_trial(self, placed: Placement, runner: ActorHandle | None) -> None:
         """Give a place to a trial: its study's runner, which lives already, runs it there."""
@@ -131,7 +132,9 @@ class JobPlacer:
             return
         ranks = self._lend_ranks(claimed, placed.node_ids)
         ref = runner.run_trial.remote(claimed, [handle for _, handle in ranks], list(placed.node_ids))
-        self._in_flight.add(ref, InFlightJob(claimed, runner, ranks=ranks, placement=placed.node_ids))
+        has_devices = self._has_devices(claimed)
+        job = InFlightJob(claimed, runner, ranks=ranks, placement=placed.node_ids, has_devices=has_devices)
+        self._in_flight.add(ref, job)
 
     def _all_answer(self, node_ids: set[str]) -> bool:
         """Return whether a warm runner of each node has just answered: an attempt must not be spent on a lost node."""
@@ -161,17 +164,14 @@ class JobPlacer:
             )
 
     def _lend_ranks(self, claimed: ClaimedJob, node_ids: Sequence[str]) -> tuple[NodeProcess, ...]:
-        """Return the warm processes a run gets: one per worker on CPUs, none on GPUs, one that drives a managed group.
-
-        A process sees the GPUs it was started with, so a warm one (started with none) can't train on a GPU. Code that a
-        job brings runs in processes started for it alone.
-        """
+        """Return the warm processes a run gets: one per worker, or one that drives a managed group."""
         resources = claimed.job_spec.resources
         if resources.num_workers > 1 and self._settings.ray.worker_groups == "managed":
             return ((node_ids[0], self._processes.ranks.take(node_ids[0])),)
-        if resources.gpus_per_worker or claimed.job_spec.code is not None:
-            return ()
         return tuple((node_id, self._processes.ranks.take(node_id)) for node_id in node_ids)
+
+    def _has_devices(self, claimed: ClaimedJob) -> bool:
+        return bool(claimed.job_spec.resources.gpus_per_worker) and not self._config.is_cpu_only
 
     def _fail_infeasible(self, reasons: Reasons) -> None:
         """Fail jobs that have been too large for the whole cluster for a while; a node may only be rebooting."""

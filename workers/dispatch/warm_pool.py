@@ -13,6 +13,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from xsam.services.cluster.service import NodeSeen
 from xsam.workers.actors import RankActor, RunnerActor
 from xsam.workers.messages import sentence
+from xsam.workers.runner import devices
+from xsam.workers.runner.devices import ProbeProcesses
 
 log = logging.getLogger(__name__)
 
@@ -95,13 +97,15 @@ class WarmPool:
         else:
             ray.kill(handle)
 
-    def refill(self, node_ids: Sequence[str], *, resting: Collection[str] = ()) -> None:
+    def refill(self, node_ids: Sequence[str], *, resting: Collection[str] = (), size: int | None = None) -> None:
         """Move actors that became ready to the idle ones, drop dead ones and start what is missing; never waits.
 
         Args:
             node_ids: all nodes there are.
             resting: those on which nothing is started now.
+            size: idle actors to start up to on each node; by default as many as are kept.
         """
+        wanted = self._size if size is None else min(size, self._size)
         for ref in _done(self._starting):
             self._now_ready(ref, *self._starting.pop(ref))
         for ref in _done(self._taken_early):
@@ -111,11 +115,12 @@ class WarmPool:
             del self._idle[gone]
         for node_id in node_ids:
             starting = [ref for ref, (node, _) in self._starting.items() if node == node_id]
-            num_missing = self._size - len(self._idle.get(node_id, [])) - len(starting)
-            for ref in starting[num_missing:] if num_missing < 0 else ():
+            num_ready = len(self._idle.get(node_id, []))
+            for ref in starting[max(0, self._size - num_ready) :]:
                 ray.kill(self._starting.pop(ref)[1])  # those it was started for have come back
             if node_id in resting or time.monotonic() < self._not_before.get(node_id, 0.0):
                 continue
+            num_missing = wanted - num_ready - len(starting)
             for _ in range(num_missing - list(self._taken_early.values()).count(node_id)):
                 handle = self._start(node_id)
                 self._starting[handle.ready.remote()] = (node_id, handle)
@@ -176,20 +181,28 @@ class NodeProcesses:
         self.runners = WarmPool(RunnerActor, "runner", size=size)
         self.ranks = WarmPool(RankActor, "rank", size=size)
         self._full_since: dict[str, float] = {}
+        self._probes = ProbeProcesses()
+        self._probe_at = 0.0
 
-    def refill(self, nodes: Sequence[NodeSeen], cpus_in_use: Mapping[str, float]) -> None:
+    def refill(self, nodes: Sequence[NodeSeen], cpus_in_use: Mapping[str, float], *, is_leader: bool = True) -> None:
         """Start what is missing, but for ranks on nodes that have just become full; never waits.
 
         Args:
             nodes: all that are alive.
             cpus_in_use: what this dispatcher's jobs hold, by node.
+            is_leader: whether its dispatcher places jobs; one that stands by keeps a runner on each node, which lets it
+                begin at once, and no ranks, which take the most memory.
         """
         now = time.monotonic()
         full = [node.id for node in nodes if node.num_cpus - 1.0 < cpus_in_use.get(node.id, 0.0)]
         self._full_since = {node_id: self._full_since.get(node_id, now) for node_id in full}
         node_ids = [node.id for node in nodes]
-        self.runners.refill(node_ids)
-        self.ranks.refill(node_ids, resting={n for n, since in self._full_since.items() if now - since < REST_S})
+        resting = {n for n, since in self._full_since.items() if now - since < REST_S}
+        self.runners.refill(node_ids, size=None if is_leader else 1)
+        self.ranks.refill(node_ids, resting=resting, size=None if is_leader else 0)
+        if is_leader and now >= self._probe_at:
+            self._probe_at = now + devices.CALL_INTERVAL_S
+            self._probes.call([node.id for node in nodes if node.num_gpus])
 
     def is_warm(self) -> bool:
         """Return whether the first job would find its processes ready."""

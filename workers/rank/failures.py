@@ -5,6 +5,16 @@ import torch
 from xsam.services.jobs.states import FailureKind
 from xsam.workers.training import errors
 
+_DEVICE_LOST = (
+    "no cuda-capable device",
+    "cuda-capable device(s) is/are busy or unavailable",
+    "cuda driver initialization failed",
+    "cuda unknown error",
+    "uncorrectable ecc error",
+    "hardware stack error",
+    "gpu is lost",
+    "system not yet initialized",
+)
 _PEER_LOST = ("connection closed by peer", "connection reset by peer", "broken pipe", "read timeout", "socket timeout")
 
 
@@ -15,11 +25,19 @@ def classify(error: BaseException) -> tuple[FailureKind, str]:
         return FailureKind.DIVERGED, message
     if isinstance(error, MemoryError | torch.OutOfMemoryError | errors.OutOfMemoryError):
         return FailureKind.OUT_OF_MEMORY, f"{message}; try a smaller batch_size, bf16, or more workers"
-    if isinstance(error, errors.CheckpointError | errors.DeviceError | torch.distributed.DistError) or is_echo(error):
+    if isinstance(error, errors.CheckpointError | torch.distributed.DistError) or is_of_device(error) or is_echo(error):
         return FailureKind.INFRASTRUCTURE, message
     if isinstance(error, errors.TrainingError):
         return FailureKind.USER, message
     return FailureKind.USER, f"{type(error).__name__}: {message}"
+
+
+def is_of_device(error: BaseException) -> bool:
+    """Return whether a GPU failed, not what ran on it; a kernel's own faults (an index out of range) are the job's."""
+    text = str(error).lower()
+    return isinstance(error, errors.DeviceError) or (
+        isinstance(error, RuntimeError) and any(words in text for words in _DEVICE_LOST)
+    )
 
 
 def is_echo(error: BaseException) -> bool:

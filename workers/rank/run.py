@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import logging
 import os
 import socket
 import tempfile
@@ -31,11 +32,15 @@ from xsam.workers.training.errors import DeviceError
 from xsam.workers.training.loop import run_training
 from xsam.workers.training.telemetry import Control, SilentTelemetry, Telemetry
 
+_DEVICES = "CUDA_VISIBLE_DEVICES"
 _RENDEZVOUS_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _GROUP_VARIABLES = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the controller notices the end of the loop this much later
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
 }
+
+
+log = logging.getLogger("training")
 
 
 class RankFailedError(Exception):
@@ -57,6 +62,7 @@ def warm_up() -> None:
 
 def run_here(assignment: Assignment, runner: ActorHandle) -> RankResult:
     """Run one rank in this process (Ray Train's local mode, DDP through torchrun's variables)."""
+    _see_devices(assignment)
     with _rendezvous(assignment), tempfile.TemporaryDirectory(prefix="xsam-train-") as storage:
         trainer = ray.train.torch.TorchTrainer(
             lambda: run_rank(assignment, runner),
@@ -88,16 +94,22 @@ def run_group(assignment: Assignment, runner: ActorHandle) -> RankResult:
 
 def run_rank(assignment: Assignment, runner: ActorHandle) -> RankResult:
     """Run the training loop for one rank whose process group is up; a failing job gives a result, never an error."""
-    with captured_output(assignment.log_dir, assignment.context.rank) as log:
+    with captured_output(assignment.log_dir, assignment.context.rank) as output:
+        _say_where(assignment.context)
         reporter = _reporter(assignment, runner) if assignment.context.rank == 0 else None
         try:
             return _train(with_code(assignment), reporter or SilentTelemetry(), reporter or _NoWish())
         except (Exception, SystemExit) as e:  # the job's own code may raise anything; this boundary makes it a value
             text = traceback.format_exc()
-            log.write(text)
+            output.write(text)
             kind, message = failures.classify(e)
             return RankResult(
-                assignment.context.rank, failure_kind=kind, message=message, traceback=text, is_echo=failures.is_echo(e)
+                assignment.context.rank,
+                failure_kind=kind,
+                message=message,
+                traceback=text,
+                is_device_failure=failures.is_of_device(e),
+                is_echo=failures.is_echo(e),
             )
         finally:
             if reporter is not None:
@@ -173,6 +185,19 @@ def _as_result(rank: int, error: BaseException) -> RankResult:
     return RankResult.died(rank, error)
 
 
+def _see_devices(assignment: Assignment) -> None:
+    """Let CUDA find the rank's own GPUs; to be called before anything asks CUDA."""
+    os.environ[_DEVICES] = assignment.visible_devices
+    if assignment.context.device == "cpu" and torch.cuda.is_available():
+        os.environ[_DEVICES] = ""  # they work, but training is to be on the CPU: Ray Train would take NCCL
+
+
+def _say_where(context: RankContext) -> None:
+    visible = os.environ.get(_DEVICES, "")
+    gpus = f"GPU {visible}" if visible else "no GPU"
+    log.info("rank %d of %d on %s with %s", context.rank, context.world_size, socket.gethostname(), gpus)
+
+
 @contextlib.contextmanager
 def _rendezvous(assignment: Assignment) -> Iterator[None]:
     """Set torchrun's variables, from which Ray Train's local mode makes the process group."""
@@ -182,7 +207,10 @@ def _rendezvous(assignment: Assignment) -> Iterator[None]:
         return
     host, port = assignment.master_address.rsplit(":", 1)
     rank, world_size = str(context.rank), str(context.world_size)
-    values = dict(zip(_RENDEZVOUS_VARIABLES, (rank, rank, world_size, world_size, host, port), strict=True))
+    # Each rank sees its own GPUs only, the first of which has the number 0 in every rank.
+    local = (rank, world_size) if context.device == "cpu" else ("0", "1")
+    texts = (rank, local[0], world_size, local[1], host, port)
+    values = dict(zip(_RENDEZVOUS_VARIABLES, texts, strict=True))
     os.environ.update(values)
     try:
         yield

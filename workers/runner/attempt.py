@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import ray
-from ray.actor import ActorClass, ActorHandle
+from ray.actor import ActorHandle
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -20,7 +20,7 @@ from xsam.services.jobs.states import FailureKind, Wish
 from xsam.services.metrics.records import EpochRecord
 from xsam.workers.messages import Assignment, RankContext, RankResult, Report, RunnerConfig, RunnerOutcome, StopReason
 from xsam.workers.runner.lease import LeaseKeeper
-from xsam.workers.runner.placement_group import NotPlacedError, held_resources
+from xsam.workers.runner.placement_group import NotPlacedError, PlacedRank, held_resources
 from xsam.workers.runner.rank_group import GroupEnding, RankGroup
 from xsam.workers.runner.recorder import RETRY_INTERVAL_S, Recorder
 
@@ -96,22 +96,22 @@ class Attempt:
             self._note_lost()
         return not self._stopped.is_set()
 
-    def run(self, ranks: Sequence[ActorHandle], nodes: Sequence[str], rank_actor: "ActorClass") -> RunnerOutcome | None:
+    def run(self, ranks: Sequence[ActorHandle], nodes: Sequence[str]) -> RunnerOutcome | None:
         """Take the place, train, then store the end; None if somebody else owns the job by now.
 
         Args:
             ranks: see `held_resources`.
             nodes: Ray node of each worker.
-            rank_actor: see `held_resources`.
         """
+        lease = self._claimed.lease
         try:
-            with held_resources(self._claimed.job_spec.resources, ranks, nodes, rank_actor) as held:
+            with held_resources(self._claimed.job_spec.resources, ranks, nodes, owner=lease) as held:
                 return self.run_on(held)
         except NotPlacedError as e:
             return self.end(GroupEnding(None, is_clean=True, not_placed=str(e)))
 
-    def run_on(self, ranks: Sequence[ActorHandle]) -> RunnerOutcome | None:
-        """Train on these rank processes, whose place somebody holds, then store the end.
+    def run_on(self, ranks: Sequence[PlacedRank]) -> RunnerOutcome | None:
+        """Train on these ranks, whose place somebody holds, then store the end.
 
         Ranks of a run that has become somebody else's are ended, also those that came back by themselves: whoever lent
         them may be gone, and this runner ends too.
@@ -119,7 +119,7 @@ class Attempt:
         outcome = self.end(RankGroup(ranks).run(self._assignment(), self._runner, self._stopped))
         if outcome is None:
             for rank in ranks:
-                ray.kill(rank)
+                ray.kill(rank.process)
         return outcome
 
     def end(self, ending: GroupEnding) -> RunnerOutcome | None:
@@ -134,6 +134,8 @@ class Attempt:
             self._store(ending)
         except LeaseLostError:
             return None
+        if ending.result is not None and ending.result.is_device_failure:
+            return RunnerOutcome.DEVICES_FAILED
         return RunnerOutcome.RANKS_CLEAN if ending.is_clean else RunnerOutcome.RANKS_SPENT
 
     def _assignment(self) -> Assignment:

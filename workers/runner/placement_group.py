@@ -2,56 +2,84 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-import ray
-from ray.actor import ActorClass, ActorHandle
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
 from ray.util.placement_group import placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from xsam.services.jobs.queue import Lease
 from xsam.services.specs.job import Resources
+from xsam.workers.messages import sentence
+from xsam.workers.runner.devices import devices_of
 
 WAIT_S = 30.0
+_PREFIX = "xsam-"
 
 
 class NotPlacedError(Exception):
     """Ray could not give the resources in time."""
 
 
+@dataclass(frozen=True, slots=True)
+class PlacedRank:
+    """A rank process and the GPUs it may use."""
+
+    process: ActorHandle
+    visible_devices: str = ""
+    """A value of CUDA_VISIBLE_DEVICES: none on CPUs."""
+
+
+def group_name(lease: Lease) -> str:
+    """Return the name of the placement groups of an attempt; those of trials are named after their study's."""
+    return f"{_PREFIX}{lease.job_id}-{lease.attempt}"
+
+
+def owner_of(name: str) -> tuple[str, int] | None:
+    """Return the job and the attempt that `group_name` named a group after; None for any other name."""
+    job_id, separator, attempt = name.removeprefix(_PREFIX).rpartition("-")
+    if not name.startswith(_PREFIX) or not separator or not attempt.isdecimal():
+        return None
+    return job_id, int(attempt)
+
+
 @contextmanager
 def held_resources(
-    resources: Resources, ranks: Sequence[ActorHandle], nodes: Sequence[str], rank_actor: "ActorClass"
-) -> Iterator[Sequence[ActorHandle]]:
-    """Hold a placement group, one bundle per worker, while the block runs; yield the run's rank processes.
+    resources: Resources, ranks: Sequence[ActorHandle], nodes: Sequence[str], *, owner: Lease
+) -> Iterator[Sequence[PlacedRank]]:
+    """Hold a placement group, one bundle per worker, while the block runs; yield the run's ranks.
 
-    Warm CPU ranks run outside of it (they ask Ray for nothing themselves), so it is what makes their use known to Ray.
+    Warm ranks run outside of it (they ask Ray for nothing themselves), so it is what makes their use known to Ray.
 
     Args:
         resources: what the run takes.
         ranks: warm rank processes, one per worker; a single one for several workers drives a worker group, which Ray
-            Train places itself; empty where each worker needs one of its own, which sees its bundle's GPUs.
+            Train places itself.
         nodes: Ray node of each worker; empty lets Ray choose.
-        rank_actor: class of such a process.
+        owner: the attempt after which the group is named; what is in Ray and belongs to no attempt is found by it.
 
     Raises:
         NotPlacedError: on entry, if Ray can't give the resources within half a minute.
     """
     if len(ranks) == 1 and resources.num_workers > 1:
-        yield ranks
+        yield [PlacedRank(ranks[0])]
         return
     cpus, gpus = resources.cpus_per_worker, resources.gpus_per_worker
     bundle: dict[str, float] = {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
     selectors = [{"ray.io/node-id": node} for node in nodes] or None
-    group = placement_group([bundle] * resources.num_workers, strategy="PACK", bundle_label_selector=selectors)
-    own: list[ActorHandle] = []
+    options = {"strategy": "PACK", "name": group_name(owner), "bundle_label_selector": selectors}
+    group = placement_group([bundle] * resources.num_workers, **options)
     try:
         if not group.wait(WAIT_S):
             raise NotPlacedError(f"Ray did not give {resources.num_workers} x {bundle} within {WAIT_S:g} s")
-        if not ranks:
-            for index in range(resources.num_workers):
-                strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index)
-                own.append(rank_actor.options(scheduling_strategy=strategy, num_cpus=cpus, num_gpus=gpus).remote())
-        yield ranks or own
+        devices = [""] * len(ranks)
+        if gpus:
+            try:
+                devices = devices_of(group, gpus_per_bundle=gpus, nodes=nodes or [""] * len(ranks))
+            except RayError as e:
+                raise NotPlacedError(
+                    f"Ray gave {resources.num_workers} x {bundle}, but not which: {sentence(e)}"
+                ) from e
+        yield [PlacedRank(rank, visible) for rank, visible in zip(ranks, devices, strict=True)]
     finally:
-        for rank in own:
-            ray.kill(rank)
         remove_placement_group(group)

@@ -11,6 +11,7 @@ from ray.exceptions import RayError
 
 from xsam.services.jobs.states import FailureKind
 from xsam.workers.messages import Assignment, RankResult, explain
+from xsam.workers.runner.placement_group import PlacedRank
 
 POLL_S = 0.5
 ECHO_GRACE_S = 3.0
@@ -32,11 +33,12 @@ class RankGroup:
     """Rank processes that work on one run.
 
     Args:
-        ranks: one process per rank; or a single one for several ranks, which then drives a worker group of Ray Train.
+        ranks: in rank order; or a single one for several ranks, which then drives a worker group of Ray Train.
     """
 
-    def __init__(self, ranks: Sequence[ActorHandle]) -> None:
+    def __init__(self, ranks: Sequence[PlacedRank]) -> None:
         self._ranks = ranks
+        self._processes = [rank.process for rank in ranks]
 
     def run(self, assignment: Assignment, runner: ActorHandle, lost: threading.Event) -> GroupEnding:
         """Run all ranks and return how they ended; when `lost` is set they are killed.
@@ -46,23 +48,27 @@ class RankGroup:
         try:
             pending = self._start(assignment, runner)
         except RayError as e:
-            self._kill(self._ranks)
+            self._kill(self._processes)
             return GroupEnding(RankResult.died(0, e), is_clean=False)
         results = self._collect(pending, lost)
-        self._kill([self._ranks[number] for number in pending.values()])
+        self._kill([self._processes[number] for number in pending.values()])
         return _ending(results, is_clean=not pending)
 
     def _start(self, assignment: Assignment, runner: ActorHandle) -> dict[ray.ObjectRef, int]:
         context = assignment.context
         if context.world_size > len(self._ranks):
-            return {self._ranks[0].run_group.remote(assignment, runner): 0}
-        address = ray.get(self._ranks[0].rendezvous_address.remote()) if len(self._ranks) > 1 else ""
-        return {
-            rank.run.remote(
-                replace(assignment, context=replace(context, rank=number), master_address=address), runner
-            ): number
-            for number, rank in enumerate(self._ranks)
-        }
+            return {self._processes[0].run_group.remote(assignment, runner): 0}
+        address = ray.get(self._processes[0].rendezvous_address.remote()) if len(self._ranks) > 1 else ""
+        pending = {}
+        for number, rank in enumerate(self._ranks):
+            own = replace(
+                assignment,
+                context=replace(context, rank=number),
+                master_address=address,
+                visible_devices=rank.visible_devices,
+            )
+            pending[rank.process.run.remote(own, runner)] = number
+        return pending
 
     def _collect(self, pending: dict[ray.ObjectRef, int], lost: threading.Event) -> list[RankResult]:
         """Move finished ranks from `pending` into the result, until all are done or waiting makes no sense."""

@@ -6,7 +6,7 @@ import os
 import threading
 
 import ray
-from ray.actor import ActorClass, ActorHandle
+from ray.actor import ActorHandle
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -41,13 +41,11 @@ class StudyRun:
 
     Args:
         attempts: the actor's table of running attempts, where ranks find theirs.
-        rank_actor: class of a rank process that a trial on GPUs starts for itself.
     """
 
-    def __init__(self, attempts: dict[tuple[str, int], Attempt], rank_actor: "ActorClass") -> None:
+    def __init__(self, attempts: dict[tuple[str, int], Attempt]) -> None:
         self._state: StudyState | None = None
         self._attempts = attempts
-        self._rank_actor = rank_actor
         self._is_closing = threading.Event()
         self._has_news = threading.Event()
         """Set when a trial has left its place: the next look at the study is due at once."""
@@ -89,7 +87,8 @@ class StudyRun:
             return self._send_back(claimed, "its study has no runner at this moment")
         run = self._begin(state, claimed)
         try:
-            with held_resources(claimed.job_spec.resources, ranks, nodes, self._rank_actor) as held:
+            wanted, owner = claimed.job_spec.resources, self._claimed.lease
+            with held_resources(wanted, ranks, nodes, owner=owner) as held:
                 outcome = run.attempt.run_on(held)
                 while outcome is RunnerOutcome.RANKS_CLEAN and run.following is not None:
                     run = self._begin(state, run.following, after=run)

@@ -218,7 +218,10 @@ class Cluster:
         self.has_gpus = [node.num_gpus > 0 for node in self.nodes]
         self.total_gpus = sum(node.num_gpus for node in known)
         self.total_cpus = sum(node.num_cpus for node in known)
-        self._capacity = [_capacity(node) for node in self.nodes]
+        self._capacity = [
+            Free(max(0, node.num_gpus - node.lost_gpus), max(0, to_units(node.num_cpus - node.lost_cpus)))
+            for node in self.nodes
+        ]
         self._all_capacity = [_capacity(node) for node in known]
         self._index = {node.node_id: index for index, node in enumerate(self.nodes)}
         self.occupants: list[list[Occupant]] = [[] for _ in self.nodes]
@@ -237,7 +240,7 @@ class Cluster:
         self.indices_of[job_id] = list(counts)
 
     def capacity(self, index: int) -> Free:
-        """Return what a node has when nothing is on it."""
+        """Return what a node has when none of our jobs is on it."""
         return self._capacity[index]
 
     def free_without(self, index: int, gone: Collection[str]) -> Free:

@@ -22,6 +22,7 @@ from xsam.services.scheduling.policy.types import PendingJob, Snapshot
 from xsam.services.settings import SchedulingSettings
 
 MAX_BLOCKING_JOBS = 5
+MAX_REMARKS = 3
 OUT_OF_LINE = frozenset(
     {
         ReasonCode.NOT_YET_ELIGIBLE,
@@ -30,6 +31,7 @@ OUT_OF_LINE = frozenset(
     }
 )
 _WITHOUT_SHORTAGE = frozenset({ReasonCode.NOT_YET_ELIGIBLE, ReasonCode.NO_NODES})
+_ABOUT_NODES = frozenset({ReasonCode.INSUFFICIENT_RESOURCES, ReasonCode.FRAGMENTED, ReasonCode.RESERVED})
 _ABOUT_QUOTA = frozenset({ReasonCode.INFEASIBLE_QUOTA, ReasonCode.TEAM_QUOTA, ReasonCode.QUOTA_RESERVED})
 
 
@@ -111,6 +113,7 @@ class Reasons(Mapping[str, Reason]):
             is_lower_bound=is_lower_bound,
             eligible_at=job.eligible_at,
             attempt=job.attempt,
+            remarks=self._remarks if code in _ABOUT_NODES else (),
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -156,6 +159,12 @@ class Reasons(Mapping[str, Reason]):
     def _holdings(self) -> tuple[Holding, ...]:
         held = [self._holding(team) for team in self._outcome.quotas.holding_teams]
         return tuple(sorted(held, key=lambda holding: (-holding.gpus, -holding.cpus, holding.team)))
+
+    @cached_property
+    def _remarks(self) -> tuple[str, ...]:
+        said = [node.remark for node in self._outcome.cluster.nodes if node.remark]
+        rest = (f"{len(said) - MAX_REMARKS} more nodes miss something.",) if len(said) > MAX_REMARKS else ()
+        return (*said[:MAX_REMARKS], *rest)
 
     def _holding(self, team: str) -> Holding:
         amount = self._outcome.quotas.held(team)

@@ -112,6 +112,7 @@ class Reason:
         is_lower_bound: The estimate counts the running jobs only, not the queue ahead: it can be later, not earlier.
         eligible_at: Earliest start by back-off or wish.
         attempt: Attempt that waits.
+        remarks: What the nodes miss, one sentence each: held in Ray by others, or set aside.
     """
 
     code: ReasonCode
@@ -129,10 +130,11 @@ class Reason:
     is_lower_bound: bool
     eligible_at: datetime | None
     attempt: int
+    remarks: tuple[str, ...] = ()
 
     def sentence(self) -> str:
         """Say it to a person, in one line."""
-        parts = [_CAUSES[self.code](self)]
+        parts = [_CAUSES[self.code](self), *self.remarks]
         if self.position is not None:
             parts.append(f"Position {self.position} of {self.num_in_line}.")
         if self.estimated_start_at is not None:

@@ -103,12 +103,25 @@ class RunningJob:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A machine: its whole capacity, not what is free. A draining one is not schedulable."""
+    """A machine: its whole capacity, not what is free. A draining one is not schedulable.
+
+    Args:
+        node_id: Unique.
+        num_gpus: GPUs in all.
+        num_cpus: CPUs in all.
+        is_schedulable: Whether it takes jobs now.
+        lost_gpus: GPUs that no job can have for now, held by others or set aside; they count for what could ever fit.
+        lost_cpus: Likewise.
+        remark: Why, for people.
+    """
 
     node_id: str
     num_gpus: int
     num_cpus: float
     is_schedulable: bool = True
+    lost_gpus: int = 0
+    lost_cpus: float = 0.0
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from tests.support.row_runner import RowRunner
 from xsam.api.cli.main import app
 from xsam.api.cli.show import out
 from xsam.api.client import Client
-from xsam.services.cluster.service import NodeSeen
+from xsam.services.cluster.service import ForeignHolding, NodeSeen
 from xsam.services.db.session import Database
 from xsam.services.jobs.states import JobState
 
@@ -117,6 +117,17 @@ def test_cluster__shows_machines_and_jobs(run: Run, line: list[str]) -> None:
     assert "0 of 0 GPUs and 4 of 4 CPUs are used." in output
     assert line[0] in output
     assert "node-1" in output
+
+
+def test_cluster__tells_nodes_of_a_host_apart_and_names_what_is_missing(run: Run, database: Database) -> None:
+    held = ForeignHolding("placement group theirs of Ray job 02000000", num_gpus=1.0, num_cpus=2.0)
+    first = NodeSeen("aaaaaaaa1", "node-1", num_cpus=4, num_gpus=2, foreign=(held,))
+    planning.report_nodes(database, first, NodeSeen("bbbbbbbb2", "node-1", 4, 2, set_aside="torch sees 0 of them"))
+    output = run("cluster")
+    assert "node-1 aaaaaa" in output
+    assert "node-1 bbbbbb" in output
+    assert "not ours: 1 GPUs, 2 CPUs: placement group theirs of Ray job 02000000" in output
+    assert "GPUs set aside: torch sees 0 of them" in output
 
 
 def test_cluster__that_nobody_reports_says_so(run: Run) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from sqlalchemy import update
 
 from tests.support import jobs, planning
@@ -5,7 +7,7 @@ from tests.support.jobs import ALICE, BOB
 from xsam.services.cluster import leader
 from xsam.services.cluster.models import Dispatcher
 from xsam.services.cluster.schemas import ClusterRead
-from xsam.services.cluster.service import NodeSeen
+from xsam.services.cluster.service import ForeignHolding, NodeSeen
 from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 from xsam.services.jobs import queue
@@ -71,3 +73,14 @@ def test_overview__hides_who_is_behind_other_teams_jobs(database: Database) -> N
         ("red", False, "alice"),
         ("blue", True, None),
     ]
+
+
+def test_overview__names_what_ray_holds_for_others_and_which_gpus_are_set_aside(database: Database) -> None:
+    held = ForeignHolding("placement group theirs of Ray job 02000000", num_gpus=1.0, num_cpus=2.0)
+    planning.report_nodes(database, replace(BIG, foreign=(held,)), replace(SMALL, set_aside="its GPU 0 is lost"))
+    big, small = _overview(database).nodes
+    assert [(one.what, one.num_gpus, one.num_cpus) for one in big.foreign] == [(held.what, 1.0, 2.0)]
+    assert (big.set_aside, small.foreign, small.set_aside) == (None, [], "its GPU 0 is lost")
+    assert (big.used_gpus, big.used_cpus) == (0, 0), "used is what jobs of this service use"
+    planning.report_nodes(database, BIG, SMALL)
+    assert [(node.foreign, node.set_aside) for node in _overview(database).nodes] == [([], None)] * 2

@@ -1,20 +1,28 @@
 """Several nodes with logical GPUs on one machine: placement, jobs on GPUs, what is given back, the loss of a node."""
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+import ray
+from ray.actor import ActorHandle
+from ray.util import placement_group
 
-from tests.support.live_service import LiveService, Nodes, live_service
+from tests.support.live_service import LiveService, Nodes, OtherProgram, live_service
 from xsam.services.jobs.states import JobState
+from xsam.workers.dispatch import device_checks, dispatcher
+from xsam.workers.dispatch.device_checks import UNCHECKED, DeviceChecks
+from xsam.workers.dispatch.warm_pool import WarmPool
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 TWO_WORKERS = {
     "resources": {"num_workers": 2, "cpus_per_worker": 3, "gpus_per_worker": 1},  # so that no node holds both
     "optimizer": {"variant": "xsam", "rho": 0.1},
+    "retry": {"first_delay_s": 0.1},
 }
 
 
@@ -32,8 +40,10 @@ def nodes() -> Iterator[Nodes]:
 def live(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
     """A dispatcher that has joined the cluster."""
     folder = tmp_path_factory.mktemp("nodes")
-    with live_service(folder, num_cpus=None, warm_processes=1, device="cpu", address=nodes.address) as started:
-        yield started
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatcher, "REPORT_INTERVAL_S", 0.3)
+        with live_service(folder, num_cpus=None, warm_processes=1, device="cpu", address=nodes.address) as started:
+            yield started
 
 
 def test_cpu_job__is_placed_away_from_gpus(live: LiveService) -> None:
@@ -60,6 +70,62 @@ def test_two_workers__train_on_two_nodes_as_two_do_on_cpus_and_give_all_back(liv
     live.turn_until(live.all_resources_are_free)
 
 
+def _visible_gpus(live: LiveService, job_id: str) -> list[list[str]]:
+    """Return the GPUs that each rank found in its environment, in rank order."""
+    found = re.findall(r"rank (\d) of \d on \S+ with GPU (\S+)", live.log(job_id))
+    return [gpus.split(",") for _, gpus in sorted(found)]
+
+
+def test_ranks__see_the_gpus_of_their_own_bundle_and_no_others(live: LiveService) -> None:
+    """One GPU, two of them in one rank, two ranks with one each; all at once on two nodes of four."""
+    one, two_in_one, pair = (
+        live.submit(epochs=1, optimizer={"variant": "sgd"}, resources=resources)
+        for resources in ({"gpus_per_worker": 1}, {"gpus_per_worker": 2}, {"num_workers": 2, "gpus_per_worker": 1})
+    )
+    for job_id in (one, two_in_one, pair):
+        assert live.finish(job_id).state == JobState.SUCCEEDED
+    assert [len(gpus) for gpus in _visible_gpus(live, one)] == [1]
+    assert [len(gpus) for gpus in _visible_gpus(live, two_in_one)] == [2]
+    first, second = _visible_gpus(live, pair)
+    assert len(first) == len(second) == 1
+    assert first != second, "both workers are on one node"
+    on_cpus = live.submit(epochs=1, optimizer={"variant": "sgd"})
+    assert live.finish(on_cpus).state == JobState.SUCCEEDED
+    assert "rank 0 of 1" in live.log(on_cpus)
+    assert _visible_gpus(live, on_cpus) == []
+
+
+def test_gpu_job__runs_in_a_warm_rank(live: LiveService) -> None:
+    live.turn_until(live.dispatcher.is_warm)
+    job_id = live.submit(epochs=2, optimizer={"variant": "sgd"}, resources={"gpus_per_worker": 1})
+    ready = {handle for handles in live.dispatcher._processes.ranks._idle.values() for handle in handles}
+    live.turn_until(lambda: live.job(job_id).state == JobState.RUNNING)
+    assert set(live.dispatcher.ranks_of(job_id)) <= ready
+    assert live.finish(job_id).state == JobState.SUCCEEDED
+
+
+def test_group_that_belongs_to_no_attempt__is_named_and_removed(live: LiveService) -> None:
+    job_id = live.finish(live.submit(epochs=1, optimizer={"variant": "sgd"})).id
+    # As runners name theirs; and as Ray Train leaves its own, without a name.
+    for name in (f"xsam-{job_id}-1", ""):
+        assert placement_group([{"CPU": 2, "GPU": 3}], name=name).wait(30)
+    assert not live.all_resources_are_free()
+    live.turn_until(lambda: sum(node.foreign_gpus for node in live.dispatcher.nodes) == 6)
+    live.turn_until(live.all_resources_are_free)
+    live.turn_until(lambda: not any(node.foreign for node in live.dispatcher.nodes))
+    assert live.event_kinds(job_id)[-1] == "swept"
+
+
+def test_what_others_hold_in_ray__is_named_left_alone_and_planned_around(live: LiveService, nodes: Nodes) -> None:
+    others = OtherProgram(nodes.address, num_groups=2, cpus=1, gpus=4)
+    live.turn_until(lambda: sum(node.foreign_gpus for node in live.dispatcher.nodes) == 8)
+    job_id = live.submit(epochs=1, optimizer={"variant": "sgd"}, resources={"gpus_per_worker": 1})
+    live.turn_until(lambda: "are held in Ray by no job of this service" in live.why(job_id))
+    assert live.event_kinds(job_id) == ["submitted"], "it was not brought where it has no room"
+    others.leave()
+    assert live.finish(job_id).state == JobState.SUCCEEDED
+
+
 def test_cancel__gives_both_gpus_back(live: LiveService) -> None:
     job_id = live.submit(epochs=10_000, **TWO_WORKERS)
     live.reach_epoch(job_id, 1)
@@ -70,20 +136,21 @@ def test_cancel__gives_both_gpus_back(live: LiveService) -> None:
 
 @pytest.mark.parametrize("victim", ["rank_pid", "runner_pid"])
 def test_killed_process__costs_an_attempt_and_no_gpu(live: LiveService, victim: str) -> None:
-    job_id = live.submit(epochs=12, **TWO_WORKERS)
+    job_id = live.submit(epochs=6, **TWO_WORKERS)
     live.reach_epoch(job_id, 2)
     os.kill(live.training_event(job_id)[victim], signal.SIGKILL)
     job = live.finish(job_id)
     assert (job.state, job.attempt) == (JobState.SUCCEEDED, 2), job.failure_message
-    assert [row.epoch for row in live.epochs(job_id)] == list(range(1, 13))
+    assert [row.epoch for row in live.epochs(job_id)] == list(range(1, 7))
     live.turn_until(live.all_resources_are_free)
 
 
 def test_half_a_gpu__two_jobs_share_one(live: LiveService) -> None:
-    first, second = (live.submit(epochs=20, resources={"gpus_per_worker": 0.5}) for _ in range(2))
+    first, second = (live.submit(epochs=6, resources={"gpus_per_worker": 0.5}) for _ in range(2))
     live.turn_until(lambda: {live.job(one).state for one in (first, second)} == {JobState.RUNNING})
     assert live.job(first).placement == live.job(second).placement
     assert {live.finish(one).state for one in (first, second)} == {JobState.SUCCEEDED}
+    assert _visible_gpus(live, first) == _visible_gpus(live, second)
     live.turn_until(live.all_resources_are_free)
 
 
@@ -91,15 +158,76 @@ def test_gpu_that_does_not_work__is_named_and_given_back(live: LiveService, monk
     """Where GPUs are only announced and nobody said that this is meant."""
     placer = live.dispatcher._placer
     monkeypatch.setattr(placer, "_config", replace(placer._config, is_cpu_only=False))
-    job_id = live.submit(epochs=1, retry={"infrastructure": 0}, **TWO_WORKERS)
+    job_id = live.submit(**{**TWO_WORKERS, "epochs": 1, "retry": {"infrastructure": 0}})
     job = live.finish(job_id)
     assert job.state == JobState.FAILED
     assert "but CUDA does not work there; XSAM_TRAINING__DEVICE=cpu" in str(job.failure_message)
     live.turn_until(live.all_resources_are_free)
 
 
+def test_node_that_cannot_do_what_it_announces__is_set_aside_with_the_reason(
+    live: LiveService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check is the real one: this machine has no GPU."""
+    with monkeypatch.context() as patch:
+        patch.setattr(live.dispatcher, "_devices", DeviceChecks(live.dispatcher._processes.ranks, is_on=True))
+        live.turn_until(lambda: sum("torch sees 0" in (node.set_aside or "") for node in live.dispatcher.nodes) == 2)
+        job_id = live.submit(epochs=1, optimizer={"variant": "sgd"}, resources={"gpus_per_worker": 1})
+        live.turn_until(lambda: "are set aside: it announces 4 GPUs, of which torch sees 0" in live.why(job_id))
+        assert live.finish(live.submit(epochs=1, optimizer={"variant": "sgd"})).state == JobState.SUCCEEDED
+        assert live.job(job_id).state == JobState.QUEUED
+    assert live.finish(job_id).state == JobState.SUCCEEDED, "as soon as its node is not set aside any more"
+
+
+class _Scripted:
+    """A rank as far as a check needs one."""
+
+    def __init__(self, fault: str | None) -> None:
+        self._fault = fault
+
+    def find_device_fault(self, num_announced: int) -> str | None:
+        return self._fault and f"{self._fault} of {num_announced}"
+
+
+class _ScriptedRanks(WarmPool):
+    """Ranks that give these answers, one each."""
+
+    def __init__(self, *faults: str | None) -> None:
+        super().__init__(ray.remote(_Scripted), "scripted", size=0)
+        self._faults = iter(faults)
+
+    def has_ready(self, node_id: str) -> bool:
+        return True
+
+    def take(self, node_id: str) -> ActorHandle:
+        return self._actor_class.options(num_cpus=0).remote(next(self._faults))
+
+
+def test_node_set_aside__is_checked_again_until_it_works_and_after_a_failed_run(
+    live: LiveService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_checks, "FIRST_PAUSE_S", 0.0)
+    node = next(node for node in live.dispatcher.nodes if node.num_gpus)
+    checks = DeviceChecks(_ScriptedRanks("broken: 3", "broken: 2", None, None), is_on=True)
+    seen: list[str | None] = []
+
+    def look_until_works() -> bool:
+        checks.look([node])
+        fault = checks.fault(node.id)
+        if not seen or seen[-1] != fault:
+            seen.append(fault)
+        return fault is None
+
+    live.turn_until(look_until_works)
+    assert seen == [UNCHECKED, "broken: 3 of 4", "broken: 2 of 4", None]
+    checks.doubt(node.id)
+    assert checks.fault(node.id) == UNCHECKED
+    live.turn_until(look_until_works)
+
+
 def test_node_lost_in_mid_run__the_job_goes_on_elsewhere(live: LiveService, nodes: Nodes) -> None:
-    job_id = live.submit(epochs=40, optimizer={"variant": "sam"}, resources={"gpus_per_worker": 1})
+    retry = {"first_delay_s": 0.1}
+    job_id = live.submit(epochs=40, optimizer={"variant": "sam"}, resources={"gpus_per_worker": 1}, retry=retry)
     live.reach_epoch(job_id, 2)
     (lost,) = live.job(job_id).placement or []
     nodes.remove(lost)

@@ -96,10 +96,13 @@ def test_killed_rank__costs_no_trial_of_a_judged_study(studies: LiveStudies) -> 
     assert outcomes == [FailureKind.INFRASTRUCTURE, "succeeded"]
 
 
-def test_trials__whose_place_ray_does_not_give_wait_without_losing_attempts(studies: LiveStudies) -> None:
-    """Somebody else has the CPUs for longer than a lease lasts."""
+def test_trials__whose_place_ray_does_not_give_wait_without_losing_attempts(
+    studies: LiveStudies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else has the CPUs for longer than a lease lasts, and the dispatcher does not know it yet."""
     live = studies.live
-    foreign = placement_group([{"CPU": 2}])
+    monkeypatch.setattr(live.dispatcher._holdings, "look", lambda capacity: {})
+    foreign = placement_group([{"CPU": 2}], name="somebody's")
     assert foreign.wait(30)
     try:
         study_id = studies.submit(num_trials=2)

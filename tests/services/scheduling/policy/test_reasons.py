@@ -189,3 +189,21 @@ def test_reasons__free_counts_what_this_plan_starts():
 def test_reasons__unknown_job_is_a_key_error():
     with pytest.raises(KeyError):
         decide([pending("j")]).reasons["other"]
+
+
+def test_nodes_that_miss_something__are_planned_around_and_named():
+    """What others hold, or what is set aside, is no room now, but counts for what could ever fit."""
+    lost = Node("n", 4, 16.0, lost_gpus=4, lost_cpus=2.0, remark="On n 4 GPUs are held in Ray by others.")
+    made = decide([pending("gpu", 4.0), pending("cpu", 0.0, cpus_per_worker=14.0)], [lost])
+    assert [placed.job_id for placed in made.placements] == ["cpu"]
+    reason, sentence = reason_of("gpu", made)
+    assert reason.code is ReasonCode.INSUFFICIENT_RESOURCES
+    assert (reason.shortage.free_gpus, reason.shortage.total_gpus) == (0.0, 4)
+    assert "are missing. " in sentence
+    assert "On n 4 GPUs are held in Ray by others." in sentence
+
+
+def test_many_nodes_that_miss_something__are_named_in_part():
+    lost = [Node(f"n{number}", 4, 16.0, lost_gpus=4, remark=f"n{number} is set aside.") for number in range(5)]
+    _, sentence = reason_of("j", decide([pending("j", 4.0)], lost))
+    assert "n2 is set aside. 2 more nodes miss something." in sentence
