@@ -59,7 +59,7 @@ class BundlesClient:
                 raise
         commit, is_dirty = _git_state(folder)
         query = {"commit": commit, "is_dirty": is_dirty if commit else None}
-        path, headers = f"/v1/bundles/{packed.id}", {"Content-Type": "application/gzip"}
+        path, headers = f"/v1/bundles/{packed.id}", {"Content-Type": "application/octet-stream"}
         read = self._http.read(BundleRead, "PUT", path, params=query, content=packed.packed, headers=headers)
         return Uploaded(read, packed.left_out_secrets, is_new=True)
 

@@ -35,7 +35,7 @@ def get_bundle(bundle_id: BundleId, session: ReadSession, principal: PrincipalDe
 )
 def upload_bundle(
     bundle_id: BundleId,
-    content: Annotated[bytes, Body(media_type="application/gzip")],
+    content: Annotated[bytes, Body(media_type="application/octet-stream")],
     session: WriteSession,
     service: ServiceDep,
     principal: PrincipalDep,

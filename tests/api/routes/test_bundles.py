@@ -6,7 +6,8 @@ import pytest
 
 from tests.api.token_service import make_callers
 from tests.support.bundles import packed
-from xsam.api.client import ApiError, Client
+from xsam.api.client import Client
+from xsam.api.client.errors import ApiError
 from xsam.services.db.session import Database
 from xsam.services.settings import ApiSettings, CodeSettings, Settings
 
@@ -14,18 +15,17 @@ CODE = packed({"acme/task.py": "class Defects: ..."})
 TASK = {"task": {"target": "acme.task:Defects"}, "best": "f1:max"}
 
 
-def folder(tmp_path: Path, **more: str) -> Path:
-    (tmp_path / "acme").mkdir(exist_ok=True)
-    (tmp_path / "acme" / "task.py").write_text("class Defects: ...")
-    for name, text in more.items():
-        (tmp_path / name).write_text(text)
-    return tmp_path
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "code" / "acme").mkdir(parents=True)
+    (tmp_path / "code" / "acme" / "task.py").write_text("class Defects: ...")
+    return tmp_path / "code"
 
 
-def test_submit__with_a_folder_names_its_content_and_sends_it_once(client: Client, tmp_path: Path) -> None:
-    spec, (first,) = client.bundles.resolve({"code": ".", **TASK}, folder(tmp_path))
+def test_submit__with_a_folder_names_its_content_and_sends_it_once(client: Client, folder: Path) -> None:
+    spec, (first,) = client.bundles.resolve({"code": ".", **TASK}, folder)
     assert (first.bundle.id, first.is_new, first.bundle.num_files) == (CODE.id, True, 1)
-    again, (second,) = client.bundles.resolve({"code": {"path": ".", "root": "acme"}, **TASK}, tmp_path)
+    again, (second,) = client.bundles.resolve({"code": {"path": ".", "root": "acme"}, **TASK}, folder)
     assert not second.is_new
     assert again["code"] == {"bundle": CODE.id, "root": "acme"}
     job = client.submit(spec)
@@ -36,9 +36,9 @@ def test_submit__with_a_folder_names_its_content_and_sends_it_once(client: Clien
     assert card.bundle == client.bundles.get(CODE.id)
 
 
-def test_study__carries_the_code_of_its_base(client: Client, tmp_path: Path) -> None:
+def test_study__carries_the_code_of_its_base(client: Client, folder: Path) -> None:
     given = {"preset": "rho", "base": {"code": ".", **TASK}}
-    spec, _ = client.bundles.resolve(given, folder(tmp_path))
+    spec, _ = client.bundles.resolve(given, folder)
     study = client.studies.submit(spec)
     assert study.spec.base.code is not None
     assert study.spec.objective.metric == "f1"
@@ -63,15 +63,15 @@ class TestTeams:
         api, code = ApiSettings(auth="token"), CodeSettings(upload="on")
         return settings.model_copy(update={"api": api, "code": code})
 
-    def test_bundle__is_the_teams_own(self, url: str, database: Database, tmp_path: Path) -> None:
+    def test_bundle__is_the_teams_own(self, url: str, database: Database, folder: Path) -> None:
         callers = make_callers(database)
         ann, sam = (Client(url, token=callers.valid[name]) for name in ("member", "stranger"))
         with ann, sam:
-            job = ann.submit(ann.bundles.resolve({"code": ".", **TASK}, folder(tmp_path))[0])
+            job = ann.submit(ann.bundles.resolve({"code": ".", **TASK}, folder)[0])
             for refused in (lambda: sam.bundles.get(CODE.id), lambda: sam.submit(job.spec)):
                 with pytest.raises(ApiError):
                     refused()
-            assert sam.bundles.upload(tmp_path).is_new, "it does not tell that another team has it"
+            assert sam.bundles.upload(folder).is_new, "it does not tell that another team has it"
             assert sam.submit(job.spec).team == "blue"
 
 
@@ -82,10 +82,10 @@ class TestOff:
     def settings(self, settings: Settings) -> Settings:
         return settings.model_copy(update={"api": ApiSettings(auth="token")})
 
-    def test_code__is_refused_by_the_setting_that_allows_it(self, url: str, database: Database, tmp_path: Path) -> None:
+    def test_code__is_refused_by_the_setting_that_allows_it(self, url: str, database: Database, folder: Path) -> None:
         callers = make_callers(database)
         with Client(url, token=callers.valid["member"]) as ann:
             with pytest.raises(ApiError, match="XSAM_CODE__UPLOAD=on"):
-                ann.bundles.upload(folder(tmp_path))
+                ann.bundles.upload(folder)
             with pytest.raises(ApiError, match="XSAM_CODE__UPLOAD=on"):
                 ann.submit({"code": {"bundle": CODE.id}, **TASK})
