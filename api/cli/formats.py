@@ -47,6 +47,8 @@ def measured(epoch: EpochRead) -> str:
 
 def work(spec: JobSpec) -> str:
     """Return what a job trains, in short."""
+    if spec.entrypoint is not None:
+        return " ".join([spec.entrypoint.file, *spec.entrypoint.args])
     return f"{spec.model.name} on {spec.dataset.name}" if spec.task is None else spec.task.target
 
 

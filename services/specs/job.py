@@ -4,12 +4,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from xsam.services.specs.base import PLAIN, Spec, field_error
+from xsam.services.specs.base import PLAIN, Options, Spec, field_error
 from xsam.services.specs.dataset import Dataset, Digits, TaskDataset
 from xsam.services.specs.model import Model, SmallCnn, TaskModel
 from xsam.services.specs.optimizer import Optimizer, XsamVariant
 from xsam.services.specs.schedule import ConstantSchedule, Schedule
-from xsam.services.specs.task import Best, Code, OwnTask
+from xsam.services.specs.task import Best, Code, Entrypoint, OwnTask
 
 MAX_LABELS = 64
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=63)]
@@ -94,6 +94,10 @@ class JobSpec(Spec):
     """The team's own code, uploaded before; in a file `code: .` stands for the folder beside it."""
     task: OwnTask | None = None
     """The team's own model, data, loss and metrics; `model` and `dataset` are left out then."""
+    entrypoint: Entrypoint | None = None
+    """A script of the job's code instead, with a loop of its own: `train.py`, or `[train.py, --lr, "{config.lr}"]`."""
+    config: Options = Field(default_factory=dict)
+    """What the script reads as `run.config`."""
     model: Model = SmallCnn()
     dataset: Dataset = Digits()
     optimizer: Optimizer = XsamVariant()
@@ -120,7 +124,7 @@ class JobSpec(Spec):
     @model_validator(mode="before")
     @classmethod
     def _a_task_stands_for_model_and_dataset(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("task") is not None:
+        if isinstance(given, dict) and (given.get("task") is not None or given.get("entrypoint") is not None):
             return {"model": {"name": "task"}, "dataset": {"name": "task"}} | given
         return given
 
@@ -132,6 +136,11 @@ class JobSpec(Spec):
         return self
 
     @property
+    def has_own_work(self) -> bool:
+        """Whether the team's own code brings model and data."""
+        return self.task is not None or self.entrypoint is not None
+
+    @property
     def num_train(self) -> int | None:
         """Training examples per epoch, None where only the files can tell."""
         available = self.dataset.facts().train_size
@@ -141,16 +150,32 @@ class JobSpec(Spec):
 
 def _check_task(spec: JobSpec) -> None:
     for field, part, kind in (("model", spec.model, TaskModel), ("dataset", spec.dataset, TaskDataset)):
-        if isinstance(part, kind) and spec.task is None:
+        if isinstance(part, kind) and not spec.has_own_work:
             raise field_error(f"{field}.name", f"{field}.name is 'task', which needs a task: give task.target")
-        if not isinstance(part, kind) and spec.task is not None:
+        if not isinstance(part, kind) and spec.has_own_work:
             raise field_error(
-                field, f"{field} is {part.name!r}, but the job has a task, which brings its own; leave {field} out"
+                field, f"{field} is {part.name!r}, but the job's own code brings its own; leave {field} out"
             )
-    if spec.dataset != TaskDataset() and spec.task is not None:
+    if spec.dataset != TaskDataset() and spec.has_own_work:
         raise field_error("dataset", "dataset says what a task's own data is trained on; leave dataset out")
-    if spec.steps_per_epoch is not None and spec.task is None:
+    _check_entrypoint(spec)
+    if spec.steps_per_epoch is not None and not spec.has_own_work:
         raise field_error("steps_per_epoch", "steps_per_epoch is for jobs with a task; data named here has a length")
+
+
+def _check_entrypoint(spec: JobSpec) -> None:
+    if spec.entrypoint is None:
+        if spec.config:
+            raise field_error("config", "config is read by a script; give entrypoint, or task.options for a task")
+        return
+    if spec.task is not None:
+        raise field_error("entrypoint", "entrypoint and task are two ways; give one of them")
+    if spec.code is None:
+        raise field_error("entrypoint", "entrypoint is a file of the job's code; give `code: .` as well")
+    try:
+        spec.entrypoint.filled(spec.model_dump(mode="json"))
+    except KeyError as e:
+        raise field_error("entrypoint.args", f"entrypoint.args names {e.args[0]}, which this job has not") from e
 
 
 def _check_batch(spec: JobSpec) -> None:

@@ -1,10 +1,13 @@
 """A job's own task, in place of a model and a dataset that the service knows by name."""
 
-from typing import Annotated
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
-from xsam.services.specs.base import Options, Spec
+from xsam.services.specs.base import PLAIN, Options, Spec
 from xsam.services.specs.model import Target
 
 METRIC_NAME_PATTERN = r"[A-Za-z_][\w./-]{0,62}"
@@ -28,6 +31,54 @@ class Code(Spec):
     bundle: BundleId
     root: SourceRoot = "."
     """Folder inside of it from which Python imports."""
+
+
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w.]*)\}")
+Argument = Annotated[str, StringConstraints(max_length=1000), PLAIN]
+
+
+class Entrypoint(Spec):
+    """A script of the job's code, run on each rank with torchrun's variables; `train.py` or `package.module:function`.
+
+    As a list it has arguments, in which `{optimizer.base.lr}` stands for that field of the job.
+    """
+
+    file: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)*\.py$", max_length=200)]
+    """Below the code's root."""
+    function: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$", max_length=100)] | None = None
+    """Called without arguments; by default the file is run as a script."""
+    args: Annotated[tuple[Argument, ...], Field(max_length=100)] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_short_forms(cls, given: Any) -> Any:
+        words = given.split() if isinstance(given, str) else given
+        if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+            return given
+        if words[0] in ("python", "python3") and len(words) > 1:
+            words = words[1:]
+        name, *args = words
+        if ":" in name and not name.endswith(".py"):
+            module, _, function = name.partition(":")
+            return {"file": module.replace(".", "/") + ".py", "function": function, "args": args}
+        return {"file": name, "args": args}
+
+    def filled(self, document: Mapping[str, Any]) -> list[str]:
+        """Return the arguments with the fields of a job's document filled in.
+
+        Raises:
+            KeyError: it names a field that the document does not have.
+        """
+        return [_PLACEHOLDER.sub(lambda found: _looked_up(document, found[1]), arg) for arg in self.args]
+
+
+def _looked_up(document: Mapping[str, Any], path: str) -> str:
+    value: Any = document
+    for name in path.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            raise KeyError(path)
+        value = value[name]
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 class OwnTask(Spec):

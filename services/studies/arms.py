@@ -43,7 +43,7 @@ def arms_of(
     space = spec.space if space is None else space
     wanted = spec.num_configs if num_configs is None else num_configs
     document = spec.base.model_dump(mode="json")
-    if spec.base.task is not None and not spec.objective.metric.startswith("train"):
+    if spec.base.has_own_work and not spec.objective.metric.startswith("train"):
         # So a trial whose task does not measure it fails in its first epoch, with a sentence.
         document["best"] = f"{spec.objective.metric}:{spec.objective.mode}"
     main = Arm(spec.base.optimizer.variant, document, space, wanted)

@@ -144,8 +144,9 @@ class StudySpec(Spec):
 
 
 def given_task_of(base: Any) -> Any:
-    """Return the task of a base job as it was given, None where it has none."""
-    return base.get("task") if isinstance(base, dict) else getattr(base, "task", None)
+    """Return the task or the script of a base job as it was given, None where it has none."""
+    read = base.get if isinstance(base, dict) else lambda name: getattr(base, name, None)
+    return read("task") or read("entrypoint")
 
 
 _SPACE: TypeAdapter[dict[str, Dimension]] = TypeAdapter(dict[FieldPath, Dimension])
@@ -231,7 +232,7 @@ def blame(space: Mapping[str, Dimension], location: str) -> str:
 
 
 def _check_objective(spec: StudySpec) -> None:
-    if spec.base.task is None and spec.objective.metric not in FIELDS:
+    if not spec.base.has_own_work and spec.objective.metric not in FIELDS:
         raise field_error(
             "objective.metric",
             f"objective.metric is {spec.objective.metric!r}, which only a task of the base job's own could measure; "

@@ -166,9 +166,13 @@ class JobPlacer:
     def _lend_ranks(self, claimed: ClaimedJob, node_ids: Sequence[str]) -> tuple[NodeProcess, ...]:
         """Return the warm processes a run gets: one per worker, or one that drives a managed group."""
         resources = claimed.job_spec.resources
-        if resources.num_workers > 1 and self._settings.ray.worker_groups == "managed":
+        is_script = claimed.job_spec.entrypoint is not None
+        if resources.num_workers > 1 and self._settings.ray.worker_groups == "managed" and not is_script:
             return ((node_ids[0], self._processes.ranks.take(node_ids[0])),)
-        return tuple((node_id, self._processes.ranks.take(node_id)) for node_id in node_ids)
+        ranks = self._processes.ranks
+        # Code that a job brings runs where nothing has run before, and nothing runs after it.
+        take = ranks.take if claimed.job_spec.code is None else ranks.take_unused
+        return tuple((node_id, take(node_id)) for node_id in node_ids)
 
     def _has_devices(self, claimed: ClaimedJob) -> bool:
         return bool(claimed.job_spec.resources.gpus_per_worker) and not self._config.is_cpu_only

@@ -46,6 +46,8 @@ class WarmPool:
         self._kind = kind
         self._size = size
         self._idle: dict[str, list[ActorHandle]] = {}
+        self._used: set[ActorHandle] = set()
+        """Those here that have worked already."""
         self._starting: dict[ray.ObjectRef, tuple[str, ActorHandle]] = {}
         # Actors that were taken before they were ready: while they start, no others are started beside them.
         self._taken_early: dict[ray.ObjectRef, str] = {}
@@ -82,20 +84,40 @@ class WarmPool:
         """Return an actor on the node: a warm one, else one that is starting, else a new one."""
         idle = self._idle.get(node_id)
         if idle:
-            return idle.pop()
+            handle = idle.pop()
+            self._used.discard(handle)
+            return handle
+        return self._take_starting(node_id, is_unused=False) or self._start(node_id)
+
+    def take_unused(self, node_id: str) -> ActorHandle:
+        """Return an actor on the node that has done no work yet, warm or not."""
+        idle = self._idle.get(node_id, [])
+        for handle in idle:
+            if handle not in self._used:
+                idle.remove(handle)
+                return handle
+        return self._take_starting(node_id, is_unused=True) or self._start(node_id)
+
+    def _take_starting(self, node_id: str, *, is_unused: bool) -> ActorHandle | None:
         for ref, (node, handle) in self._starting.items():
-            if node == node_id:
+            if node == node_id and not (is_unused and handle in self._used):
                 del self._starting[ref]
+                self._used.discard(handle)
                 self._taken_early[ref] = node
                 return handle
-        return self._start(node_id)
+        return None
 
     def give_back(self, node_id: str, handle: ActorHandle) -> None:
         """Take an actor back that is fit for another job."""
+        if self._keep(node_id, handle):
+            self._used.add(handle)
+
+    def _keep(self, node_id: str, handle: ActorHandle) -> bool:
         if len(self._idle.setdefault(node_id, [])) < self._size:
             self._idle[node_id].append(handle)
-        else:
-            ray.kill(handle)
+            return True
+        ray.kill(handle)
+        return False
 
     def refill(self, node_ids: Sequence[str], *, resting: Collection[str] = (), size: int | None = None) -> None:
         """Move actors that became ready to the idle ones, drop dead ones and start what is missing; never waits.
@@ -146,6 +168,7 @@ class WarmPool:
             node_id, handle = self._calls.pop(ref)
             if not _is_alive(ref) and handle in self._idle.get(node_id, []):
                 self._idle[node_id].remove(handle)
+                self._used.discard(handle)
         if not self._calls and time.monotonic() >= self._call_at:
             self._call_at = time.monotonic() + CALL_INTERVAL_S
             idle = [(node_id, handle) for node_id, handles in self._idle.items() for handle in handles]
@@ -161,7 +184,7 @@ class WarmPool:
 
     def _now_ready(self, ref: ray.ObjectRef, node_id: str, handle: ActorHandle) -> None:
         if _is_alive(ref):
-            self.give_back(node_id, handle)
+            self._keep(node_id, handle)
             self._pause_s.pop(node_id, None)
             return
         pause_s = min(2 * self._pause_s.get(node_id, FIRST_PAUSE_S / 2), LONGEST_PAUSE_S)

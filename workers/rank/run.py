@@ -28,6 +28,7 @@ from xsam.workers.rank.code import with_code
 from xsam.workers.rank.environment import describe_environment
 from xsam.workers.rank.log_capture import captured_output
 from xsam.workers.rank.reporter import RunnerReporter
+from xsam.workers.rank.script import run_script
 from xsam.workers.training.errors import DeviceError
 from xsam.workers.training.loop import run_training
 from xsam.workers.training.telemetry import Control, SilentTelemetry, Telemetry
@@ -61,8 +62,13 @@ def warm_up() -> None:
 
 
 def run_here(assignment: Assignment, runner: ActorHandle) -> RankResult:
-    """Run one rank in this process (Ray Train's local mode, DDP through torchrun's variables)."""
+    """Run one rank in this process (Ray Train's local mode, DDP through torchrun's variables).
+
+    A script makes its process group itself.
+    """
     _see_devices(assignment)
+    if assignment.spec.entrypoint is not None:
+        return run_rank(assignment, runner)
     with _rendezvous(assignment), tempfile.TemporaryDirectory(prefix="xsam-train-") as storage:
         trainer = ray.train.torch.TorchTrainer(
             lambda: run_rank(assignment, runner),
@@ -149,7 +155,10 @@ def _train(assignment: Assignment, telemetry: Telemetry, control: Control) -> Ra
             f"Ray gave rank {context.rank} a GPU on {socket.gethostname()} ({os.environ.get('CUDA_VISIBLE_DEVICES')}), "
             "but CUDA does not work there; XSAM_TRAINING__DEVICE=cpu trains on GPUs that are only announced"
         )
-    outcome = run_training(assignment.spec, context, telemetry, control)
+    if assignment.spec.entrypoint is not None:
+        outcome = run_script(assignment, telemetry, control)
+    else:
+        outcome = run_training(assignment.spec, context, telemetry, control)
     return RankResult(context.rank, summary=asdict(outcome.summary), stopped_by=outcome.stopped_by)
 
 

@@ -3,7 +3,8 @@
 The folder is `xsam.workers.sdk` to the service and `xsam.sdk` to its users; both names give the same objects.
 """
 
+from xsam.workers.sdk.run import Run, start
 from xsam.workers.sdk.sums import Collected, Sum, collect, mean, ratio
 from xsam.workers.sdk.task import Task, groups, task
 
-__all__ = ["Collected", "Sum", "Task", "collect", "groups", "mean", "ratio", "task"]
+__all__ = ["Collected", "Run", "Sum", "Task", "collect", "groups", "mean", "ratio", "start", "task"]

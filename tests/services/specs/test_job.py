@@ -87,3 +87,43 @@ def test_spec__refuses_and_names_the_field(document: dict[str, Any], field: str)
 def test_spec__is_never_changed_after_the_check() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         JobSpec().epochs = 3  # type: ignore[misc]
+
+
+CODE = {"bundle": "sha256:" + 64 * "0"}
+TASK = {"target": "acme.task:Defects"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"task": TASK, "model": {"name": "mlp"}}, "model"),
+        ({"task": TASK, "dataset": {"name": "digits"}}, "dataset"),
+        ({"task": TASK, "dataset": {"name": "task", "label_noise": 0.1}}, "dataset"),
+        ({"model": {"name": "task"}}, "model.name"),
+        ({"steps_per_epoch": 3}, "steps_per_epoch"),
+        ({"entrypoint": "train.py"}, "entrypoint"),
+        ({"entrypoint": "train.py", "code": CODE, "task": TASK}, "entrypoint"),
+        ({"entrypoint": "train.py --lr {optimizer.lr}", "code": CODE}, "entrypoint.args"),
+        ({"config": {"lr": 0.1}}, "config"),
+    ],
+)
+def test_own_work__that_contradicts_itself_names_the_field(fields, field):
+    with pytest.raises(ValidationError) as caught:
+        JobSpec.model_validate(fields)
+    assert caught.value.errors()[0]["ctx"]["field"] == field
+
+
+@pytest.mark.parametrize(
+    "given", ["train.py", ["train.py"], "python train.py", {"file": "train.py"}, ["python3", "train.py"]]
+)
+def test_entrypoint__has_short_forms(given):
+    spec = JobSpec.model_validate({"code": CODE, "entrypoint": given})
+    assert (spec.entrypoint.file, spec.entrypoint.function, spec.entrypoint.args) == ("train.py", None, ())
+    assert JobSpec.model_validate(spec.model_dump(mode="json")) == spec
+
+
+def test_entrypoint__of_a_function_is_its_file_and_arguments_are_filled_in():
+    given = {"code": CODE, "entrypoint": ["acme.train:main", "--lr={optimizer.base.lr}", "{name}"], "name": "a b"}
+    spec = JobSpec.model_validate(given)
+    assert (spec.entrypoint.file, spec.entrypoint.function) == ("acme/train.py", "main")
+    assert spec.entrypoint.filled(spec.model_dump()) == ["--lr=0.05", "a b"]

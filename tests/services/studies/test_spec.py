@@ -1,6 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
+from xsam.services.studies.arms import arms_of, job_spec
 from xsam.services.studies.spec import StudySpec
 
 RHO = {"type": "log_uniform", "low": 0.01, "high": 0.5}
@@ -104,6 +105,15 @@ def test_objective__of_an_own_task_is_what_the_base_job_calls_best():
     assert (given.objective.metric, given.objective.mode) == ("f1", "max")
     assert study(base=TASK, objective={"metric": "rmse", "mode": "min"}).objective.mode == "min"
     assert study(objective={"metric": "eval_loss"}).objective.mode == "min"
+
+
+def test_script__is_searched_over_its_config_and_its_arguments_follow():
+    code = {"bundle": "sha256:" + 64 * "0"}
+    script = {"code": code, "entrypoint": "train.py --rho {config.rho}", "config": {"rho": 0.1}, "best": "loss:min"}
+    given = StudySpec.model_validate({"base": script, "space": {"config.rho": RHO}})
+    job = job_spec(given, arms_of(given)[0], {"config.rho": 0.25}, seed=3)
+    assert job.entrypoint.filled(job.model_dump()) == ["--rho", "0.25"]
+    assert (given.objective.metric, given.objective.mode, job.seed) == ("loss", "min", 3)
 
 
 @pytest.mark.parametrize(

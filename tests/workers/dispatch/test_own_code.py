@@ -16,6 +16,7 @@ from xsam.services.bundles import archive
 from xsam.services.bundles import service as bundles
 from xsam.services.bundles.service import Origin
 from xsam.services.jobs import service as jobs
+from xsam.services.jobs import verbs
 from xsam.services.jobs.states import JobState
 from xsam.services.settings import AllowedCode, CodeSettings
 from xsam.services.specs.job import JobSpec
@@ -46,17 +47,20 @@ def rank_pids() -> set[int]:
     return {pid for pid, title in titles.items() if title.startswith("ray::RankWorker")}
 
 
-def test_own_task__killed_rank_resumes_bit_equal_and_its_processes_end_with_it(live: LiveService) -> None:
+def test_own_task__killed_rank_resumes_bit_equal_and_its_processes_are_its_own(live: LiveService) -> None:
     spec = {
         "task": {"target": "acme_defects.task:Defects"},
         "optimizer": {"variant": "xsam"},
         "epochs": 60,
         "resources": {"num_workers": 2},
     }
+    before = live.submit(epochs=1, optimizer={"variant": "sgd"}, resources={"num_workers": 2})
+    live.finish(before)
     whole = submit(live, EXAMPLES / "defects", **spec)
     live.reach_epoch(whole, 1)
     used = live.training_event(whole)["rank_pid"]
     assert used in rank_pids()
+    assert used != live.training_event(before)["rank_pid"], "nothing has run there before"
     assert live.finish(whole).state == JobState.SUCCEEDED, live.job(whole).failure_message
     live.turn_until(lambda: used not in rank_pids())  # another team's code must not meet what this one left
 
@@ -71,3 +75,29 @@ def test_own_task__killed_rank_resumes_bit_equal_and_its_processes_end_with_it(l
     assert job.summary["best_metric"] == "macro_f1:max"
     assert job.summary["final_metrics"] == live.job(whole).summary["final_metrics"]
     live.turn_until(live.all_resources_are_free)
+
+
+def test_script__on_two_ranks_pauses_and_goes_on(live: LiveService) -> None:
+    spec = {
+        "entrypoint": "train.py",
+        "config": {"epochs": 40},
+        "epochs": 40,
+        "best": "accuracy:max",
+        "resources": {"num_workers": 2},
+    }
+    whole = submit(live, EXAMPLES / "own_loop", **spec)
+    assert live.finish(whole).state == JobState.SUCCEEDED, live.job(whole).failure_message
+    paused = submit(live, EXAMPLES / "own_loop", **spec)
+    live.reach_epoch(paused, 3)
+    with live.database.unit_of_work() as session:
+        verbs.pause(session, paused, actor=ANN)
+    live.turn_until(lambda: live.job(paused).state == JobState.PAUSED)
+    assert 3 <= live.job(paused).epochs_done < 40
+    with live.database.unit_of_work() as session:
+        verbs.resume(session, paused, actor=ANN)
+    job = live.finish(paused)
+    assert (job.state, job.attempt) == (JobState.SUCCEEDED, 2)
+    assert [row.epoch for row in live.epochs(paused)] == list(range(1, 41))
+    assert live.epochs(paused)[-1].eval_accuracy == live.epochs(whole)[-1].eval_accuracy
+    assert [row.alpha for row in live.alphas(paused)] == [row.alpha for row in live.alphas(whole)]
+    assert "checkpoint step-" in live.log(paused)
