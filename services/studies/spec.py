@@ -145,8 +145,8 @@ class StudySpec(Spec):
 
 def given_task_of(base: Any) -> Any:
     """Return the task or the script of a base job as it was given, None where it has none."""
-    read = base.get if isinstance(base, dict) else lambda name: getattr(base, name, None)
-    return read("task") or read("entrypoint")
+    given = base if isinstance(base, dict) else getattr(base, "__dict__", {})
+    return given.get("task") or given.get("entrypoint")
 
 
 _SPACE: TypeAdapter[dict[str, Dimension]] = TypeAdapter(dict[FieldPath, Dimension])

@@ -26,8 +26,8 @@ _PREFIX = "step-"
 class Host(Protocol):
     """Who listens: the service's rank, or the terminal."""
 
-    def step(self, step: int, loss: float | None) -> None:
-        """Take the position and the loss of a step."""
+    def step(self, step: int, loss: torch.Tensor | float | None) -> None:
+        """Take the position and the loss of a step; a tensor is read only if somebody looks."""
 
     def alpha(self, epoch: int, step: int, optimizer: Any) -> None:
         """Take a search for alpha* that an optimizer has just made."""
@@ -228,7 +228,7 @@ class Terminal:
         self._next_at = 0.0
         self._epochs_done = 0
 
-    def step(self, step: int, loss: float | None) -> None:
+    def step(self, step: int, loss: torch.Tensor | float | None) -> None:
         """Print a line, at most one a second."""
         if time.monotonic() < self._next_at:
             return
