@@ -11,6 +11,7 @@ from sqlalchemy import MetaData
 
 from xsam.services.artifacts import models as artifact_models
 from xsam.services.bundles import models as bundle_models
+from xsam.services.checks import models as check_models
 from xsam.services.cluster import models as cluster_models
 from xsam.services.db import migrate
 from xsam.services.db.base import Base
@@ -27,6 +28,7 @@ MODEL_MODULES = (
     metric_models,
     artifact_models,
     bundle_models,
+    check_models,
     cluster_models,
     team_models,
     study_models,

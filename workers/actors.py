@@ -8,14 +8,14 @@ database's tools (seconds of start, hundreds of megabytes) for nothing: hence th
 import importlib
 import os
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.actor import ActorHandle
 
 from xsam.services.process import freeze_imports
 from xsam.services.studies.limits import MAX_CONCURRENCY
-from xsam.workers.messages import Assignment, RankResult, Report, RunnerConfig, RunnerOutcome
+from xsam.workers.messages import Assignment, CheckRequest, RankResult, Report, RunnerConfig, RunnerOutcome
 
 if TYPE_CHECKING:
     from xsam.services.db.session import Database
@@ -150,6 +150,13 @@ class StudyRunner(Runner):
         return self._study.verdict(job_id, attempt, epoch)
 
 
+def _check_code(request: CheckRequest) -> dict[str, Any]:
+    """Try a job's own code; see `xsam.workers.rank.check`. The process ends with it."""
+    found: dict[str, Any] = importlib.import_module("xsam.workers.rank.check").run_check(request)
+    return found
+
+
+check_code = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(_check_code)
 RankActor = ray.remote(RankWorker)
 
 # `run` is called in the default group. One thread takes the reports, which keeps their order; other groups keep waiting

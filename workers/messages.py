@@ -96,6 +96,19 @@ class Assignment:
     """Whether the runner says after each epoch if the run goes on: a trial that an early stopper watches."""
 
 
+@dataclass(frozen=True, slots=True)
+class CheckRequest:
+    """A job's own code, to be tried before the job is queued."""
+
+    spec: "JobSpec"
+    dataset_root: Path
+    code_file: Path | None
+    """The bundle, on storage that all nodes share."""
+    code_root: Path
+    """Folder of a node in which bundles are unpacked."""
+    allowed_packages: tuple[str, ...]
+
+
 class StopReason(StrEnum):
     """Why a run stops before its last epoch: somebody's wish (the values are those of `Wish`), or an early stopper."""
 

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from xsam.api.cli import formats, spec_files
+from xsam.api.cli.check import check_before_submit
 from xsam.api.cli.code import with_code
 from xsam.api.cli.options import DEFAULT_URL, JobIdArgument, UrlOption, connected, key_values
 from xsam.api.cli.show import Output, OutputOption, err, fact_table, out, print_next, printable, show
@@ -22,7 +23,7 @@ _COLUMNS = {"id": 12, "name": None, "state": 9, "epochs": 6, "accuracy": 8, "opt
 """Of a list, with the width each needs; the others wrap on a narrow screen."""
 
 
-def submit(
+def submit(  # noqa: PLR0913, PLR0917 - options of a command line
     source: Annotated[str, typer.Argument(metavar="FILE", help="YAML or JSON; - reads standard input.")],
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field; may be repeated.")
@@ -31,12 +32,17 @@ def submit(
     idempotency_key: Annotated[
         str | None, typer.Option(help="A name for this submit; sent again, it returns the same job.")
     ] = None,
+    is_checked: Annotated[
+        bool, typer.Option("--check/--no-check", help="Try the code that the job brings before it is queued.")
+    ] = True,
     output: OutputOption = Output.TABLE,
     url: UrlOption = DEFAULT_URL,
 ) -> None:
     """Queue the job that a file describes."""
     with connected(url) as client:
         spec = with_code(client, spec_files.load(source, overrides or ()), source)
+        if is_checked and spec.get("code") is not None:
+            check_before_submit(client, spec)
         job = client.submit(spec, idempotency_key=idempotency_key)
         show(output, job, lambda job: f"Job [bold]{job.id}[/] is {formats.state(job)}.")
         if output is Output.JSON:

@@ -20,6 +20,8 @@ _COMMANDS = {
     "serve": "xsam.api.cli.serve:serve",
     "migrate": "xsam.api.cli.migrate:migrate",
     "submit": "xsam.api.cli.jobs:submit",
+    "check": "xsam.api.cli.check:check",
+    "run": "xsam.api.cli.check:run",
     "list": "xsam.api.cli.jobs:list_jobs",
     "show": "xsam.api.cli.jobs:show_job",
     "logs": "xsam.api.cli.jobs:logs",

@@ -10,6 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from xsam.services.checks import service as checks
 from xsam.services.db.session import Database
 from xsam.services.errors import ForbiddenError, NotFoundError, UnauthenticatedError
 from xsam.services.jobs import service as jobs
@@ -32,6 +33,7 @@ _ID = re.compile(r"[a-z0-9]{1,32}")
 OWNERS: dict[str, tuple[str, Callable[[Session, str], str | None]]] = {
     "job_id": ("job", jobs.team_of),
     "study_id": ("study", jobs.team_of),  # a study is a job of another kind
+    "check_id": ("check", checks.team_of),
 }
 """By the name of a path parameter: what it identifies, and which team that belongs to (None where there is none)."""
 

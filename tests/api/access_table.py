@@ -89,6 +89,8 @@ TABLE = (
     Access("GET", "/v1/studies/{study_id}/trials/export", _OWN),
     Access("GET", "/v1/studies/{study_id}/importances", _OWN),
     Access("GET", "/v1/studies/{study_id}/plots", _OWN),
+    Access("POST", "/v1/checks", _WRITES, {}),
+    Access("GET", "/v1/checks/{check_id}", _OWN),
     Access("GET", "/v1/bundles/{bundle_id}", _OWN),
     Access("PUT", "/v1/bundles/{bundle_id}", _WRITES, content=BUNDLE.packed),
     Access("GET", "/v1/teams", _ALL),

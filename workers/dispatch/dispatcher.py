@@ -22,6 +22,7 @@ from xsam.services.jobs import stalled
 from xsam.services.jobs.stalled import Patience
 from xsam.services.settings import Settings
 from xsam.workers.dispatch import ray_cluster
+from xsam.workers.dispatch.code_checks import CodeChecks
 from xsam.workers.dispatch.device_checks import DeviceChecks
 from xsam.workers.dispatch.holdings import Holdings
 from xsam.workers.dispatch.in_flight import InFlightJobs
@@ -91,6 +92,7 @@ class Dispatcher:
             studies=self._studies,
         )
         self._holdings = Holdings(database)
+        self._checks = CodeChecks(settings, database)
         self._stopped = threading.Event()
         self._is_leader = False
         self._lead_at = 0.0
@@ -124,6 +126,7 @@ class Dispatcher:
             self._devices.look(self._nodes)
             self._reap()
             self._placer.place(self._nodes)
+            self._checks.turn()
             self._clean_up()
 
     def is_warm(self) -> bool:
@@ -208,6 +211,7 @@ class Dispatcher:
         if time.monotonic() < self._clean_up_at:
             return
         self._clean_up_at = time.monotonic() + CLEAN_UP_INTERVAL_S
+        self._checks.forget_old()
         with self._database.read() as session:
             outdated = artifacts.find_outdated(session, keep_days=self._settings.artifacts.checkpoint_keep_days)
         for job_id in outdated:

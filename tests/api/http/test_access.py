@@ -17,8 +17,10 @@ from xsam.api.client import Client
 from xsam.api.http import access
 from xsam.api.http.problems import PROBLEM_JSON, STATUSES, Problem
 from xsam.services.artifacts.store import JobFolder
+from xsam.services.checks import service as checks
 from xsam.services.db.session import Database
 from xsam.services.settings import ApiSettings, CodeSettings, Settings
+from xsam.services.specs.job import JobSpec
 from xsam.services.teams.roles import Actor, Role
 
 
@@ -47,6 +49,7 @@ def _names(database: Database, settings: Settings, job_id: str) -> dict[str, str
     weights.write_bytes(b"weights")
     token_id, _ = make_token(database, "ann", "red")
     return {
+        "check_id": _check(database),
         "bundle_id": bundles.add(database, settings.artifact_root, BUNDLE, Actor("ann", "red")),
         "job_id": job_id,
         "name": "weights/best.safetensors",
@@ -55,6 +58,11 @@ def _names(database: Database, settings: Settings, job_id: str) -> dict[str, str
         "token_id": token_id,
         "study_id": _study(database),
     }
+
+
+def _check(database: Database) -> str:
+    with database.unit_of_work() as session:
+        return checks.submit(session, JobSpec(), actor=Actor("ann", "red")).id
 
 
 def _study(database: Database) -> str:
@@ -121,6 +129,7 @@ def test_hidden_thing__is_answered_like_one_that_does_not_exist(
             .replace(values["study_id"], "X")
             .replace(values["team"], "X")
             .replace(values["token_id"], "X")
+            .replace(values["check_id"], "X")
         )
 
     assert answer({**names, "user": "zzzzzzzzzzzz"}) == answer(unknown)

@@ -15,6 +15,7 @@ from xsam.services.artifacts.store import JobFolder
 from xsam.services.bundles import archive
 from xsam.services.bundles import service as bundles
 from xsam.services.bundles.service import Origin
+from xsam.services.checks import service as checks
 from xsam.services.jobs import service as jobs
 from xsam.services.jobs import verbs
 from xsam.services.jobs.states import JobState
@@ -26,16 +27,37 @@ pytestmark = pytest.mark.ray
 
 EXAMPLES = Path(__file__).parents[3] / "deploy" / "examples"
 ANN = Actor("ann", "red")
+ALLOWED = AllowedCode(takes_bundles=True)
 
 
-def submit(live: LiveService, folder: Path, **spec: Any) -> str:
+def spec_of(live: LiveService, folder: Path, **spec: Any) -> JobSpec:
+    """Upload a folder and return the job that brings it."""
     limits = archive.limits_of(CodeSettings())
     packed = archive.pack(folder, limits)
     with live.database.unit_of_work() as session:
         root = live.settings.artifact_root
         bundles.add(session, root, packed.id, packed.packed, actor=ANN, limits=limits, origin=Origin())
-        given = JobSpec.model_validate({"code": {"bundle": packed.id}, **spec})
-        return jobs.submit(session, given, actor=ANN, allowed=AllowedCode(takes_bundles=True))[0].id
+    return JobSpec.model_validate({"code": {"bundle": packed.id}, **spec})
+
+
+def submit(live: LiveService, folder: Path, **spec: Any) -> str:
+    given = spec_of(live, folder, **spec)
+    with live.database.unit_of_work() as session:
+        return jobs.submit(session, given, actor=ANN, allowed=ALLOWED)[0].id
+
+
+def ask(live: LiveService, folder: Path, **spec: Any) -> dict[str, Any]:
+    """Have a job checked and return the answer."""
+    given = spec_of(live, folder, **spec)
+    with live.database.unit_of_work() as session:
+        check_id = checks.submit(session, given, actor=ANN, allowed=ALLOWED).id
+
+    def answer() -> dict[str, Any] | None:
+        with live.database.read() as session:
+            return checks.get(session, check_id).answer
+
+    live.turn_until(lambda: answer() is not None)
+    return answer() or {}
 
 
 def weights(live: LiveService, job_id: str) -> dict[str, torch.Tensor]:
@@ -101,3 +123,21 @@ def test_script__on_two_ranks_pauses_and_goes_on(live: LiveService) -> None:
     assert live.epochs(paused)[-1].eval_accuracy == live.epochs(whole)[-1].eval_accuracy
     assert [row.alpha for row in live.alphas(paused)] == [row.alpha for row in live.alphas(whole)]
     assert "checkpoint step-" in live.log(paused)
+
+
+def test_check__answers_from_a_process_of_its_own_within_its_time(
+    live: LiveService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = ask(live, EXAMPLES / "defects", task={"target": "acme_defects.task:Defects"})
+    assert (good["error"], good["best"], good["steps_per_epoch"]) == (None, "macro_f1:max", 10)
+    wrong = ask(live, EXAMPLES / "defects", task={"target": "acme_defects.task:Defect"})
+    assert "did you mean 'Defects'?" in wrong["error"]
+    (tmp_path / "crash.py").write_text("import os\nos._exit(7)\n")
+    (tmp_path / "endless.py").write_text("while True: ...\n")
+    crash = ask(live, tmp_path, task={"target": "crash:Task"})
+    assert "ended before it could answer" in crash["error"]
+    code = live.settings.code.model_copy(update={"check_within_s": 5.0})
+    short = live.settings.model_copy(update={"code": code})
+    monkeypatch.setattr(live.dispatcher._checks, "_settings", short)
+    endless = ask(live, tmp_path, task={"target": "endless:Task"})
+    assert endless["error"] == "it did not import, build and take one step within 5 s"

@@ -1,0 +1,98 @@
+"""The dispatcher's part in checks of jobs' own code: each in a process of its own, within a time limit."""
+
+import logging
+import time
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from xsam.services.bundles.service import file_of
+from xsam.services.checks import service as checks
+from xsam.services.db.session import Database
+from xsam.services.settings import Settings
+from xsam.services.specs.job import JobSpec
+from xsam.workers.actors import check_code
+from xsam.workers.messages import CheckRequest, sentence
+
+log = logging.getLogger(__name__)
+
+MAX_RUNNING = 2
+LOOK_INTERVAL_S = 0.3
+
+
+class CodeChecks:
+    """Runs checks for the leading dispatcher. Used from its thread.
+
+    Args:
+        settings: of the service.
+        database: where checks wait.
+    """
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+        self._running: dict[ray.ObjectRef, tuple[str, float]] = {}
+        self._look_at = 0.0
+        self._has_looked = False
+
+    def turn(self) -> None:
+        """Store answers, end what takes too long, start what waits; never waits itself."""
+        self._collect()
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + LOOK_INTERVAL_S
+        if not self._has_looked:
+            self._has_looked = True
+            with self._database.unit_of_work() as session:
+                checks.take_back(session)
+        with self._database.read() as session:
+            due = checks.due(session, limit=MAX_RUNNING - len(self._running))
+        for check_id, spec in due:
+            with self._database.unit_of_work() as session:
+                is_taken = checks.take(session, check_id)
+            if is_taken:
+                deadline = time.monotonic() + self._settings.code.check_within_s
+                self._running[check_code.remote(self._request(spec))] = (check_id, deadline)
+
+    def forget_old(self) -> None:
+        """Delete old checks."""
+        with self._database.unit_of_work() as session:
+            checks.forget_old(session)
+
+    def _request(self, spec: JobSpec) -> CheckRequest:
+        settings = self._settings
+        return CheckRequest(
+            spec=spec,
+            dataset_root=settings.dataset_root,
+            code_file=None if spec.code is None else file_of(settings.artifact_root, spec.code.bundle),
+            code_root=settings.code_root,
+            allowed_packages=settings.training.allowed_packages,
+        )
+
+    def _collect(self) -> None:
+        if not self._running:
+            return
+        done, pending = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+        for ref in done:
+            check_id, _ = self._running.pop(ref)
+            self._store(check_id, _answer_of(ref))
+        for ref in pending:
+            check_id, deadline = self._running[ref]
+            if time.monotonic() < deadline:
+                continue
+            del self._running[ref]
+            ray.cancel(ref, force=True)
+            limit = self._settings.code.check_within_s
+            self._store(check_id, {"error": f"it did not import, build and take one step within {limit:g} s"})
+
+    def _store(self, check_id: str, answer: dict[str, Any]) -> None:
+        with self._database.unit_of_work() as session:
+            checks.answer(session, check_id, answer)
+
+
+def _answer_of(ref: ray.ObjectRef) -> dict[str, Any]:
+    try:
+        return dict(ray.get(ref))
+    except RayError as e:
+        return {"error": f"its process ended before it could answer: {sentence(e)}"}
