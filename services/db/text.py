@@ -53,7 +53,9 @@ def keep_storable(engine: Engine) -> None:
 def _clean_parameters(
     connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
 ) -> tuple[str, Any]:
-    return statement, [_clean(one) for one in parameters] if executemany else _clean(parameters)
+    # A batch of an INSERT ... RETURNING counts as many although it is one statement with one set.
+    is_many = executemany and isinstance(parameters, list)
+    return statement, [_clean(one) for one in parameters] if is_many else _clean(parameters)
 
 
 def _clean(parameters: Any) -> Any:

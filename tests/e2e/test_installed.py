@@ -115,8 +115,9 @@ def test_wheel__takes_two_names_in_site_packages(wheel: Path, tmp_path: Path) ->
     environment = Environment(tmp_path / "venv", wheel)
     found = {path.name for path in environment.site.iterdir()}
     assert {name for name in found if not name.endswith(".dist-info")} == {"xsam", "xsam_core"}
-    assert {path.name for path in (environment.site / "xsam").iterdir()} == {"services", "workers", "api"}
+    assert {path.name for path in (environment.site / "xsam").iterdir()} == {"services", "workers", "api", "sdk"}
     packages = {path.parent.relative_to(ROOT) for room in ("services", "workers", "api") for path in _python(room)}
+    packages |= {Path("sdk")}
     installed = environment.site / "xsam"
     assert {path.parent.relative_to(installed) for path in installed.rglob("*.py")} == packages
     assert (installed / "services/db/migrations/script.py.mako").exists()

@@ -50,3 +50,13 @@ def test_endless_message__loses_its_middle(database: Database) -> None:
     assert len(message) <= MAX_FREE_CHARS
     assert message[0] + message[-1] == "<>"
     assert "characters left out" in message
+
+
+def test_several_rows_in_one_statement__are_stored_as_they_are(database: Database) -> None:
+    job_id = jobs.submit(database)
+    with database.unit_of_work() as session:
+        session.add_all([JobEvent(job_id=job_id, kind="test", actor=f"x{i}\0", message="", data={}) for i in range(3)])
+    with database.read() as session:
+        assert set(session.scalars(select(JobEvent.actor).where(JobEvent.kind == "test"))) == {
+            f"x{i}\\x00" for i in range(3)
+        }
