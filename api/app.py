@@ -7,6 +7,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from xsam.api.dashboard import routes as dashboard
+from xsam.api.dashboard.middleware import ErrorPages
 from xsam.api.http import error_handlers
 from xsam.api.http.compression import Compression
 from xsam.api.http.dependencies import Service, local_user_name
@@ -120,11 +122,17 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     app.state.routes = [route for routes in _ROUTES for route in routes.routes]
     for routes in _ROUTES:
         app.include_router(routes)
+    if settings.page.enabled:
+        for view in dashboard.VIEWS:
+            app.include_router(view.routes)
+            app.state.routes += view.routes.routes
     error_handlers.install(app)
     larger = {"/v1/bundles/": settings.code.max_packed_bytes} if settings.allowed_code.takes_bundles else {}
     app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_bytes, larger=larger)
     app.add_middleware(Gate, service=service)
     app.add_middleware(Compression)
+    if settings.page.enabled:
+        app.add_middleware(ErrorPages)
     app.add_middleware(RequestLog)  # added last, so outermost
     return app
 

@@ -55,6 +55,13 @@ class ApiSettings(_Group):
         return self
 
 
+class PageSettings(_Group):
+    """The page in the browser."""
+
+    enabled: bool = True
+    """Whether it is served beside the API."""
+
+
 class DatabaseSettings(_Group):
     """Where rows live."""
 
@@ -198,6 +205,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path("xsam-data")
     """Holds the SQLite file, artifacts, datasets and logs; must be shared by all nodes of a cluster."""
     api: ApiSettings = ApiSettings()
+    page: PageSettings = PageSettings()
     database: DatabaseSettings = DatabaseSettings()
     ray: RayCluster = RayCluster()
     dispatcher: DispatcherSettings = DispatcherSettings()

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from xsam.api.cli import formats, spec_files
+from xsam.api.cli import spec_files, states
 from xsam.api.cli.options import DEFAULT_URL, JobIdArgument, UrlOption, connected, key_values
 from xsam.api.cli.show import err, out
 from xsam.services.jobs.schemas import BulkRead, JobRead
@@ -79,7 +79,7 @@ def clone(
     """Queue a copy of a job, with changes."""
     with connected(url) as client:
         job = client.clone(job_id, spec_files.from_overrides(overrides or ()))
-    out.print(f"Job [bold]{job.id}[/] is {formats.state(job)}.")
+    out.print(f"Job [bold]{job.id}[/] is {states.state(job)}.")
 
 
 def _chosen(
@@ -98,7 +98,7 @@ def _print_told(job: JobRead) -> None:
         what = {"cancel": "stop", "pause": "save its state and pause"}.get(job.wish, job.wish)
         out.print(f"Job {job.id} was asked to {what}; it does within seconds.")
     else:
-        out.print(f"Job {job.id} is {formats.state(job)}.")
+        out.print(f"Job {job.id} is {states.state(job)}.")
 
 
 def _report(found: BulkRead) -> None:

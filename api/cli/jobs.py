@@ -8,7 +8,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from xsam.api.cli import formats, spec_files
+from xsam.api import formats
+from xsam.api.cli import spec_files, states
 from xsam.api.cli.check import check_before_submit
 from xsam.api.cli.code import with_code
 from xsam.api.cli.options import DEFAULT_URL, JobIdArgument, UrlOption, connected, key_values
@@ -44,7 +45,7 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command line
         if is_checked and spec.get("code") is not None:
             check_before_submit(client, spec)
         job = client.submit(spec, idempotency_key=idempotency_key)
-        show(output, job, lambda job: f"Job [bold]{job.id}[/] is {formats.state(job)}.")
+        show(output, job, lambda job: f"Job [bold]{job.id}[/] is {states.state(job)}.")
         if output is Output.JSON:
             return
         if follow:
@@ -117,7 +118,7 @@ def _follow(client: Client, job: JobRead, url: str) -> None:
         err.print(f"\nDetached; job {job.id} goes on.")
         _print_next(job, url, ("show", "where it stands"), ("cancel", "stop it"))
         return
-    out.print(f"Job [bold]{job.id}[/] {formats.state(watched.job)}: {escape(_outcome(watched))}")
+    out.print(f"Job [bold]{job.id}[/] {states.state(watched.job)}: {escape(_outcome(watched))}")
     if watched.job.state is not JobState.SUCCEEDED:
         raise typer.Exit(1)
 
@@ -140,7 +141,7 @@ def _facts(watched: Watched) -> list[tuple[str, str]]:
     resources = job.spec.resources
     facts = [
         ("job", f"[bold]{job.id}[/]" + (f"  {escape(job.name)}" if job.name else "")),
-        ("state", formats.state(job)),
+        ("state", states.state(job)),
         ("submitted", f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC by {escape(job.submitted_by)} ({escape(job.team)})"),
         ("training", f"{escape(formats.work(job.spec))}, {formats.optimizer(job)}"),
         ("resources", formats.request(resources.num_workers, resources.gpus_per_worker, resources.cpus_per_worker)),
@@ -171,7 +172,7 @@ def _row(job: JobRead) -> list[str]:
     return [
         job.id,
         escape(job.name or formats.NOTHING),
-        formats.state(job),
+        states.state(job),
         f"{progress.epochs_done}/{progress.num_epochs}",
         formats.percent(job.summary.final_accuracy if job.summary else None),
         formats.optimizer(job),

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from xsam.api.cli import formats
+from xsam.api import formats
 from xsam.api.cli.options import DEFAULT_URL, JobIdArgument, UrlOption, connected
 from xsam.api.cli.show import Output, OutputOption, err, fact_table, show, table
 from xsam.services.cluster.schemas import ClusterRead, NodeRead

@@ -11,7 +11,8 @@ import typer
 from rich.console import Group
 from rich.live import Live
 
-from xsam.api.cli import formats, spec_files, study_views
+from xsam.api import formats
+from xsam.api.cli import spec_files, states, study_views
 from xsam.api.cli.code import with_code
 from xsam.api.cli.options import DEFAULT_URL, UrlOption, connected
 from xsam.api.cli.show import Output, OutputOption, err, out, print_next, show
@@ -206,7 +207,7 @@ def promote(
     """Queue the winner as a full job, changed as --set says (for example --set epochs=200)."""
     with connected(url) as client:
         job = client.studies.promote(study_id, trial=trial, changes=spec_files.from_overrides(overrides or ()))
-    out.print(f"Job [bold]{job.id}[/] is {formats.state(job)}: {formats.optimizer(job)}, {job.spec.epochs} epochs.")
+    out.print(f"Job [bold]{job.id}[/] is {states.state(job)}: {formats.optimizer(job)}, {job.spec.epochs} epochs.")
     print_next((f"xsam show {job.id}", "state, progress and result"))
 
 

@@ -8,7 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from xsam.api.cli import formats
+from xsam.api import formats
+from xsam.api.cli import states
 from xsam.api.cli.show import fact_table, table
 from xsam.services.jobs.states import JobState, is_terminal
 from xsam.services.studies.schemas import ArmRead, StudyBrief, StudyPreview, StudyRead, TrialRead
@@ -21,7 +22,7 @@ _SPARK_WIDTH = 60
 def state_text(state: JobState, hold: str | None = None) -> str:
     """Return a state, coloured, with what the study was told."""
     is_told = not is_terminal(state) and state is not JobState.PAUSED
-    return formats.state_text(state, hold if is_told else None)
+    return states.state_text(state, hold if is_told else None)
 
 
 def best_first(study: StudyRead) -> str:

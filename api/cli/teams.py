@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from xsam.api.cli import formats
+from xsam.api import formats
 from xsam.api.cli.options import DEFAULT_URL, CommandError, UrlOption, connected
 from xsam.api.cli.show import Output, OutputOption, err, out, show, table
 from xsam.services.teams.roles import Role

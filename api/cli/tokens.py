@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from xsam.api.cli import formats
+from xsam.api import formats
 from xsam.api.cli.options import DEFAULT_URL, CommandError, UrlOption, connected, reported, settings_with
 from xsam.api.cli.show import Output, OutputOption, out, show, table
 from xsam.services.db import migrate

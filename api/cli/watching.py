@@ -14,7 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from xsam.api.cli import formats
+from xsam.api import formats
+from xsam.api.cli import states
 from xsam.api.client import Client
 from xsam.api.client.errors import ApiError, UnreachableError
 from xsam.services.jobs.schemas import JobRead
@@ -127,7 +128,7 @@ def render(jobs: Sequence[Watched]) -> RenderableType:
     table = Table.grid(padding=(0, 1))
     for watched in jobs:
         progress = watched.job.progress
-        title = Text.from_markup(f"[bold]{escape(watched.title)}[/] {formats.state(watched.job)}")
+        title = Text.from_markup(f"[bold]{escape(watched.title)}[/] {states.state(watched.job)}")
         bar = ProgressBar(total=progress.num_epochs, completed=watched.epochs_done, width=_BAR_WIDTH)
         eta = f"ETA {formats.duration(watched.eta_s)}" if watched.eta_s is not None else ""
         table.add_row(title, bar, f"epoch {progress.epochs_done}/{progress.num_epochs}", eta)

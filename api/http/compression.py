@@ -1,4 +1,4 @@
-"""Smaller answers for those who can unpack them: JSON that is complete, never a stream, whose lines must not wait."""
+"""Smaller answers for those who can unpack them: what is complete, never a stream, whose lines must not wait."""
 
 import gzip
 
@@ -10,7 +10,7 @@ _LEVEL = 5
 
 
 class Compression:
-    """Sends JSON of 1 KiB and more with gzip where the caller accepts it."""
+    """Sends JSON and pages of 1 KiB and more with gzip where the caller accepts it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -24,7 +24,7 @@ class Compression:
 
         async def send_packed(message: Message) -> None:
             nonlocal held
-            if message["type"] == "http.response.start" and _is_json(Headers(raw=message["headers"])):
+            if message["type"] == "http.response.start" and _is_packable(Headers(raw=message["headers"])):
                 held = message  # until its body shows whether it is worth it
                 return
             if held is not None:
@@ -36,9 +36,9 @@ class Compression:
         await self._app(scope, receive, send_packed)
 
 
-def _is_json(headers: Headers) -> bool:
+def _is_packable(headers: Headers) -> bool:
     kind = headers.get("content-type", "").partition(";")[0]
-    return kind == "application/json" or kind.endswith("+json")
+    return kind in ("application/json", "text/html") or kind.endswith("+json")
 
 
 def _packed(start: Message, message: Message) -> Message:

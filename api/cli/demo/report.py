@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from xsam.api.cli import formats
+from xsam.api import formats
 from xsam.api.cli.watching import Watched
 
 _COLORS = ("#777777", "#2b6cb0", "#c05621")

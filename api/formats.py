@@ -1,35 +1,15 @@
-"""Numbers, times and states as people read them."""
+"""Numbers, times and requests as people read them: the same words on the page and in the command."""
 
 from datetime import UTC, datetime
 
 from xsam.services.jobs.schemas import JobRead
-from xsam.services.jobs.states import JobState
 from xsam.services.jobs.summary import TrainingSummary
 from xsam.services.metrics.schemas import EpochRead
 from xsam.services.specs.job import JobSpec
 
-_COLORS = {
-    JobState.QUEUED: "yellow",
-    JobState.RUNNING: "cyan",
-    JobState.PAUSED: "magenta",
-    JobState.SUCCEEDED: "green",
-    JobState.FAILED: "red",
-    JobState.CANCELLED: "bright_black",
-}
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 NOTHING = "-"
 _MAX_METRICS = 4
-
-
-def state(job: JobRead) -> str:
-    """Return the state, coloured, with a wish that is not yet honoured."""
-    return state_text(job.state, job.wish)
-
-
-def state_text(state: JobState, wish: str | None = None) -> str:
-    """Return a state, coloured, with what was asked for and is not yet so."""
-    asked = f" ({wish})" if wish is not None else ""
-    return f"[{_COLORS[state]}]{state}{asked}[/]"
 
 
 def percent(share: float | None) -> str:

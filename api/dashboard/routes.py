@@ -1,0 +1,31 @@
+"""Everything that browsers ask for: the views, the files they use, and where the address alone leads."""
+
+from fastapi import Request, Response
+from fastapi.responses import RedirectResponse
+
+from xsam.api.dashboard import assets
+from xsam.api.dashboard.pages import Pages
+from xsam.api.dashboard.views import jobs
+from xsam.services.errors import NotFoundError
+
+_frame = Pages()
+
+VIEWS = (_frame, jobs.pages)
+"""A new view is a module in `views/` with its `pages`, listed here, and a template."""
+
+
+@_frame.get("/")
+async def go_home(request: Request) -> Response:
+    """Lead whoever opens the service's address in a browser to its first view."""
+    if "text/html" not in request.headers.get("accept", ""):
+        raise NotFoundError("Nothing is served at /; the API is below /v1, the page at /home")
+    return RedirectResponse("/home")
+
+
+@_frame.get("/assets/{digest}/{name:path}")
+async def get_asset(request: Request, digest: str, name: str) -> Response:
+    """Return a file of the page; it needs no token, and holds nothing of anybody."""
+    found = assets.load().answer(request, digest, name)
+    if found is None:
+        raise NotFoundError("Nothing is served here; the page is of another release: reload it")
+    return found

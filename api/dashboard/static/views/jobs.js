@@ -1,0 +1,3 @@
+// The list of jobs: rows that stay true.
+
+export function mount() {}
