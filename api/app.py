@@ -1,6 +1,7 @@
 """The FastAPI application: routes, error handlers, middleware and what they share."""
 
 import getpass
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from fastapi import FastAPI
 from xsam.api.dashboard import routes as dashboard
 from xsam.api.dashboard.middleware import ErrorPages
 from xsam.api.http import error_handlers
+from xsam.api.http.changes import Hub
 from xsam.api.http.compression import Compression
 from xsam.api.http.dependencies import Service, local_user_name
 from xsam.api.http.gate import Gate
@@ -22,6 +24,7 @@ from xsam.api.routes import (
     audit,
     bundles,
     catalog,
+    changes,
     checks,
     health,
     job_verbs,
@@ -49,6 +52,7 @@ Submit training jobs, follow them, read what they measured.
 
 _TAGS = [
     {"name": "jobs", "description": "Submit, read, change; metrics, alpha estimates, events and logs."},
+    {"name": "changes", "description": "What changes of jobs, studies and trials, as a stream or asked for."},
     {"name": "scheduling", "description": "The queue, why jobs wait, the cluster, usage."},
     {"name": "studies", "description": "Hyperparameter searches: submit, steer, read trials, compare, promote."},
     {"name": "artifacts", "description": "Weights, checkpoints, logs and the model card of a job."},
@@ -74,6 +78,7 @@ _ROUTES = tuple(
         tokens,
         audit,
         catalog,
+        changes,
         health,
     )
 )
@@ -110,6 +115,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         # The redirect would name whatever host the request's Host header does.
         redirect_slashes=False,
     )
+    closing = threading.Event()
     service = Service(
         settings,
         opened,
@@ -117,6 +123,8 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         limiter=RateLimiter(per_s=settings.api.rate_limit_per_s, burst=settings.api.rate_limit_burst),
         refusals=RateLimiter(per_s=settings.api.rate_limit_per_s, burst=settings.api.rate_limit_burst),
         streams=OpenStreams(settings.api.max_streams_per_token),
+        changes=Hub(opened, closing),
+        closing=closing,
     )
     app.state.service = service
     app.state.routes = [route for routes in _ROUTES for route in routes.routes]

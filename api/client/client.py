@@ -6,7 +6,7 @@ with Client("http://127.0.0.1:8042") as client:
     print(job.summary, [alpha.alpha for alpha in client.alphas(job.id)])
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from types import TracebackType
 from typing import Self
@@ -18,6 +18,7 @@ from xsam.api.client.jobs import JobsClient
 from xsam.api.client.studies import StudiesClient
 from xsam.api.http.health import Health, Readiness
 from xsam.services.cluster.schemas import ClusterRead
+from xsam.services.reports.changes import ChangesRead
 from xsam.services.reports.schemas import QueueRead
 from xsam.services.specs.catalog import Catalog, CatalogEntry
 from xsam.services.teams.schemas import WhoAmI
@@ -59,6 +60,15 @@ class Client(JobsClient):
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+    def changes(self, *, after: str | None = None) -> ChangesRead:
+        """Return how what has changed since a cursor stands now; without one, a cursor to begin with."""
+        return self._http.read(ChangesRead, "GET", "/v1/changes", params={"after": after})
+
+    def follow_changes(self, *, after: str | None = None) -> Iterator[ChangesRead]:
+        """Yield what changes of jobs, studies and trials as it happens, without end; the first answer may be empty."""
+        for message in self._http.server_sent_events("/v1/changes", after=after):
+            yield ChangesRead.model_validate_json(message.data)
 
     def queue(self, *, after: int = 0, limit: int = 50) -> QueueRead:
         """Return a page of the queue, in the order in which jobs would start."""

@@ -157,17 +157,21 @@ class Http:
         except httpx.TransportError as e:
             raise self._unreachable(e) from e
 
-    def server_sent_events(self, path: str, *, after: int) -> Iterator[Message]:
+    def server_sent_events(self, path: str, *, after: int | str | None) -> Iterator[Message]:
         """Yield messages until the server ends the stream, reconnecting after the last one when the connection breaks.
+
+        Args:
+            path: of the stream.
+            after: id of the message after which to begin; None for the stream's own beginning.
 
         Raises:
             ApiError: the server refused it.
             UnreachableError: reconnecting failed too often in a row.
         """
-        last_id = str(after)
+        last_id = "" if after is None else str(after)
         pauses = self._pauses()
         while True:
-            headers = {"Accept": "text/event-stream", "Last-Event-ID": last_id}
+            headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
             failure: httpx.TransportError | None = None
             try:
                 with self._stream(path, params={}, headers=headers, silence_s=_STREAM_SILENCE_S) as response:

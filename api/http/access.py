@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from xsam.services.checks import service as checks
-from xsam.services.db.session import Database
+from xsam.services.db.session import AWAY, Database
 from xsam.services.errors import ForbiddenError, NotFoundError, UnauthenticatedError
 from xsam.services.jobs import service as jobs
 from xsam.services.settings import is_loopback
@@ -126,7 +126,10 @@ class Admission:
         if self._token_id is None or time.monotonic() < self._next_look_s:
             return True
         self._next_look_s = time.monotonic() + RECHECK_S
-        return await run_in_threadpool(self._look, self._token_id)
+        try:
+            return await run_in_threadpool(self._look, self._token_id)
+        except AWAY:  # nothing comes out of it either, so the stream may wait for it
+            return True
 
     def _look(self, token_id: str) -> bool:
         with self._database.read() as session:

@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -11,6 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
 from xsam.api.http import access
+from xsam.api.http.changes import Hub
 from xsam.api.http.rate_limit import OpenStreams, RateLimitedError, RateLimiter
 from xsam.services.db.session import Database
 from xsam.services.errors import InvalidRequestError, UnauthenticatedError
@@ -32,6 +33,7 @@ class Service:
         limiter: counts the requests of each token.
         refusals: counts the requests without a valid token, by address.
         streams: counts the open streams of each token.
+        changes: the one look at the database for all open streams.
         closing: set when the server is about to stop, so that streams end.
     """
 
@@ -41,7 +43,8 @@ class Service:
     limiter: RateLimiter
     refusals: RateLimiter
     streams: OpenStreams
-    closing: threading.Event = field(default_factory=threading.Event)
+    changes: Hub
+    closing: threading.Event
 
 
 # async, though it waits for nothing: a plain function would be sent through the thread pool and back.

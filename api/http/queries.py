@@ -59,6 +59,13 @@ LastEventId = Annotated[
 ]
 
 
+ChangesCursor = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,18}\.[0-9]{1,11}$")]
+LastChange = Annotated[
+    ChangesCursor | Absent,
+    Header(alias="Last-Event-ID", description="Id of the last message that arrived; the stream goes on after it."),
+]
+
+
 def _written_out(given: Any) -> Any:
     if isinstance(given, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", given):
         raise PydanticCustomError("day", "Input should be a day as YYYY-MM-DD")  # pydantic would read 0 as 1970-01-01
@@ -102,6 +109,13 @@ class JobsQuery(_Query):
                     f"label {key} is asked to be {labels[key]!r} and {value!r}; no job can have both", field="label"
                 )
         return JobFilter(states=self.state, team=self.team, name=self.name, labels=labels)
+
+
+class ChangesQuery(_Query):
+    """From where on to read what has changed."""
+
+    after: ChangesCursor | Absent = None
+    """`cursor` of an earlier answer, of any replica; by default what changes from now on."""
 
 
 class UploadQuery(_Query):

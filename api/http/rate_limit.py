@@ -69,7 +69,7 @@ class RateLimiter:
 
 
 class OpenStreams:
-    """Counts the answers that each caller keeps open, which cost a look at the database four times a second each.
+    """Counts the answers that each caller keeps open.
 
     Args:
         most: that one caller may have.

@@ -1,10 +1,10 @@
-"""Answers that go on while a job runs: events and log lines.
+"""Answers that go on: what changes, a job's events, its log lines.
 
 Each look at the database or at files is one short call in a worker thread, so a thousand open streams hold no session
-and no thread.
+and no thread; and they look at the database only when the process's one look for changes says that there is something.
 """
 
-import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.types import Receive, Scope, Send
 
-from xsam.api.http.access import Admission
+from xsam.api.http.access import RECHECK_S, Admission
+from xsam.api.http.changes import Listener, as_event
 from xsam.api.http.dependencies import Service
 from xsam.services.artifacts.logs import LogFollower, LogLine, read_lines
 from xsam.services.artifacts.store import JobFolder
@@ -22,6 +23,8 @@ from xsam.services.jobs import events
 from xsam.services.jobs import service as jobs
 from xsam.services.jobs.schemas import EventRead
 from xsam.services.jobs.states import JobState, is_terminal
+from xsam.services.reports import changes
+from xsam.services.reports.changes import ChangesRead, Position
 from xsam.services.teams.roles import Principal
 
 POLL_S = 0.25
@@ -66,28 +69,87 @@ class Stream(StreamingResponse):
             self._streams.give_back(self._caller)
 
 
+async def change_stream(
+    service: Service, admission: Admission, principal: Principal, after: Position | None
+) -> AsyncIterator[bytes]:
+    """Yield what changes of the jobs, studies and trials that the caller may see, as server-sent events.
+
+    The first message says where the stream begins: what has changed after the caller's position, or nothing.
+    """
+    team = principal.visible_team
+    async with service.changes.listen() as listener:
+        if listener.is_over:
+            return
+        yield as_event(await run_in_threadpool(_changes_since, service, after, team))
+        silence = _Silence()
+        while not listener.is_over and await admission.holds():
+            batch = await listener.take(RECHECK_S)
+            message = None if batch is None else batch.message(team)
+            if message is not None:
+                silence.end()
+                yield message
+            elif silence.is_long():
+                yield KEEPALIVE_COMMENT
+
+
+def _changes_since(service: Service, after: Position | None, team: str | None) -> ChangesRead:
+    with service.database.read() as session:
+        if after is None:
+            return ChangesRead(items=[], cursor=str(changes.present(session)))
+        return changes.since(session, after, visible_team=team)
+
+
+class _Silence:
+    """How long a stream has sent nothing: connections that seem dead are closed by what lies between."""
+
+    def __init__(self) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Note that something is sent."""
+        self._since_s = time.monotonic()
+
+    def is_long(self) -> bool:
+        """Return whether a sign of life is due, which ends the silence."""
+        if time.monotonic() - self._since_s < KEEPALIVE_S:
+            return False
+        self.end()
+        return True
+
+
 async def event_stream(service: Service, admission: Admission, job_id: str, after: int) -> AsyncIterator[bytes]:
     """Yield a job's events as server-sent events, those that come included, until the job has ended.
 
     The last message is named `end` and carries the job's state; it tells a browser's EventSource to close.
     """
-    silent_s = 0.0
-    while not service.closing.is_set() and await admission.holds():
-        found, state = await run_in_threadpool(_look_for_events, service, job_id, after)
-        for event in found:
-            yield format_sse_event(data_str=event.model_dump_json(), event=event.kind, id=str(event.id))
-            after = event.id
-        if found:
-            silent_s = 0.0
-            continue
-        if is_terminal(state):
-            yield format_sse_event(data_str=f'{{"state": "{state}"}}', event="end")
-            return
-        await asyncio.sleep(POLL_S)
-        silent_s += POLL_S
-        if silent_s >= KEEPALIVE_S:
-            yield KEEPALIVE_COMMENT
-            silent_s = 0.0
+    async with service.changes.listen() as listener:
+        silence = _Silence()
+        while not service.closing.is_set() and await admission.holds():
+            found, state = await run_in_threadpool(_look_for_events, service, job_id, after)
+            for event in found:
+                yield format_sse_event(data_str=event.model_dump_json(), event=event.kind, id=str(event.id))
+                after = event.id
+            if found:
+                silence.end()
+                continue
+            if is_terminal(state):
+                yield format_sse_event(data_str=f'{{"state": "{state}"}}', event="end")
+                return
+            while not await _has_news(listener, job_id, RECHECK_S):
+                if listener.is_over or not await admission.holds():
+                    return
+                if silence.is_long():
+                    yield KEEPALIVE_COMMENT
+
+
+async def _has_news(listener: Listener, job_id: str, timeout_s: float) -> bool:
+    """Wait for a job's events, and return whether some have come in time."""
+    ends_s = time.monotonic() + timeout_s
+    while (left_s := ends_s - time.monotonic()) > 0 and not listener.is_over:
+        batch = await listener.take(left_s)
+        if batch is not None and (batch.is_reload or job_id in batch.touched):
+            return True
+    return False
 
 
 def _look_for_events(service: Service, job_id: str, after: int) -> tuple[Sequence[EventRead], JobState]:
@@ -132,20 +194,23 @@ async def log_stream(
     """
     folder = JobFolder(service.settings.artifact_root, job_id)
     position: _LogPosition | None = None
-    while not service.closing.is_set() and await admission.holds():
-        current, is_over = await run_in_threadpool(_where_job_stands, service, job_id, attempt)
-        if position is None or position.attempt != current:
-            if position is not None:  # what the old attempt wrote last
-                yield _as_text(await run_in_threadpool(position.follower.poll))
-            position = _LogPosition(current, LogFollower(folder.logs(current), rank=rank))
-        lines = await run_in_threadpool(position.follower.poll)
-        if tail is not None:
-            lines, tail = (lines[-tail:] if tail else []), None
-        if lines:
-            yield _as_text(lines)
-        if is_over:
-            return
-        await asyncio.sleep(POLL_S)
+    async with service.changes.listen() as listener:
+        has_news = True
+        while not (service.closing.is_set() or listener.is_over) and await admission.holds():
+            if has_news:
+                current, is_over = await run_in_threadpool(_where_job_stands, service, job_id, attempt)
+            if position is None or position.attempt != current:
+                if position is not None:  # what the old attempt wrote last
+                    yield _as_text(await run_in_threadpool(position.follower.poll))
+                position = _LogPosition(current, LogFollower(folder.logs(current), rank=rank))
+            lines = await run_in_threadpool(position.follower.poll)
+            if tail is not None:
+                lines, tail = (lines[-tail:] if tail else []), None
+            if lines:
+                yield _as_text(lines)
+            if is_over:
+                return
+            has_news = await _has_news(listener, job_id, POLL_S)
 
 
 def as_text(line: LogLine) -> str:

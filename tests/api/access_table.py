@@ -63,6 +63,7 @@ TABLE = (
     Access("POST", "/v1/jobs:preview", _WRITES, {}),
     Access("GET", "/v1/jobs/{job_id}/why", _OWN),
     Access("GET", "/v1/jobs/{job_id}/attempts", _OWN),
+    Access("GET", "/v1/changes", _ALL),
     Access("GET", "/v1/queue", _ALL),
     Access("GET", "/v1/cluster", _ALL),
     Access("GET", "/v1/usage", _ALL),
