@@ -147,6 +147,10 @@ def _facts(watched: Watched) -> list[tuple[str, str]]:
         ("resources", formats.request(resources.num_workers, resources.gpus_per_worker, resources.cpus_per_worker)),
         ("epochs", f"{job.progress.epochs_done} of {job.progress.num_epochs}"),
     ]
+    if job.summary is not None and job.summary.data_wait_s is not None and job.summary.train_s:
+        facts.append(
+            ("data", f"steps waited {formats.percent(job.summary.data_wait_s / job.summary.train_s)} of the time")
+        )
     if job.attempt > 1:
         facts.append(("attempt", str(job.attempt)))
     if job.labels:

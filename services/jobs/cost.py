@@ -18,7 +18,10 @@ from xsam.services.specs.optimizer import XsamVariant
 
 HISTORY_JOBS = 200
 """So many of the last jobs that succeeded are compared."""
-_PACE_FIELDS = ("task", "entrypoint", "model", "dataset", "batch_size", "precision", "resources")
+_PACE_FIELDS = (
+    *("task", "entrypoint", "model", "dataset", "batch_size", "precision"),
+    *("recipe", "parameters", "speed", "resources"),
+)
 
 
 @dataclass(frozen=True, slots=True)

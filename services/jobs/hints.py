@@ -17,7 +17,9 @@ def _user(spec: JobSpec) -> str:
 
 def _out_of_memory(spec: JobSpec) -> str:
     ways = [f"a batch_size below {spec.batch_size}"] if spec.batch_size > spec.resources.num_workers else []
-    if spec.precision != "bf16":
+    if spec.batch_size // spec.resources.num_workers > spec.recipe.micro_batches:
+        ways.append(f"recipe.micro_batches above {spec.recipe.micro_batches}")
+    if spec.precision == "fp32":
         ways.append("precision bf16")
     ways.append(f"more than {spec.resources.num_workers} workers, which share the batch")
     return f"Clone it with one of: {', '.join(ways)}."
@@ -28,7 +30,7 @@ def _diverged(spec: JobSpec) -> str:
     rho = getattr(spec.optimizer, "rho", None)
     if rho is not None:
         rates.append(f"a rho below {rho:g}")
-    if spec.schedule.warmup_epochs == 0:
+    if getattr(spec.schedule, "warmup_epochs", None) == 0:
         rates.append("some warmup_epochs")
     return f"Clone it with {' or '.join(rates)}."
 

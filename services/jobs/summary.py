@@ -34,3 +34,5 @@ class TrainingSummary:
     """That metric in the best epoch."""
     final_metrics: Mapping[str, float] = field(default_factory=dict)
     """What the last epoch has measured of a task of the job's own."""
+    data_wait_s: float | None = None
+    """Of `train_s`, how long the first worker's steps waited for their batches; null for a script."""

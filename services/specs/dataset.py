@@ -30,6 +30,14 @@ class _Dataset(Spec):
     """Use only this many training examples, a class-balanced draw fixed by the seed; by default all of them."""
     augment: tuple[Literal["crop", "flip", "cutout"], ...] = ()
     """The paper's augmentation by name, applied in this order: crop (pad 1/8 and crop), flip (left-right), cutout."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each training label that is spread evenly over all classes (arXiv 1512.00567); evaluation's stay."""
+    mixup: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Mix each training batch with itself in another order, images and labels, by a share drawn from Beta(a, a) with
+    this a (arXiv 1710.09412); once a step, the same in all its passes. 0 does not; 0.2 is usual."""
+    cutmix: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Likewise, but paste a rectangle of the other image of that share (arXiv 1905.04899); 1 is usual. With both each
+    step does one of them, at even odds."""
 
     def facts(self) -> DatasetFacts:
         """Return what is known of the data before any file is read."""

@@ -8,6 +8,7 @@ from xsam.services.specs.base import PLAIN, Options, Spec, field_error
 from xsam.services.specs.dataset import Dataset, Digits, TaskDataset
 from xsam.services.specs.model import Model, SmallCnn, TaskModel
 from xsam.services.specs.optimizer import Optimizer, XsamVariant
+from xsam.services.specs.recipe import Parameters, Recipe, Speed
 from xsam.services.specs.schedule import ConstantSchedule, Schedule
 from xsam.services.specs.task import Best, Code, Entrypoint, OwnTask
 
@@ -111,8 +112,15 @@ class JobSpec(Spec):
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 64
     """Global batch size: the ranks share it evenly."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16: autocast in forward passes; parameters and optimizer state stay fp32."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """bf16, fp16: autocast in forward passes; parameters and optimizer state stay fp32. fp16 scales the loss, and a
+    step in which any pass overflows changes nothing but the scale."""
+    recipe: Recipe = Recipe()
+    """Accumulation, clipping and averaged weights."""
+    parameters: Parameters = Parameters()
+    """Freezing, and what is spared decay or perturbation."""
+    speed: Speed = Speed()
+    """torch.compile, channels-last, TF32."""
     resources: Resources = Resources()
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     retry: RetryPolicy = RetryPolicy()
@@ -185,6 +193,13 @@ def _check_batch(spec: JobSpec) -> None:
             "batch_size",
             f"batch_size is {spec.batch_size}, which {workers} workers cannot share evenly; "
             "allowed are multiples of resources.num_workers",
+        )
+    parts = spec.recipe.micro_batches
+    if spec.batch_size % (workers * parts):
+        raise field_error(
+            "recipe.micro_batches",
+            f"recipe.micro_batches is {parts}, which does not divide the {spec.batch_size // workers} examples of each "
+            "worker's batch; allowed are its divisors",
         )
     available = spec.dataset.facts().train_size
     wanted = spec.dataset.train_size

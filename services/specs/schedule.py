@@ -56,4 +56,40 @@ class StepSchedule(_Schedule):
         return float(self.gamma**passed)
 
 
-Schedule = Annotated[ConstantSchedule | CosineSchedule | StepSchedule, Field(discriminator="name")]
+class LinearSchedule(_Schedule):
+    """A straight line from the base rate down to `final_factor` of it."""
+
+    name: Literal["linear"] = "linear"
+    final_factor: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    def _after_warmup(self, epoch: float, epochs: float) -> float:
+        return 1.0 - (1.0 - self.final_factor) * min(epoch / epochs, 1.0)
+
+
+class OneCycleSchedule(Spec):
+    """Half a cosine up to the base rate and a longer one down, far below the start (arXiv 1708.07120)."""
+
+    name: Literal["one_cycle"] = "one_cycle"
+    peak_at: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Share of the run after which the base rate is reached."""
+    start_factor: Annotated[float, Field(gt=0, le=1)] = 0.04
+    """Rate of the first step, of the base rate."""
+    final_factor: Annotated[float, Field(ge=0, le=1)] = 4e-6
+    """Rate at the end, of the base rate."""
+
+    def factor(self, epoch: float, epochs: int) -> float:
+        """Return lr / base lr at a point of the run; see `_Schedule.factor`."""
+        done = min(epoch / epochs, 1.0)
+        if done < self.peak_at:
+            return _on_cosine(self.start_factor, 1.0, done / self.peak_at)
+        return _on_cosine(1.0, self.final_factor, (done - self.peak_at) / (1.0 - self.peak_at))
+
+
+def _on_cosine(start: float, end: float, done: float) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+Schedule = Annotated[
+    ConstantSchedule | LinearSchedule | CosineSchedule | StepSchedule | OneCycleSchedule,
+    Field(discriminator="name"),
+]

@@ -106,7 +106,7 @@ BAD_SUBMITS = (
         "a batch that workers can't share", {"batch_size": 63, "resources": {"num_workers": 2}}, *_INVALID, "batch_size"
     ),
     BadSubmit("one and a half GPUs", {"resources": {"gpus_per_worker": 1.5}}, *_INVALID, "resources.gpus_per_worker"),
-    BadSubmit("an unknown precision", {"precision": "fp16"}, *_INVALID, "precision"),
+    BadSubmit("an unknown precision", {"precision": "fp8"}, *_INVALID, "precision"),
     BadSubmit("a priority out of range", {"priority": 1000}, *_INVALID, "priority"),
     BadSubmit("a label key with a space", {"labels": {"my key": "x"}}, *_INVALID, "labels.my key"),
     BadSubmit("a NUL in a label", {"labels": {"a": "x\x00y"}}, *_INVALID, "labels.a"),

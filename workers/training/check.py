@@ -16,8 +16,9 @@ from xsam.workers.messages import RankContext
 from xsam.workers.sdk.sums import Sum, as_sum
 from xsam.workers.training.build import Parts, build_parts
 from xsam.workers.training.errors import TargetError, TrainingError
-from xsam.workers.training.optimizers import is_search_step, take_step
+from xsam.workers.training.optimizers import is_search_step
 from xsam.workers.training.ranks import Ranks
+from xsam.workers.training.stepping import Stepper
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def _check_task(spec: JobSpec, context: RankContext) -> Checked:
     one_rank = spec.model_copy(update=own_batch)
     parts = build_parts(one_rank, alone, Ranks(alone))
     parts.task.on_epoch(parts.model, 1)
-    parts.model.train()
+    parts.train_mode()
     batch = next(iter(parts.train_feed.batches(0, 0)))
     loss, named = _step(spec, parts, batch)
     measured = sorted({*_evaluated(parts), *(f"train/{name}" for name in named)})
@@ -105,20 +106,14 @@ def _check_task(spec: JobSpec, context: RankContext) -> Checked:
 
 
 def _step(spec: JobSpec, parts: Parts, batch: Any) -> tuple[float, list[str]]:
-    names: list[str] = []
-
-    def closure() -> Tensor:
-        loss, values = parts.task.loss(parts.wrapped, batch)
-        for value in values.values():
-            as_sum(value)  # so that one of a wrong type is told here
-        names[:] = list(values)
-        return loss
-
     searches = is_search_step(spec.optimizer, step=0, step_in_epoch=0)
-    loss = take_step(parts.optimizer, closure, search_alpha=searches).item()
+    stepped = Stepper(spec, parts, "cpu").step(batch, number=0, search_alpha=searches)
+    for value in stepped.values.values():
+        as_sum(value)  # so that one of a wrong type is told here
+    loss = stepped.loss.item()
     if not math.isfinite(loss):
         raise TargetError(f"the loss of the first batch is {loss:g}")
-    return loss, names
+    return loss, list(stepped.values)
 
 
 @torch.inference_mode()

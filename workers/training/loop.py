@@ -2,28 +2,24 @@
 
 import math
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from xsam.services.jobs.summary import TrainingSummary
 from xsam.services.metrics.records import EpochRecord
 from xsam.services.specs.job import JobSpec
 from xsam.services.specs.optimizer import XsamVariant
 from xsam.workers.messages import FirstStep, RankContext, StartedRecord, StopReason
-from xsam.workers.sdk.sums import Value
 from xsam.workers.training.build import build_parts
 from xsam.workers.training.checkpoints.store import CheckpointStore
 from xsam.workers.training.errors import DivergenceError, TargetError
 from xsam.workers.training.evaluation import Measured, evaluate
 from xsam.workers.training.memory import named_memory_errors
-from xsam.workers.training.optimizers import is_search_step, read_alpha, take_step
+from xsam.workers.training.optimizers import is_search_step, read_alpha
 from xsam.workers.training.progress import EpochLosses, Progress
 from xsam.workers.training.ranks import Ranks
+from xsam.workers.training.stepping import Stepper
 from xsam.workers.training.stopping import StopSignal
 from xsam.workers.training.telemetry import Control, ProgressThrottle, SilentTelemetry, Telemetry
 from xsam_core.errors import NonFiniteError
@@ -60,7 +56,7 @@ def run_training(spec: JobSpec, context: RankContext, telemetry: Telemetry, cont
         return (
             f"out of memory on {context.device} in {progress.position()}: each of {context.world_size} workers holds "
             f"{spec.batch_size // context.world_size} of batch_size {spec.batch_size} examples at once; "
-            "use a smaller batch_size, more workers, precision bf16 or a smaller model"
+            "use a smaller batch_size, more recipe.micro_batches or workers, precision bf16 or a smaller model"
         )
 
     with named_memory_errors(describe):
@@ -86,7 +82,7 @@ class _Run:
         self._losses = EpochLosses(self._steps_per_epoch, context.device, limit=limit)
         self._train_signal = StopSignal(self._ranks, control, self._losses.first_bad)
         self._eval_signal = StopSignal(self._ranks, control, lambda: 0)
-        self._autocast = _autocast(spec, context)
+        self._stepper = Stepper(spec, self._parts, context.device)
         self._store = CheckpointStore(spec, context, self._ranks, self._parts, control.may_publish)
         self._store.restore(progress, self._losses)
         self._num_parameters = sum(p.numel() for p in self._parts.model.parameters())
@@ -113,11 +109,11 @@ class _Run:
         """Train up to the end of the epoch; return the reason to stop that came, if one did."""
         progress = self._progress
         self._parts.task.on_epoch(self._parts.model, progress.epochs_done + 1)
-        self._parts.model.train()
+        self._parts.train_mode()
         self._losses.restart(progress.step_in_epoch)
         self._train_signal.start()
         started_at = time.perf_counter() - progress.epoch_train_s
-        for batch in self._parts.train_feed.batches(progress.epochs_done, progress.step_in_epoch):
+        for batch in self._timed(self._parts.train_feed.batches(progress.epochs_done, progress.step_in_epoch)):
             self._step(batch)
             progress.epoch_train_s = time.perf_counter() - started_at
             reason, bad_step = self._train_signal.check()
@@ -129,26 +125,30 @@ class _Run:
         self._train_signal.pause()
         return None
 
+    def _timed(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Yield the batches, noting how long each was waited for."""
+        while True:
+            asked_at = time.perf_counter()
+            batch = next(batches, None)
+            self._progress.data_wait_s += time.perf_counter() - asked_at
+            if batch is None:
+                return
+            yield batch
+
     def _step(self, batch: Any) -> None:
-        progress, spec, parts = self._progress, self._spec, self._parts
-        first_values: list[Mapping[str, Value]] = []
-
-        def closure() -> Tensor:
-            with self._autocast:
-                loss, values = parts.task.loss(parts.wrapped, batch)
-            if not first_values:
-                first_values.append(values)
-            return loss
-
+        progress, spec = self._progress, self._spec
         self._set_lr()
-        searches = is_search_step(spec.optimizer, step=progress.step, step_in_epoch=progress.step_in_epoch)
+        searches = progress.is_search_due or is_search_step(
+            spec.optimizer, step=progress.step, step_in_epoch=progress.step_in_epoch
+        )
         try:
-            loss = take_step(parts.optimizer, closure, search_alpha=searches)
+            stepped = self._stepper.step(batch, number=progress.step, search_alpha=searches)
         except NonFiniteError as e:
             raise DivergenceError(f"training diverged in {progress.position()}: {e}") from e
-        self._losses.record(loss, first_values[0])
+        self._losses.record(stepped.loss, stepped.values)
         progress.take_step(spec.optimizer.grad_evals_per_step)
-        if searches:
+        progress.is_search_due = searches and stepped.is_skipped
+        if searches and not stepped.is_skipped:
             self._take_alpha()
         self._report_step()
 
@@ -181,9 +181,10 @@ class _Run:
         self._raise_if_diverged()
         started_at = time.perf_counter()
         # Each rank has averaged over its own batches; evaluation takes rank 0's, as DDP does.
-        self._ranks.copy_from_first(self._parts.model.buffers())
+        model = self._parts.evaluated
+        self._ranks.copy_from_first(model.buffers())
         task, feeds = self._parts.task, self._parts.eval_feeds
-        result = evaluate(self._parts.model, task, feeds, self._ranks, self._eval_signal, self._autocast)
+        result = evaluate(model, task, feeds, self._ranks, self._eval_signal, self._stepper.autocast)
         if isinstance(result, StopReason):
             return result
         if not math.isfinite(result["loss"]):
@@ -279,11 +280,6 @@ class _Run:
         fixed_alpha = optimizer.alpha if isinstance(optimizer, XsamVariant) else None
         summary = self._progress.summary(self._goal, fixed_alpha)
         # Clocks differ; the first rank's is the run's.
-        (train_s,) = self._ranks.sums(summary.train_s if self._ranks.is_first else 0.0)
-        return TrainingOutcome(replace(summary, train_s=train_s), stopped_by)
-
-
-def _autocast(spec: JobSpec, context: RankContext) -> AbstractContextManager[object]:
-    if spec.precision == "fp32":
-        return nullcontext()
-    return torch.autocast(torch.device(context.device).type, dtype=torch.bfloat16)
+        own = (summary.train_s, self._progress.data_wait_s) if self._ranks.is_first else (0.0, 0.0)
+        train_s, data_wait_s = self._ranks.sums(*own)
+        return TrainingOutcome(replace(summary, train_s=train_s, data_wait_s=data_wait_s), stopped_by)

@@ -1,10 +1,10 @@
-"""From an optimizer's specification to the optimizer, and one training step with either kind."""
+"""From an optimizer's specification to the optimizer, and what it has found."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, assert_never
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from xsam.services.metrics.records import AlphaRecord
 from xsam.services.specs.optimizer import (
@@ -16,7 +16,7 @@ from xsam.services.specs.optimizer import (
     WsamVariant,
     XsamVariant,
 )
-from xsam_core import ASAM, GSAM, SAM, WSAM, XSAM, SharpnessAware
+from xsam_core import ASAM, GSAM, SAM, WSAM, XSAM
 
 BASE_CLASSES: dict[str, type[torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
@@ -30,7 +30,11 @@ BASE_CLASSES: dict[str, type[torch.optim.Optimizer]] = {
 
 
 def build_optimizer(
-    spec: Optimizer, model: nn.Module, param_groups: Sequence[dict[str, Any]] | None = None
+    spec: Optimizer,
+    model: nn.Module,
+    param_groups: Sequence[dict[str, Any]] | None = None,
+    *,
+    max_grad_norm: float | None = None,
 ) -> torch.optim.Optimizer:
     """Return the optimizer for `model`, which is DDP's wrapper where there are several ranks.
 
@@ -38,35 +42,36 @@ def build_optimizer(
         spec: the job's optimizer.
         model: whose parameters it trains.
         param_groups: theirs, with options that replace the specification's; by default one group of all.
+        max_grad_norm: to which SAM's family clips its update gradient; others are clipped by the step.
     """
     base_class, base_options = BASE_CLASSES[spec.base.name], spec.base.options()
     # As options of the group, since RMSprop and XSAM both have an argument called alpha.
     groups = [{**base_options, **group} for group in param_groups or [{"params": list(model.parameters())}]]
     if isinstance(spec, SgdVariant):
         groups = [{name: value for name, value in group.items() if name != "perturb"} for group in groups]
+    shared: dict[str, Any] = {"model": model, "max_grad_norm": max_grad_norm}
     match spec:
         case SgdVariant():
             return base_class(groups)  # type: ignore[call-arg]  # the abstract base alone asks for defaults
         case SamVariant():
-            return SAM(groups, base_class, model=model, **_ascent_options(spec))
+            return SAM(groups, base_class, **shared, **_ascent_options(spec))
         case AsamVariant():
-            return ASAM(groups, base_class, model=model, **_ascent_options(spec))
+            return ASAM(groups, base_class, **shared, **_ascent_options(spec))
         case WsamVariant():
-            return WSAM(
-                groups, base_class, model=model, gamma=spec.gamma, decouple=spec.decouple, **_ascent_options(spec)
-            )
+            own: dict[str, Any] = {"gamma": spec.gamma, "decouple": spec.decouple}
+            return WSAM(groups, base_class, **own, **shared, **_ascent_options(spec))
         case GsamVariant():
-            return GSAM(groups, base_class, model=model, gap_weight=spec.gap_weight, **_ascent_options(spec))
+            return GSAM(groups, base_class, gap_weight=spec.gap_weight, **shared, **_ascent_options(spec))
         case XsamVariant():
             return XSAM(
                 groups,
                 base_class,
-                model=model,
                 rho_max=spec.probe_radius,
                 alpha=spec.alpha,
                 alpha_max=spec.alpha_max,
                 alpha_delta=spec.alpha_delta,
                 alpha_search=spec.alpha_search,
+                **shared,
                 **_ascent_options(spec),
             )
     assert_never(spec)
@@ -87,20 +92,6 @@ def is_search_step(spec: Optimizer, *, step: int, step_in_epoch: int) -> bool:
     if not isinstance(spec, XsamVariant) or spec.alpha is not None:
         return False
     return step_in_epoch == 0 if spec.alpha_every == "epoch" else step % spec.alpha_every == 0
-
-
-def take_step(optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor], *, search_alpha: bool) -> Tensor:
-    """Do one training step and return the loss before it, detached; `closure` runs the forward pass only."""
-    if isinstance(optimizer, SharpnessAware):
-        loss = optimizer.step(closure, search_alpha=search_alpha)
-        if loss is None:
-            raise RuntimeError(f"{type(optimizer).__name__}.step(closure) returned no loss")
-        return loss
-    optimizer.zero_grad(set_to_none=True)
-    loss = closure()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    return loss.detach()
 
 
 def read_alpha(optimizer: torch.optim.Optimizer, *, epoch: int, step: int) -> AlphaRecord:

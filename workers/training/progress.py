@@ -27,10 +27,14 @@ class Progress:
     epoch_train_s: float = 0.0
     """Seconds of training in the running epoch, over all attempts."""
     train_s: float = 0.0
+    data_wait_s: float = 0.0
+    """Seconds of training in which a step waited for its batch, over all attempts."""
     grad_evals: int = 0
     probe_forwards: int = 0
     alpha_sum: float = 0.0
     num_alphas: int = 0
+    is_search_due: bool = False
+    """Whether the search for alpha* of the step before was lost to an overflow of fp16."""
     best_epoch: int = 0
     best_value: float | None = None
     """The goal's metric in the best epoch."""

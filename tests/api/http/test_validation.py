@@ -43,8 +43,8 @@ def test_plain_union__is_one_error_with_both_ways_out() -> None:
 
 
 def test_allowed__lists_choices_and_names() -> None:
-    (precision,) = _errors({"precision": "fp16"})
-    assert precision.allowed == ["fp32", "bf16"]
+    (precision,) = _errors({"precision": "fp8"})
+    assert precision.allowed == ["fp32", "bf16", "fp16"]
     (variant,) = _errors({"optimizer": {"variant": "lion"}})
     assert (variant.value, variant.allowed) == ("lion", list(OPTIMIZERS))
     (unknown,) = _errors({"resources": {"gpus": 1}})

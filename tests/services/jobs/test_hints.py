@@ -21,7 +21,11 @@ def test_hint__speaks_of_the_jobs_own_numbers() -> None:
     spec = JobSpec.model_validate({"batch_size": 48, "optimizer": {"variant": "sam", "rho": 0.3}})
     assert "48" in hint(FailureKind.OUT_OF_MEMORY, spec)
     assert "bf16" in hint(FailureKind.OUT_OF_MEMORY, spec)
+    assert "micro_batches above 1" in hint(FailureKind.OUT_OF_MEMORY, spec)
     assert "0.3" in hint(FailureKind.DIVERGED, spec)
+    assert "warmup" in hint(FailureKind.DIVERGED, spec)
+    one_cycle = JobSpec.model_validate({"schedule": {"name": "one_cycle"}})
+    assert "warmup" not in hint(FailureKind.DIVERGED, one_cycle)
     assert "bf16" not in hint(FailureKind.OUT_OF_MEMORY, spec.model_copy(update={"precision": "bf16"}))
 
 

@@ -33,6 +33,31 @@ def test_preset__leaves_out_the_probe_radius_of_an_optimizer_without_one():
     assert list(spec.space) == ["optimizer.rho"]
 
 
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [
+        ("precision", ["fp32", "bf16", "fp16"]),
+        ("recipe.micro_batches", [1, 4]),
+        ("recipe.max_grad_norm", [None, 1.0]),
+        ("recipe.ema_decay", [None, 0.99]),
+        ("dataset.label_smoothing", [0.0, 0.1]),
+        ("dataset.mixup", [0.0, 0.2]),
+        ("dataset.cutmix", [0.0, 1.0]),
+        ("parameters.freeze", [[], ["0.*"]]),
+        ("parameters.no_perturb", [[], ["norms", "biases"]]),
+        ("speed.channels_last", [False, True]),
+        ("schedule", [{"name": "linear"}, {"name": "one_cycle"}]),
+    ],
+)
+def test_options_of_the_loop__can_be_searched(path, values):
+    spec = study(space={path: {"type": "choice", "values": values}}, base={"epochs": 2})
+    field, _, rest = path.partition(".")
+    jobs = [job_spec(spec, arms_of(spec)[0], {path: value}, seed=0).model_dump(mode="json") for value in values]
+    for job, value in zip(jobs, values, strict=True):
+        found = job[field][rest] if rest else job[field]
+        assert found == value or value.items() <= found.items()
+
+
 def test_num_configs__is_the_whole_grid_unless_told_otherwise():
     grid = {"sampler": {"name": "grid", "points": 4}}
     assert study(**grid).num_configs == 4

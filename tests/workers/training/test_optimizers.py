@@ -1,10 +1,14 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from pydantic import TypeAdapter
 from torch import nn
 
+from xsam.services.specs.job import JobSpec
 from xsam.services.specs.optimizer import BASE_OPTIMIZERS, OPTIMIZERS, Optimizer
-from xsam.workers.training.optimizers import BASE_CLASSES, build_optimizer, is_search_step, read_alpha, take_step
+from xsam.workers.training.optimizers import BASE_CLASSES, build_optimizer, is_search_step, read_alpha
+from xsam.workers.training.stepping import Stepper
 from xsam_core import ASAM, GSAM, SAM, WSAM, XSAM
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -20,11 +24,13 @@ def train(spec: Optimizer, num_steps: int = 30) -> tuple[torch.optim.Optimizer, 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
     optimizer = build_optimizer(spec, model)
+    task = SimpleNamespace(loss=lambda model, batch: (nn.functional.cross_entropy(model(batch[0]), batch[1]), {}))
+    parts = SimpleNamespace(task=task, model=model, wrapped=model, optimizer=optimizer, scaler=None, average=None)
+    stepper = Stepper(JobSpec(), parts, "cpu")
     losses = []
     for step in range(num_steps):
         search = is_search_step(spec, step=step, step_in_epoch=step % 10)
-        closure = lambda: nn.functional.cross_entropy(model(INPUTS), TARGETS)  # noqa: E731
-        losses.append(float(take_step(optimizer, closure, search_alpha=search)))
+        losses.append(float(stepper.step((INPUTS, TARGETS), number=step, search_alpha=search).loss))
     return optimizer, losses
 
 

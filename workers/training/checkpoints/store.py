@@ -3,11 +3,14 @@
 Layout, below `RankContext.checkpoint_dir`, which all ranks must share:
 
     step-000000123/model.safetensors   parameters and rank 0's buffers
+                   average.safetensors the averaged ones, where the recipe keeps an average
                    optimizer.pt        the optimizer's state, base optimizer included
-                   rank-00000.pt       one for each rank: random states, buffers, the running epoch's losses
+                   rank-00000.pt       one for each rank: random states, buffers, loss scale, the running epoch's losses
                    manifest.json       position, running totals, identity of the job, SHA-256 of each file
     ../weights/best.safetensors        weights of the best epoch among those that a checkpoint followed
                last.safetensors        weights of the last checkpoint at the end of an epoch
+
+Weights for others are the averaged ones where there is an average.
 
 A checkpoint is made in a folder named `tmp-...` and moved to its name when every rank's file is on the disk. A run
 resumes with as many workers as it began with: what a rank owns (random states, losses of the running epoch) has no
@@ -23,8 +26,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from xsam.services.metrics.records import CheckpointRecord
 from xsam.services.specs.job import JobSpec
@@ -47,11 +51,13 @@ from xsam.workers.training.random_state import random_states, restore_random_sta
 from xsam.workers.training.ranks import Ranks
 
 MODEL_FILE = "model.safetensors"
+AVERAGE_FILE = "average.safetensors"
 OPTIMIZER_FILE = "optimizer.pt"
 _FOLDER_NAME = re.compile(r"step-(\d{9,})")
 _TEMPORARY_PREFIX = "tmp-"
 _IDENTITY_FIELDS = {
     *("task", "model", "dataset", "optimizer", "schedule", "batch_size", "steps_per_epoch", "seed", "precision"),
+    *("recipe", "parameters", "speed"),
 }
 """What must not change over a run. The number of epochs may grow; names, priorities and policies may change."""
 
@@ -93,7 +99,7 @@ class CheckpointStore:
     def keep_best_weights(self) -> None:
         """Remember the present weights as the best ones; the next `save` writes them."""
         if self._ranks.is_first:
-            state = self._parts.model.state_dict()
+            state = self._parts.evaluated.state_dict()
             self._unsaved_best = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
     def save(self, progress: Progress, losses: EpochLosses, score: float | None) -> CheckpointRecord | None:
@@ -136,21 +142,34 @@ class CheckpointStore:
         state = read_state(folder / _rank_file(self._context.rank))
         for name, buffer in self._parts.model.named_buffers():
             buffer.copy_(state["buffers"][name])
+        if self._parts.average is not None:
+            average = self._parts.average.model
+            average.load_state_dict(load_file(folder / AVERAGE_FILE))
+            for name, buffer in average.named_buffers():
+                buffer.copy_(state["average_buffers"][name])
+        if self._parts.scaler is not None:
+            self._parts.scaler.load_state_dict(state["scaler"])
         losses.load_values(state["losses"])
         restore_random_states(state["random"], self._context)
         progress.load_values(manifest.progress)
 
     def _write_files(self, temporary: Path, losses: EpochLosses) -> None:
         temporary.mkdir(parents=True, exist_ok=True)
-        model = self._parts.model
+        model, average = self._parts.model, self._parts.average
         rank_state = {
             "random": random_states(self._context),
-            "buffers": {name: buffer.detach().cpu() for name, buffer in model.named_buffers()},
+            "buffers": _buffers(model),
             "losses": losses.values(),
         }
+        if average is not None:
+            rank_state["average_buffers"] = _buffers(average.model)
+        if self._parts.scaler is not None:
+            rank_state["scaler"] = self._parts.scaler.state_dict()
         write_state(temporary / _rank_file(self._context.rank), rank_state)
         if self._ranks.is_first:
             write_tensors(temporary / MODEL_FILE, model.state_dict())
+            if average is not None:
+                write_tensors(temporary / AVERAGE_FILE, average.model.state_dict())
             write_state(temporary / OPTIMIZER_FILE, self._parts.optimizer.state_dict())
 
     def _publish(self, temporary: Path, name: str, progress: Progress, score: float | None) -> CheckpointRecord:
@@ -193,7 +212,8 @@ class CheckpointStore:
             replace_tensors(self._weights_folder / "best.safetensors", self._unsaved_best)
             self._unsaved_best = None
         if is_epoch_end:
-            replace_by_link(self._weights_folder / "last.safetensors", temporary / MODEL_FILE)
+            source = MODEL_FILE if self._parts.average is None else AVERAGE_FILE
+            replace_by_link(self._weights_folder / "last.safetensors", temporary / source)
 
     def _prune(self) -> int | None:
         """Remove all but the newest `keep_last` checkpoints and the best, the earliest of equals; return its step."""
@@ -239,12 +259,27 @@ class CheckpointStore:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _check_identity(self, folder: Path, identity: dict[str, Any]) -> None:
+        identity = _filled(identity)
         for field, expected in self._identity.items():
             if identity.get(field) != expected:
                 raise CheckpointMismatchError(
                     f"{folder} was made with {field} = {identity.get(field)!r}, but the job says {expected!r}; "
                     "a run resumes only as what it was"
                 )
+
+
+def _filled(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint's identity with fields that jobs have got since, at their defaults."""
+    fields = {name: value for name, value in identity.items() if name in _IDENTITY_FIELDS}
+    try:
+        known = JobSpec.model_validate(fields)
+    except ValidationError:
+        return identity
+    return {**identity, **known.model_dump(mode="json", include=_IDENTITY_FIELDS)}
+
+
+def _buffers(model: nn.Module) -> dict[str, Tensor]:
+    return {name: buffer.detach().cpu() for name, buffer in model.named_buffers()}
 
 
 def _rank_file(rank: int) -> str:

@@ -41,6 +41,40 @@ def to_device(batch: Any, device: torch.device | str) -> Any:
     return batch.to(device) if hasattr(batch, "to") else batch
 
 
+def split(batch: Any, parts: int) -> list[Any]:
+    """Return a batch as so many equal micro-batches: tensors and lists of one entry per example are cut.
+
+    Raises:
+        DatasetFormatError: its examples can't be told apart, or are not so many times something.
+    """
+    if parts == 1:
+        return [batch]
+    size = length_of(batch)
+    if size % parts:
+        raise DatasetFormatError(f"recipe.micro_batches is {parts}, but a batch has {size} examples")
+    step = size // parts
+    return [_cut(batch, size, slice(start, start + step)) for start in range(0, size, step)]
+
+
+def _cut(batch: Any, size: int, part: slice) -> Any:
+    if isinstance(batch, Tensor):
+        return batch[part] if batch.ndim and len(batch) == size else batch
+    if isinstance(batch, dict) or (isinstance(batch, Mapping) and hasattr(batch, "items")):
+        return {key: _cut(value, size, part) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(_cut(one, size, part) for one in batch))
+    if isinstance(batch, list | tuple):
+        if len(batch) == size and not any(isinstance(one, Tensor) and one.ndim for one in batch):
+            return batch[part]
+        return type(batch)(_cut(one, size, part) for one in batch)
+    if batch is None or isinstance(batch, str | int | float):
+        return batch
+    raise DatasetFormatError(
+        f"recipe.micro_batches cuts batches of tensors, mappings, lists and tuples, not of {type(batch).__name__}; "
+        "leave it at 1"
+    )
+
+
 def length_of(batch: Any) -> int:
     """Return the length of the first tensor in a batch.
 

@@ -14,6 +14,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from xsam.workers.messages import RankContext
 from xsam.workers.training.data.augment import Augmentation
+from xsam.workers.training.data.mixing import Mixing
 from xsam.workers.training.errors import DatasetFormatError
 from xsam.workers.training.random_state import epoch_order
 
@@ -172,25 +173,45 @@ class TrainFeed:
     end of the permutation, less than one global batch, is dropped; each epoch drops others.
     """
 
-    def __init__(self, data: Data, context: RankContext, *, batch_size: int, augment: Sequence[str], seed: int) -> None:
+    def __init__(
+        self,
+        data: Data,
+        context: RankContext,
+        *,
+        batch_size: int,
+        augment: Sequence[str],
+        seed: int,
+        mixing: Mixing | None = None,
+    ) -> None:
         self._split = data.train.to(context)
         self._scale, self._shift = data.normalisation.factors(context.device)
         self._augmentation = Augmentation(tuple(augment), seed)
+        self._mixing = mixing
         self._context = context
         self._batch_size = batch_size
         self._seed = seed
         self.steps_per_epoch = len(data.train.labels) // batch_size
 
-    def batches(self, epoch: int, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield `(images, labels)` for the steps of an epoch from `first_step` on, both counted from 0."""
+    def batches(self, epoch: int, first_step: int) -> Iterator[tuple[Tensor, ...]]:
+        """Yield `(images, labels)`, or what `Mixing.mix` returns, for an epoch's steps from `first_step` on.
+
+        Args:
+            epoch: counted from 0.
+            first_step: likewise.
+        """
         device, num_examples = self._context.device, len(self._split.labels)
         order = epoch_order(num_examples, self._seed, epoch)
         slices = [self._own_part(order, step) for step in range(first_step, self.steps_per_epoch)]
         draws = self._augmentation.draws(epoch, num_examples)
         draws = draws.to(device) if draws is not None else None
-        for own, raw in zip(slices, self._split.images.batches(slices), strict=True):
+        for step, (own, raw) in enumerate(zip(slices, self._split.images.batches(slices), strict=True), first_step):
             indices = own.to(device, non_blocking=True)
-            yield self._as_input(raw, draws[indices] if draws is not None else None), self._split.labels[indices]
+            images = self._as_input(raw, draws[indices] if draws is not None else None)
+            labels = self._split.labels[indices]
+            if self._mixing is None:
+                yield images, labels
+            else:
+                yield self._mixing.mix(images, labels, epoch, step, self._context.rank)
 
     def _own_part(self, order: Tensor, step: int) -> Tensor:
         size = self._batch_size // self._context.world_size

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own convention)
 from torch import Tensor, nn
 
@@ -11,13 +12,15 @@ from xsam.services.specs.job import JobSpec
 from xsam.workers.messages import RankContext
 from xsam.workers.sdk.sums import Collected, Sum, Value
 from xsam.workers.training.data.feeds import Data, EvalFeed, TrainFeed
+from xsam.workers.training.data.mixing import Mixing
 from xsam.workers.training.data.sources import prepare_data
 from xsam.workers.training.errors import TooFewExamplesError
 from xsam.workers.training.models import build_model
 from xsam.workers.training.ranks import Ranks
 from xsam.workers.training.tasks.goal import Goal
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
+"""Images and labels; where images are mixed also the partners' labels and each image's own share."""
 
 EXPLOSION_FACTOR = 1000.0
 """A loss so many times that of guessing (the logarithm of the class count) has exploded."""
@@ -61,8 +64,16 @@ class ImageClassification:
     def train_feed(self) -> TrainFeed:
         """Return the training batches, `(images, labels)`."""
         spec = self._spec
-        augment = spec.dataset.augment
-        return TrainFeed(self._data, self._context, batch_size=spec.batch_size, augment=augment, seed=spec.seed)
+        data = spec.dataset
+        mixing = Mixing(data.mixup, data.cutmix, spec.seed)
+        return TrainFeed(
+            self._data,
+            self._context,
+            batch_size=spec.batch_size,
+            augment=data.augment,
+            seed=spec.seed,
+            mixing=mixing if mixing.is_on else None,
+        )
 
     def eval_feeds(self) -> dict[str, Any]:
         """Return the dataset's evaluation part."""
@@ -72,17 +83,33 @@ class ImageClassification:
         """Do nothing."""
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Value]]:
-        """Return cross-entropy, and accuracy."""
-        images, labels = batch
+        """Return cross-entropy with the labels as the job smooths and mixes them, and accuracy, mixed alike."""
+        images, labels, *mixed = batch
+        smoothing = self._spec.dataset.label_smoothing
         logits = model(images).float()
         answers = logits.detach()
-        return F.cross_entropy(logits, labels), {
+        if mixed:
+            partners, share = mixed
+            own = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+            other = F.cross_entropy(logits, partners, reduction="none", label_smoothing=smoothing)
+            return torch.lerp(other, own, share).mean(), {
+                "accuracy": lambda: Sum(
+                    torch.where(answers.argmax(1) == labels, share, 0.0).sum()
+                    + torch.where(answers.argmax(1) == partners, 1 - share, 0.0).sum(),
+                    len(labels),
+                )
+            }
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing), {
             "accuracy": lambda: Sum((answers.argmax(1) == labels).sum(), len(labels))
         }
 
+    def length(self, batch: Batch) -> float:
+        """Return the number of images."""
+        return len(batch[1])
+
     def evaluate(self, model: nn.Module, batch: Batch) -> Mapping[str, Sum | Collected]:
         """Return cross-entropy, and accuracy."""
-        images, labels = batch
+        images, labels, *_ = batch
         logits = model(images)
         return {
             "loss": Sum(F.cross_entropy(logits.float(), labels, reduction="sum"), len(labels)),

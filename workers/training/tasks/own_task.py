@@ -108,6 +108,11 @@ class OwnTask:
             raise TargetError(f"{self._name}: loss() returned {what}; it must be a scalar tensor, the batch's mean")
         return loss.float(), values
 
+    def length(self, batch: Any) -> float:
+        """Return what the task says of a batch, by default its examples."""
+        own = getattr(self._own, "length", None)
+        return float(own(batch) if own is not None else length_of(batch))
+
     def evaluate(self, model: nn.Module, batch: Any) -> Mapping[str, Sum | Collected]:
         """Return what the task measures of a batch, and its loss."""
         evaluate = getattr(self._own, "evaluate", None)
@@ -120,7 +125,7 @@ class OwnTask:
                 )
         if "loss" in measured:
             return measured
-        weight = self._length(batch)
+        weight = self.length(batch)
         loss, values = self.loss(model, batch)
         measured["loss"] = mean(loss, weight)
         if evaluate is None:
@@ -143,10 +148,6 @@ class OwnTask:
 
     def _collate(self) -> Collate | None:
         return getattr(self._own, "collate", None)
-
-    def _length(self, batch: Any) -> float:
-        own = getattr(self._own, "length", None)
-        return float(own(batch) if own is not None else length_of(batch))
 
     def _checked_data(self, method: str, data: Any) -> Any:
         if isinstance(data, tuple) and data and all(isinstance(part, Tensor) for part in data):

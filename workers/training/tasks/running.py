@@ -36,6 +36,9 @@ class RunningTask(Protocol):
     def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Value]]:
         """Return the mean loss over a batch, and what else to measure of it."""
 
+    def length(self, batch: Any) -> float:
+        """Return the weight of a batch among others: its examples, or what the task counts."""
+
     def evaluate(self, model: nn.Module, batch: Any) -> Mapping[str, Sum | Collected]:
         """Return what to measure of a batch; `loss` among it."""
 
