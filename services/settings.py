@@ -83,8 +83,8 @@ class RayCluster(_Group):
     dashboard: bool = False
     """Whether the local cluster runs Ray's dashboard (needs `pip install "ray[default]"`)."""
     worker_groups: Literal["auto", "managed"] = "auto"
-    """auto: each worker is a process of this service, a warm one where it needs no GPU. managed: several workers are a
-    group that Ray Train starts."""
+    """auto: each worker is a warm process of this service. managed: several workers are a group that Ray Train
+    starts."""
 
 
 class DispatcherSettings(_Group):

@@ -15,6 +15,9 @@ from xsam.services.process import freeze_imports
 _BACKLOG = 2048
 HEAD_WITHIN_S = 10.0
 """For a request's first line and headers."""
+TAKEN_WITHIN_S = 30.0
+"""Whoever takes less than `_LEAST_TAKEN_BYTES` of an answer in this time is cut off."""
+_LEAST_TAKEN_BYTES = 16_384
 _CLOSE_WITHIN_S = 5
 
 
@@ -57,9 +60,14 @@ def url_of(listener: socket.socket) -> str:
 
 
 class _Impatient(HttpToolsProtocol):
-    """Closes a connection whose request line and headers do not arrive in time; uvicorn waits for ever."""
+    """Closes a connection whose request line and headers do not arrive in time, or whose answer is not taken.
+
+    uvicorn waits for ever, and a stream whose reader stands still would hold its place for as long.
+    """
 
     _waiting: asyncio.TimerHandle | None = None
+    _held_up: asyncio.TimerHandle | None = None
+    _untaken = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -67,12 +75,21 @@ class _Impatient(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._stop_holding_up()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._waiting is None and (self.cycle is None or self.cycle.response_complete):
             self._wait_for_head()
         super().data_received(data)
+
+    def pause_writing(self) -> None:
+        self._wait_until_taken()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._stop_holding_up()
+        super().resume_writing()
 
     def on_headers_complete(self) -> None:
         self._stop_waiting()
@@ -85,6 +102,21 @@ class _Impatient(HttpToolsProtocol):
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
+
+    def _wait_until_taken(self) -> None:
+        self._untaken = self.transport.get_write_buffer_size()
+        self._held_up = self.loop.call_later(TAKEN_WITHIN_S, self._look_what_was_taken)
+
+    def _look_what_was_taken(self) -> None:
+        if self._untaken - self.transport.get_write_buffer_size() < _LEAST_TAKEN_BYTES:
+            self.transport.abort()  # close() would wait until all has been taken
+        else:
+            self._wait_until_taken()
+
+    def _stop_holding_up(self) -> None:
+        if self._held_up is not None:
+            self._held_up.cancel()
+            self._held_up = None
 
     def _give_up(self) -> None:
         self._waiting = None

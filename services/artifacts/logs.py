@@ -37,16 +37,19 @@ class LogWriter:
         self._size = self._path.stat().st_size
 
     def write(self, text: str) -> None:
-        """Append each line of `text` with the present time; over-long lines are cut."""
+        """Append each line of `text` with the present time; over-long lines are cut, those that find no room lost."""
         stamp = utc_now().isoformat(timespec="microseconds").replace("+00:00", "Z")
         lines = [f"{stamp} {line[:MAX_LINE_CHARS]}\n" for line in text.splitlines()]
         data = "".join(lines).encode("utf-8", "replace")
         with self._lock:
             if self._file.closed:
                 return
-            if self._size and self._size + len(data) > self._max_bytes:
-                self._rotate()
-            self._file.write(data)
+            try:
+                if self._size and self._size + len(data) > self._max_bytes:
+                    self._rotate()
+                self._file.write(data)
+            except OSError:
+                return  # a full disk takes lines from the log, not the job from its owner
             self._size += len(data)
 
     def close(self) -> None:
@@ -55,9 +58,10 @@ class LogWriter:
             self._file.close()
 
     def _rotate(self) -> None:
-        self._file.close()
-        self._path.replace(_rotated(self._path))
-        self._file = self._path.open("ab", buffering=0)
+        with suppress(FileNotFoundError):  # moved before, when there was no room for the new one
+            self._path.replace(_rotated(self._path))
+        full, self._file = self._file, self._path.open("ab", buffering=0)
+        full.close()
         self._size = 0
 
 

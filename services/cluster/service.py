@@ -13,8 +13,10 @@ from xsam.services.db.upsert import upsert
 from xsam.services.errors import InfeasibleError
 from xsam.services.specs.job import Resources
 
-SEEN_RECENTLY_S = 30.0
-"""A dispatcher or node that was silent longer counts as gone."""
+DISPATCHER_SILENT_S = 10.0
+"""A dispatcher that has said nothing for so long counts as gone; it speaks every other second."""
+NODE_UNSEEN_S = 30.0
+"""A node that no dispatcher has reported for so long counts as gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +97,23 @@ def report_alive(session: Session, dispatcher_id: str, *, nodes: Sequence[NodeSe
 
 
 def sign_off(session: Session, dispatcher_id: str) -> None:
-    """Forget a dispatcher that ended in order."""
+    """Forget a dispatcher that has ended."""
     session.execute(delete(Dispatcher).where(Dispatcher.id == dispatcher_id))
+
+
+def dispatchers(session: Session) -> Sequence[str]:
+    """Return the names of all that have not signed off, dead ones too."""
+    return session.scalars(select(Dispatcher.id)).all()
 
 
 def live_dispatchers(session: Session) -> Sequence[Dispatcher]:
     """Return the dispatchers that were seen recently."""
-    return session.scalars(select(Dispatcher).where(Dispatcher.seen_at > db_now(-SEEN_RECENTLY_S))).all()
+    return session.scalars(select(Dispatcher).where(Dispatcher.seen_at > db_now(-DISPATCHER_SILENT_S))).all()
 
 
 _LIVE_NODES = (
     select(ClusterNode)
-    .where(ClusterNode.is_alive, ClusterNode.seen_at > db_now(-SEEN_RECENTLY_S))
+    .where(ClusterNode.is_alive, ClusterNode.seen_at > db_now(-NODE_UNSEEN_S))
     .order_by(ClusterNode.host, ClusterNode.id)
 )
 

@@ -1,55 +1,55 @@
 """`python -m tests.e2e.storm`: strikes at random at a running service, then counts what was lost.
 
 SIGKILL and SIGSTOP of the API, the dispatcher, runners, ranks, the raylet, the cluster's control process and
-PostgreSQL; a full disk and one that does not answer below the artifacts (on Linux as root: they get a file system of
-their own). Jobs and studies go on all the while. In the end every one must have succeeded with each epoch once, with
-the weights of an undisturbed run of the same specification, with nothing held in the cluster and no process left.
+PostgreSQL; a full disk and one that does not answer below the artifacts. Jobs and studies go on all the while. In the
+end every one must have succeeded with each epoch once, with the weights of an undisturbed run of the same
+specification, with nothing held in the cluster and no process left.
 """
 
 import argparse
-import contextlib
 import hashlib
 import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tests.e2e.strikes import ArtifactDisk, Strikes
 from tests.support.postgres_server import PostgresServer, find_programs, postgres_server
 from tests.support.processes import descendants, is_alive
 from tests.support.served import Served, free_port, start, stop, wait_for
-from xsam.services.jobs.models import Job
 
 PATIENCE_S = 900.0
 """After the last strike: only a hang takes so long."""
-RESTART_PATIENCE_S = 120.0
+RESTART_PATIENCE_S = 180.0
 ENDED = ("succeeded", "failed", "cancelled")
-FILE_SYSTEM_MIB = 192
+OPTIONS = ("--num-cpus", "2", "--num-gpus", "2")
+VARIABLES = {"XSAM_TRAINING__DEVICE": "cpu"}
+"""The GPUs are logical."""
+_SURVIVES = {"retry": {"infrastructure": 100, "first_delay_s": 0.1, "max_delay_s": 1.0}}
 SPECS: tuple[dict[str, Any], ...] = (
     {"optimizer": {"variant": "xsam"}},
     {"optimizer": {"variant": "xsam", "ascent_steps": 2}, "resources": {"num_workers": 2}},
     {"optimizer": {"variant": "sam"}, "model": {"name": "small_cnn"}},
-    {"optimizer": {"variant": "xsam", "scope": "local"}, "resources": {"num_workers": 2}},
+    {"optimizer": {"variant": "xsam"}, "resources": {"num_workers": 2, "gpus_per_worker": 1}},
     {"optimizer": {"variant": "sgd"}, "dataset": {"name": "digits", "augment": ["crop", "flip"]}},
-    {"optimizer": {"variant": "gsam"}},
+    {"optimizer": {"variant": "xsam", "scope": "local"}, "resources": {"num_workers": 2}},
+    {"optimizer": {"variant": "gsam"}, "resources": {"gpus_per_worker": 0.5}},
 )
 STUDY: dict[str, Any] = {
-    "base": {"epochs": 8, "retry": {"infrastructure": 100}},
+    "base": {"epochs": 6, **_SURVIVES},
     "space": {"optimizer.rho": {"type": "log_uniform", "low": 0.02, "high": 0.3}},
-    "sampler": {"name": "tpe", "startup_trials": 3},
+    "sampler": {"name": "tpe", "startup_trials": 2},
     "early_stopping": {"name": "asha", "grace": 0.25},
-    "num_trials": 6,
+    "num_trials": 5,
     "concurrency": 2,
-    "control": True,
     "confirm_seeds": 2,
 }
 
@@ -60,10 +60,13 @@ class Options:
 
     seed: int
     min_strikes: int
+    """At least so many; each kind comes at least once in any case."""
     seconds: float
     num_jobs: int
     num_studies: int
     epochs: int
+    pause_s: float
+    """Between two strikes, on average."""
 
 
 @dataclass
@@ -87,24 +90,27 @@ class Storm:
         self._rng = random.Random(options.seed)
         self._postgres = postgres
         self._data_dir = folder / "data"
-        self._artifacts = self._data_dir / "artifacts"
+        self._disk = ArtifactDisk(self._data_dir / "artifacts")
         self._port = free_port()
-        self._frozen: list[tuple[float, int]] = []
         self._seen: dict[int, str] = {}
-        self._is_disk_ours = False
         self.outcome = Outcome()
         self._service: Served
+        self._strikes = Strikes(
+            random.Random(self._rng.random()),
+            api_pid=lambda: self._service.process.pid,
+            postgres=postgres,
+            disk=self._disk,
+            restart=self._restart,
+        )
 
     def run(self) -> Outcome:
         """Submit, strike, wait for the end, and look."""
-        with self._own_disk():
+        with self._disk.mounted():
             self._service = self._start()
             try:
-                self._wait_ready()
+                wait_for(self._service, "/readyz")
                 jobs = {self._submit(n): n % len(SPECS) for n in range(self._options.num_jobs)}
-                studies = [
-                    self._post("/v1/studies", STUDY | {"name": f"{n}"}) for n in range(self._options.num_studies)
-                ]
+                studies = [self._post("/v1/studies", STUDY) for _ in range(self._options.num_studies)]
                 self._strike_on(jobs)
                 self._wait_ended([*jobs, *studies])
                 self._check_jobs(jobs)
@@ -112,7 +118,7 @@ class Storm:
                     self._check_study(study)
                 self._check_nothing_held()
             finally:
-                self._thaw(float("inf"))
+                self._strikes.let_go_on(float("inf"))
                 self._remember()
                 stop(self._service.process)
                 self._service.database.dispose()
@@ -122,132 +128,44 @@ class Storm:
     # The operator.
 
     def _start(self) -> Served:
-        return start(self._data_dir, "--num-cpus", "2", port=self._port, database_url=self._postgres.url)
+        environment = os.environ | VARIABLES
+        url = self._postgres.url
+        return start(self._data_dir, *OPTIONS, port=self._port, database_url=url, environment=environment)
 
-    def _wait_ready(self) -> None:
-        wait_for(self._service, "/readyz")
-
-    def _restart(self) -> None:
-        """Start a killed API again, once what it had started is gone; as an init system would."""
-        self._service.process.wait()
+    def _restart(self, is_killed: bool) -> None:
+        """Start the API again, once what it had started is gone; as an init system would."""
+        if is_killed:
+            self._service.process.kill()
+            self._service.process.wait()
+        else:
+            stop(self._service.process)
         self._service.database.dispose()
-        _wait(lambda: not self._alive(), RESTART_PATIENCE_S, "the processes of a killed API live on")
+        _wait(lambda: not self._alive(), RESTART_PATIENCE_S, lambda: f"they live on without an API: {self._alive()}")
         self._service = self._start()
-        self._wait_ready()
-
-    @contextlib.contextmanager
-    def _own_disk(self) -> Iterator[None]:
-        """Give the artifacts a file system of their own, which may be filled and frozen."""
-        image = self._data_dir.with_suffix(".img")
-        self._artifacts.mkdir(parents=True)
-        if os.geteuid() == 0:
-            with image.open("wb") as file:
-                file.truncate(FILE_SYSTEM_MIB << 20)
-            made = subprocess.run(["mkfs.ext4", "-q", str(image)], check=False).returncode == 0
-            mount = ["mount", "-o", "loop", str(image), str(self._artifacts)]
-            self._is_disk_ours = made and subprocess.run(mount, check=False).returncode == 0
-        try:
-            yield
-        finally:
-            if self._is_disk_ours:
-                subprocess.run(["umount", "--lazy", str(self._artifacts)], check=True)
+        wait_for(self._service, "/readyz")
 
     # The strikes.
 
     def _strike_on(self, jobs: dict[str, int]) -> None:
-        kinds = self._kinds()
-        names, weights = list(kinds), [weight for _, weight in kinds.values()]
-        began = time.monotonic()
-        pause_s = self._options.seconds / max(1, self._options.min_strikes) * 0.8
-        while time.monotonic() - began < self._options.seconds or self._count() < self._options.min_strikes:
-            (name,) = self._rng.choices(names, weights)
+        options, began = self._options, time.monotonic()
+        num_kinds = self._strikes.begin_with_each()
+        drawn = 0
+        while (
+            drawn < num_kinds
+            or self.outcome.strikes.total() < options.min_strikes
+            or time.monotonic() - began < options.seconds
+        ):
+            name = self._strikes.draw()
+            drawn += 1
             self._remember()
-            hit = kinds[name][0]()
+            hit = self._strikes.strike(name)
             (self.outcome.strikes if hit else self.outcome.missed)[name] += 1
-            self._thaw(time.monotonic())
-            if not self._unfinished():
+            self._report(name)
+            time.sleep(self._rng.uniform(0.2, 1.8) * options.pause_s)
+            self._strikes.let_go_on(time.monotonic())
+            if not self._strikes.has_stopped and not self._is_busy():
                 jobs[self._submit(len(jobs))] = len(jobs) % len(SPECS)
-            self._report()
-            time.sleep(self._rng.uniform(0.2, 2.0) * pause_s)
-        self._thaw(float("inf"))
-
-    def _kinds(self) -> dict[str, tuple[Callable[[], bool], float]]:
-        found: dict[str, tuple[Callable[[], bool], float]] = {
-            "kill rank": (lambda: self._signal_titled("RankWorker", signal.SIGKILL), 10),
-            "kill runner": (lambda: self._signal_titled("JobRunner", signal.SIGKILL), 7),
-            "kill study runner": (lambda: self._signal_titled("StudyRunner", signal.SIGKILL), 3),
-            "kill dispatcher": (lambda: self._signal_titled("xsam.workers", signal.SIGKILL), 1),
-            "kill raylet": (lambda: self._signal_titled("raylet/raylet", signal.SIGKILL), 0.7),
-            "kill cluster control": (lambda: self._signal_titled("gcs_server", signal.SIGKILL), 0.7),
-            "kill API": (self._kill_api, 0.7),
-            "kill PostgreSQL": (self._kill_postgres, 2),
-            "stop rank": (lambda: self._signal_titled("RankWorker", signal.SIGSTOP), 4),
-            "stop runner": (lambda: self._signal_titled("JobRunner", signal.SIGSTOP), 4),
-            "stop dispatcher": (lambda: self._signal_titled("xsam.workers", signal.SIGSTOP), 1),
-            "stop API": (self._stop_api, 1),
-        }
-        if self._is_disk_ours:
-            found |= {"full disk": (self._fill_disk, 2), "disk that waits": (self._freeze_disk, 2)}
-        return found
-
-    def _count(self) -> int:
-        return self.outcome.strikes.total()
-
-    def _signal_titled(self, title: str, number: signal.Signals) -> bool:
-        """Signal one process below the API with this in its command line."""
-        found = [pid for pid, text in descendants(self._service.process.pid).items() if title in text]
-        if not found:
-            return False
-        return self._signal(self._rng.choice(sorted(found)), number)
-
-    def _signal(self, pid: int, number: signal.Signals) -> bool:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            return False  # it was faster
-        if number == signal.SIGSTOP:
-            self._frozen.append((time.monotonic() + self._rng.uniform(0.5, 25.0), pid))
-        return True
-
-    def _stop_api(self) -> bool:
-        return self._signal(self._service.process.pid, signal.SIGSTOP)
-
-    def _kill_api(self) -> bool:
-        self._thaw(float("inf"))
-        self._service.process.kill()
-        self._restart()
-        return True
-
-    def _kill_postgres(self) -> bool:
-        self._postgres.stop()
-        time.sleep(self._rng.uniform(0.2, 3.0))
-        self._postgres.start()
-        return True
-
-    def _fill_disk(self) -> bool:
-        filler = self._artifacts / "filler"
-        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(1 << 20))
-        time.sleep(self._rng.uniform(0.5, 4.0))
-        filler.unlink()
-        return True
-
-    def _freeze_disk(self) -> bool:
-        subprocess.run(["fsfreeze", "--freeze", str(self._artifacts)], check=True)
-        try:
-            time.sleep(self._rng.uniform(0.5, 6.0))
-        finally:
-            subprocess.run(["fsfreeze", "--unfreeze", str(self._artifacts)], check=True)
-        return True
-
-    def _thaw(self, now: float) -> None:
-        """Let stopped processes go on whose time has come."""
-        for when, pid in list(self._frozen):
-            if when <= now:
-                self._frozen.remove((when, pid))
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
+        self._strikes.let_go_on(float("inf"))
 
     def _remember(self) -> None:
         self._seen |= descendants(self._service.process.pid)
@@ -256,11 +174,9 @@ class Storm:
         """Return the processes that once were below the API and still live."""
         return {pid: title for pid, title in self._seen.items() if is_alive(pid) and _title(pid) == title}
 
-    def _report(self) -> None:
-        hits, missed = self.outcome.strikes, self.outcome.missed.total()
-        line = f"\r{hits.total()} strikes, {missed} found nothing; last: {next(reversed(hits), '-')}   "
-        sys.stderr.write(line)
-        sys.stderr.flush()
+    def _report(self, last: str) -> None:
+        hits, missed = self.outcome.strikes.total(), self.outcome.missed.total()
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {hits} strikes, {missed} found nothing; last: {last}\n")
 
     # The service, over REST, whatever stands still at the moment.
 
@@ -268,10 +184,8 @@ class Storm:
         return self._ask("GET", path)
 
     def _post(self, path: str, body: dict[str, Any]) -> str:
-        return str(self._ask("POST", path, json=body, headers={"Idempotency-Key": self._key()})["id"])
-
-    def _key(self) -> str:
-        return f"{self._rng.getrandbits(64):016x}"
+        key = {"Idempotency-Key": f"{self._rng.getrandbits(64):016x}"}
+        return str(self._ask("POST", path, json=body, headers=key)["id"])
 
     def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         deadline = time.monotonic() + RESTART_PATIENCE_S
@@ -284,46 +198,43 @@ class Storm:
                 pass
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{method} {path} was not answered")
-            self._thaw(time.monotonic())
+            self._strikes.let_go_on(time.monotonic())
             time.sleep(0.3)
 
-    def _submit(self, number: int, **changes: Any) -> str:
+    def _submit(self, number: int) -> str:
         spec = {"epochs": self._options.epochs, "seed": 1, "checkpoint": {"every_epochs": 2}, **_SURVIVES}
-        return self._post("/v1/jobs", {**spec, **SPECS[number % len(SPECS)], **changes})
+        return self._post("/v1/jobs", {**spec, **SPECS[number % len(SPECS)]})
 
-    def _unfinished(self) -> bool:
+    def _is_busy(self) -> bool:
         return any(self._get(f"/v1/jobs?state={state}&limit=1")["items"] for state in ("queued", "running"))
 
-    def _wait_ended(self, job_ids: list[str]) -> None:
-        waiting = list(job_ids)
+    def _wait_ended(self, ids: Sequence[str]) -> None:
+        waiting = set(ids)
 
         def all_ended() -> bool:
-            waiting[:] = [one for one in waiting if self._state(one) not in ENDED]
+            waiting.difference_update([one for one in waiting if self._get(f"/v1/jobs/{one}")["state"] in ENDED])
             return not waiting
 
-        _wait(all_ended, PATIENCE_S, f"still not ended: {waiting}")
+        _wait(all_ended, PATIENCE_S, lambda: f"still not ended: {[self._why(one) for one in waiting]}")
 
-    def _state(self, job_id: str) -> str:
-        with self._service.database.read() as session:
-            return str(session.get_one(Job, job_id).state)
+    def _why(self, job_id: str) -> str:
+        return f"{job_id}: {self._get(f'/v1/jobs/{job_id}/why')['sentence']}"
 
     # What must be so in the end.
 
     def _check_jobs(self, jobs: dict[str, int]) -> None:
-        undisturbed: dict[int, str] = {}
-        for number in sorted(set(jobs.values())):
-            job_id = self._submit(number)
-            self._wait_ended([job_id])
-            undisturbed[number] = self._weights(job_id)
+        undisturbed = {number: self._submit(number) for number in sorted(set(jobs.values()))}
+        self._wait_ended(list(undisturbed.values()))
+        expected = {number: self._weights(job_id) for number, job_id in undisturbed.items()}
         for job_id, number in jobs.items():
             job = self._get(f"/v1/jobs/{job_id}")
             self.outcome.states[job["state"]] += 1
             self.outcome.attempts += job["attempt"]
             if job["state"] != "succeeded":
-                self._wrong(f"job {job_id} is {job['state']}: {job['failure']}")
+                self._wrong(f"job {job_id} {SPECS[number]} is {job['state']}: {job['failure']}")
                 continue
             self._check_epochs(job_id, self._options.epochs)
-            if self._weights(job_id) != undisturbed[number]:
+            if self._weights(job_id) != expected[number]:
                 self._wrong(f"job {job_id} ({job['attempt']} attempts) has other weights than an undisturbed run")
 
     def _check_epochs(self, job_id: str, num_epochs: int) -> None:
@@ -332,7 +243,7 @@ class Storm:
             self._wrong(f"job {job_id} has the epochs {epochs}")
 
     def _weights(self, job_id: str) -> str:
-        answer = httpx.get(f"{self._service.url}/v1/jobs/{job_id}/artifacts/weights/last.safetensors")
+        answer = httpx.get(f"{self._service.url}/v1/jobs/{job_id}/artifacts/weights/last.safetensors", timeout=60)
         return hashlib.sha256(answer.raise_for_status().content).hexdigest()
 
     def _check_study(self, study_id: str) -> None:
@@ -344,17 +255,25 @@ class Storm:
             states = Counter(trial["state"] for trial in trials)
             self._wrong(f"study {study_id} is {study['state']}, its trials {dict(states)}")
         keys = [(trial["arm"], trial["phase"], trial["config"], trial["seed"]) for trial in trials]
-        if len(keys) != len(set(keys)):
-            self._wrong(f"study {study_id} ran a trial twice")
+        if len(keys) != len(set(keys)) or len(keys) != STUDY["num_trials"] + STUDY["confirm_seeds"]:
+            self._wrong(f"study {study_id} has the trials {keys}")
         for trial in trials:
             self._check_epochs(trial["id"], trial["epochs_done"])
 
     def _check_nothing_held(self) -> None:
-        """A job that needs the whole cluster starts at once only where nothing is left reserved."""
+        """Ray and the rows agree that nothing is in use, and a job on the whole cluster starts at once."""
+        try:
+            _wait(lambda: not self._held(), 60, lambda: str(self._held()))
+        except TimeoutError as e:
+            self._wrong(f"after the storm the cluster still holds {e}")
         job_id = self._submit(1)
         self._wait_ended([job_id])
         if (attempt := self._get(f"/v1/jobs/{job_id}")["attempt"]) != 1:
             self._wrong(f"a job on the whole cluster needed {attempt} attempts after the storm")
+
+    def _held(self) -> list[Any]:
+        nodes = [node for node in self._get("/v1/cluster")["nodes"] if node["is_alive"]]
+        return [node for node in nodes if node["used_cpus"] or node["jobs"] or node["foreign"] or node["set_aside"]]
 
     def _check_no_process_left(self) -> None:
         for pid, title in self._alive().items():
@@ -362,9 +281,6 @@ class Storm:
 
     def _wrong(self, sentence: str) -> None:
         self.outcome.wrong.append(sentence)
-
-
-_SURVIVES = {"retry": {"infrastructure": 100, "first_delay_s": 0.1, "max_delay_s": 1.0}}
 
 
 def storm(options: Options) -> Outcome:
@@ -380,12 +296,12 @@ def storm(options: Options) -> Outcome:
         return Storm(options, Path(folder), postgres).run()
 
 
-def _wait(condition: Callable[[], bool], patience_s: float, sentence: str) -> None:
+def _wait(condition: Callable[[], bool], patience_s: float, sentence: Callable[[], str]) -> None:
     deadline = time.monotonic() + patience_s
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(sentence)
-        time.sleep(0.3)
+            raise TimeoutError(sentence())
+        time.sleep(0.5)
 
 
 def _title(pid: int) -> str:
@@ -403,12 +319,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="at least so long (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=36)
     parser.add_argument("--studies", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=30, help="of each job (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=20, help="of each job (default: %(default)s)")
+    parser.add_argument("--pause", type=float, default=2.0, help="seconds between strikes (default: %(default)s)")
     given = parser.parse_args()
-    options = Options(given.seed, given.strikes, given.minutes * 60, given.jobs, given.studies, given.epochs)
+    options = Options(
+        given.seed, given.strikes, given.minutes * 60, given.jobs, given.studies, given.epochs, given.pause
+    )
     print(f"seed {options.seed}", flush=True)
     outcome = storm(options)
-    print()
     for name, count in sorted(outcome.strikes.items()):
         print(f"{count:5d}  {name}")
     print(f"{outcome.strikes.total():5d}  strikes; {outcome.missed.total()} more found nothing to hit")

@@ -1,12 +1,17 @@
 """A PostgreSQL server of the test's own, so that it may be stopped and started; needs the server's programs."""
 
+import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.support.processes import children, is_alive
 
 _USER = "postgres"
 
@@ -39,6 +44,23 @@ class PostgresServer:
     def stop(self) -> None:
         """Stop at once, as if the machine had lost its power; recovery is left to the next start."""
         self._run("pg_ctl", f"--pgdata={self._folder}", "--mode=immediate", "--wait", "stop")
+
+    def pids(self) -> list[int]:
+        """Return the server's processes, the first of which started the others; none while it is down."""
+        try:
+            first = int((self._folder / "postmaster.pid").read_text().split("\n", 1)[0])
+        except FileNotFoundError:
+            return []
+        return [first, *children(first)]
+
+    def kill(self) -> None:
+        """End all of its processes as if the machine had lost its power."""
+        doomed = self.pids()
+        for pid in doomed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        while any(is_alive(pid) for pid in doomed):
+            time.sleep(0.05)
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._programs / program), *arguments]

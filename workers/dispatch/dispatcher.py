@@ -162,6 +162,9 @@ class Dispatcher:
             former = leader.current(session, leader.DISPATCH)
             if former is not None and _is_dead_process_here(former):
                 leader.release(session, leader.DISPATCH, former)
+            for dispatcher in cluster_service.dispatchers(session):
+                if _is_dead_process_here(dispatcher):
+                    cluster_service.sign_off(session, dispatcher)
 
     def resign(self) -> None:
         """Let another dispatcher lead at once; this one stands by until it is found leading again."""

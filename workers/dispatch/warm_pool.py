@@ -125,7 +125,7 @@ class WarmPool:
         Args:
             node_ids: all nodes there are.
             resting: those on which nothing is started now.
-            size: idle actors to start up to on each node; by default as many as are kept.
+            size: idle actors to have on each node, those beyond it end; by default as many as are kept.
         """
         wanted = self._size if size is None else min(size, self._size)
         for ref in _done(self._starting):
@@ -137,15 +137,21 @@ class WarmPool:
             del self._idle[gone]
         for node_id in node_ids:
             starting = [ref for ref, (node, _) in self._starting.items() if node == node_id]
+            self._end_surplus(node_id, starting, wanted)
             num_ready = len(self._idle.get(node_id, []))
-            for ref in starting[max(0, self._size - num_ready) :]:
-                ray.kill(self._starting.pop(ref)[1])  # those it was started for have come back
             if node_id in resting or time.monotonic() < self._not_before.get(node_id, 0.0):
                 continue
             num_missing = wanted - num_ready - len(starting)
             for _ in range(num_missing - list(self._taken_early.values()).count(node_id)):
                 handle = self._start(node_id)
                 self._starting[handle.ready.remote()] = (node_id, handle)
+
+    def _end_surplus(self, node_id: str, starting: Sequence[ray.ObjectRef], wanted: int) -> None:
+        idle = self._idle.get(node_id, [])
+        while len(idle) > wanted:
+            ray.kill(idle.pop())
+        for ref in starting[wanted - len(idle) :]:
+            ray.kill(self._starting.pop(ref)[1])  # those it was started for have come back
 
     def close(self) -> None:
         """End all idle actors."""

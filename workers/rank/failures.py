@@ -1,5 +1,7 @@
 """From an exception to the kind of failure and a message that a person can use."""
 
+import errno
+
 import torch
 
 from xsam.services.jobs.states import FailureKind
@@ -15,6 +17,21 @@ _DEVICE_LOST = (
     "gpu is lost",
     "system not yet initialized",
 )
+_STORAGE_LOST = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.EROFS,
+        errno.ESTALE,
+        errno.ENODEV,
+        errno.ENOTCONN,
+        errno.ETIMEDOUT,
+        errno.EFBIG,
+    }
+)
+_NOT_WRITTEN = ("no space left on device", "disk quota exceeded", "file too large", "inline_container.cc")
+"""As torch and safetensors tell of it, which know no OSError; the last names torch's file that finds a cut-off one."""
 _PEER_LOST = ("connection closed by peer", "connection reset by peer", "broken pipe", "read timeout", "socket timeout")
 
 
@@ -25,7 +42,8 @@ def classify(error: BaseException) -> tuple[FailureKind, str]:
         return FailureKind.DIVERGED, message
     if isinstance(error, MemoryError | torch.OutOfMemoryError | errors.OutOfMemoryError):
         return FailureKind.OUT_OF_MEMORY, f"{message}; try a smaller batch_size, bf16, or more workers"
-    if isinstance(error, errors.CheckpointError | torch.distributed.DistError) or is_of_device(error) or is_echo(error):
+    is_lost = is_of_device(error) or is_of_storage(error) or is_echo(error)
+    if isinstance(error, errors.CheckpointError | torch.distributed.DistError) or is_lost:
         return FailureKind.INFRASTRUCTURE, message
     if isinstance(error, errors.TrainingError):
         return FailureKind.USER, message
@@ -38,6 +56,13 @@ def is_of_device(error: BaseException) -> bool:
     return isinstance(error, errors.DeviceError) or (
         isinstance(error, RuntimeError) and any(words in text for words in _DEVICE_LOST)
     )
+
+
+def is_of_storage(error: BaseException) -> bool:
+    """Return whether a disk is full, gone or broken, whatever was to be written there."""
+    if isinstance(error, OSError):
+        return error.errno in _STORAGE_LOST
+    return any(words in str(error).lower() for words in _NOT_WRITTEN)
 
 
 def is_echo(error: BaseException) -> bool:

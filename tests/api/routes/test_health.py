@@ -30,7 +30,7 @@ def test_ready__not_with_another_schema(http: httpx.Client, database: Database) 
 @pytest.mark.usefixtures("small_cluster")
 def test_ready__not_with_a_dispatcher_that_fell_silent(http: httpx.Client, database: Database) -> None:
     with database.unit_of_work() as session:
-        session.get_one(Dispatcher, "node-1:4711").seen_at = db_now(-120)
+        session.get_one(Dispatcher, "node-1:4711").seen_at = db_now(-11)
     assert http.get("/readyz").status_code == 503
 
 

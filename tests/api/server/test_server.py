@@ -1,8 +1,11 @@
 import socket
+import time
 
 import pytest
 from fastapi import FastAPI
 
+from tests.support.row_runner import RowRunner
+from xsam.api.client import Client
 from xsam.api.server import server
 from xsam.api.server.server import AddressError, Server, bind, url_of
 
@@ -49,6 +52,33 @@ def test_connection__whose_head_never_comes_is_closed(url: str, monkeypatch: pyt
             while data := connection.recv(10_000):
                 received += data
             assert received.count(b"HTTP/1.1 200") == begun.count(b"\r\n\r\n")
+
+
+def test_stream__whose_reader_stands_still_is_cut_off_and_its_place_given_back(
+    url: str, app: FastAPI, client: Client, runner: RowRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "TAKEN_WITHIN_S", 1.0)
+    job = client.submit({})
+    lease = runner.claim(job.id)
+    runner.write_log(lease, "\n".join(["x" * 8_000] * 1_000))
+    host, port = url.removeprefix("http://").split(":")
+    with socket.socket() as slow, socket.socket() as steady:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        for connection in (slow, steady):
+            connection.settimeout(10)
+            connection.connect((host, int(port)))
+            connection.sendall(f"GET /v1/jobs/{job.id}/logs?follow=true HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        received = 0
+        while received < 8_000_000:
+            data = steady.recv(1 << 20)
+            assert data, "who takes what comes is not cut off"
+            received += len(data)
+        deadline_s = time.monotonic() + 10
+        while app.state.service.streams._open[None] > 1:
+            assert time.monotonic() < deadline_s, "a reader that takes nothing holds its place"
+            time.sleep(0.05)
+        runner.write_log(lease, "still here")
+        assert b"still here" in steady.recv(10_000)
 
 
 def test_connections__are_no_more_than_told(app: FastAPI) -> None:

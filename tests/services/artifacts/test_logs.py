@@ -77,6 +77,17 @@ class TestWriter:
             thread.join(timeout=60)
         assert sorted(_texts(tmp_path)) == [f"line {number:04d}" for number in range(400)]
 
+    def test_write__without_room_loses_the_line_and_goes_on(self, tmp_path: Path, open_writer: OpenWriter) -> None:
+        """A full disk must not end the job that prints."""
+        writer = open_writer()
+        writer.write("before")
+        with Path("/dev/full").open("ab", buffering=0) as full:
+            file, writer._file = writer._file, full
+            writer.write("lost")
+            writer._file = file
+        writer.write("after")
+        assert _texts(tmp_path) == ["before", "after"]
+
 
 class TestFollower:
     def test_poll__of_a_folder_that_does_not_exist_yet_is_empty(self, tmp_path: Path, open_writer: OpenWriter) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
+import ray
+from ray.exceptions import RayActorError
 
 from tests.support.live_service import LiveService
 from xsam.workers.dispatch import warm_pool
@@ -36,6 +38,24 @@ def test_node_with_room__gets_its_rank_at_once(processes: NodeProcesses, live: L
     (node,) = live.dispatcher.nodes
     processes.refill([node], {node.id: node.num_cpus - 1})
     assert processes.ranks._starting
+
+
+def test_standby__keeps_a_runner_and_no_rank_and_lets_go_what_it_had_when_it_led(live: LiveService) -> None:
+    """A rank is most of a gigabyte, and only the dispatcher that leads hands any out."""
+    (node,) = live.dispatcher.nodes
+    processes = NodeProcesses(size=2)
+    try:
+        processes.refill([node], {}, is_leader=False)
+        assert (len(processes.ranks._starting), len(processes.runners._starting)) == (0, 1)
+        live.turn_until(lambda: processes.refill([node], {}) or processes.is_warm())
+        kept = [handle for handles in processes.ranks._idle.values() for handle in handles]
+        processes.refill([node], {}, is_leader=False)
+        assert (processes.ranks.num_ready, processes.runners.num_ready) == (0, 1)
+        for handle in kept:
+            with pytest.raises(RayActorError):
+                ray.get(handle.ready.remote())
+    finally:
+        processes.close()
 
 
 def test_jobs_under_way__fill_their_nodes(live: LiveService) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +11,8 @@ from sqlalchemy import update
 
 from tests.support.live_service import LiveService
 from tests.support.processes import is_alive
+from xsam.services.cluster import service as cluster
+from xsam.services.cluster.service import DispatcherId
 from xsam.services.db.clock import db_now
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import JobState
@@ -35,6 +39,22 @@ def test_two_dispatchers__never_run_a_job_twice(live: LiveService, second: Dispa
     live.turn_until(all_ended)
     assert [live.job(job_id).attempt for job_id in job_ids] == [1] * 8
     live.turn_until(live.all_resources_are_free)
+
+
+def test_recover__forgets_dispatchers_of_this_machine_that_are_dead_and_no_others(live: LiveService) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    dead = str(DispatcherId(socket.gethostname(), ended.pid, "a1"))
+    elsewhere = str(DispatcherId("elsewhere", ended.pid, "a1"))
+    with live.database.unit_of_work() as session:
+        for one in (dead, elsewhere):
+            cluster.report_alive(session, one, nodes=live.dispatcher.nodes, num_warm_runners=0)
+    live.dispatcher.recover()
+    with live.database.unit_of_work() as session:
+        known = cluster.dispatchers(session)
+        cluster.sign_off(session, elsewhere)
+    assert dead not in known
+    assert elsewhere in known
 
 
 def test_runner_that_wakes_after_its_lease_expired__changes_nothing_and_ends(

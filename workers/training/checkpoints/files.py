@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -33,19 +34,34 @@ class Manifest:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file durably."""
+    """Write a safetensors file durably.
+
+    Raises:
+        OSError: the storage does not take it.
+        CheckpointError: there is more in it than tensors.
+    """
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise CheckpointError(f"the model's state {name} is a {type(tensor).__name__}; only tensors can be stored")
     # safetensors refuses tensors that share memory, as tied weights do; copies are stored twice and load equal.
     copies = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
-    save_file(copies, path)
+    try:
+        save_file(copies, path)
+    except SafetensorError as e:
+        raise OSError(f"{path.name}: {e}") from e
     _sync(path)
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a torch file durably; it must hold only what loads with weights only."""
-    torch.save(state, path)
+    """Write a torch file durably; it must hold only what loads with weights only.
+
+    Raises:
+        OSError: the storage does not take it.
+    """
+    try:
+        torch.save(state, path)
+    except RuntimeError as e:  # a full disk as torch tells of it
+        raise OSError(f"{path.name} is cut off: {e}") from e
     _sync(path)
 
 
@@ -113,8 +129,12 @@ def file_digest(path: Path) -> str:
 def replace_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Put a safetensors file at `path` in one move: a reader sees the old one or the new one."""
     temporary = _beside(path)
-    write_tensors(temporary, tensors)
-    temporary.replace(path)
+    try:
+        write_tensors(temporary, tensors)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 
