@@ -11,6 +11,9 @@ from xsam.services.teams.schemas import (
     AuditPage,
     MemberPage,
     MemberRead,
+    SessionCreated,
+    SessionRead,
+    SessionsRead,
     TeamPage,
     TeamRead,
     TokenCreated,
@@ -106,6 +109,22 @@ class AdminClient:
     def revoke_token(self, token_id: str) -> None:
         """End a token now."""
         self._http.send("DELETE", f"/v1/tokens/{token_id}")
+
+    def begin_session(self) -> SessionCreated:
+        """Begin a browser's session with the client's token; its secret is in the answer and can't be read again."""
+        return self._http.read(SessionCreated, "POST", "/v1/sessions")
+
+    def sessions(self) -> Sequence[SessionRead]:
+        """Return one's own open sessions, the one last used first."""
+        return self._http.read(SessionsRead, "GET", "/v1/sessions").items
+
+    def end_session(self, session_id: str) -> None:
+        """End one of one's own sessions."""
+        self._http.send("DELETE", f"/v1/sessions/{session_id}")
+
+    def end_sessions(self) -> None:
+        """Sign out everywhere."""
+        self._http.send("DELETE", "/v1/sessions")
 
     def audit(self, *, limit: int = 100) -> Sequence[AuditEventRead]:
         """Return the latest changes of teams, users and tokens, newest first, at most 200."""

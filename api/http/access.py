@@ -15,7 +15,7 @@ from xsam.services.db.session import AWAY, Database
 from xsam.services.errors import ForbiddenError, NotFoundError, UnauthenticatedError
 from xsam.services.jobs import service as jobs
 from xsam.services.settings import is_loopback
-from xsam.services.teams import tokens
+from xsam.services.teams import sessions, tokens
 from xsam.services.teams.roles import Principal, Role, require_role
 from xsam.services.teams.service import DEFAULT_TEAM
 
@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 """They change nothing, so every role may use them."""
+
+OF_ONESELF = "/v1/sessions"
+"""What is below changes nothing of the team's, so every role may change it."""
 
 RECHECK_S = 5.0
 """How long a stream may outlive its caller's token."""
@@ -75,14 +78,16 @@ def authenticate(session: Session, token: str | None) -> tokens.Authenticated:
     return tokens.authenticate(session, token)
 
 
-def check_request(session: Session, principal: Principal, method: str, path_params: Mapping[str, str]) -> None:
+def check_request(
+    session: Session, principal: Principal, method: str, path: str, path_params: Mapping[str, str]
+) -> None:
     """Check what every request has in common, so that no route can forget it.
 
     Raises:
         ForbiddenError: it would change something, and the caller may only read.
         NotFoundError: it names a thing of another team; the sentence is the one for a thing that does not exist.
     """
-    if method not in SAFE_METHODS:
+    if method not in SAFE_METHODS and not path.startswith(OF_ONESELF):
         require_role(principal, Role.MEMBER)
     if principal.is_admin:
         return
@@ -109,7 +114,7 @@ def visible_team(principal: Principal, wanted: str | None) -> str | None:
 
 
 class Admission:
-    """The right to an answer that goes on: it ends soon after the caller's token does.
+    """The right to an answer that goes on: it ends soon after the caller's token or session does.
 
     Args:
         database: of the service.
@@ -118,21 +123,24 @@ class Admission:
 
     def __init__(self, database: Database, principal: Principal) -> None:
         self._database = database
-        self._token_id = principal.token_id
+        self._principal = principal
         self._next_look_s = time.monotonic() + RECHECK_S
 
     async def holds(self) -> bool:
         """Return whether to go on; looks at the database now and then."""
-        if self._token_id is None or time.monotonic() < self._next_look_s:
+        if self._principal.token_id is None or time.monotonic() < self._next_look_s:
             return True
         self._next_look_s = time.monotonic() + RECHECK_S
         try:
-            return await run_in_threadpool(self._look, self._token_id)
+            return await run_in_threadpool(self._look, self._principal.token_id)
         except AWAY:  # nothing comes out of it either, so the stream may wait for it
             return True
 
     def _look(self, token_id: str) -> bool:
+        session_id = self._principal.session_id
         with self._database.read() as session:
+            if session_id is not None:
+                return sessions.is_valid(session, session_id)
             return tokens.is_valid(session, token_id)
 
 

@@ -109,7 +109,7 @@ def admit(
             caller = identify(service, session, credentials.credentials if credentials else None, request)
         principal = caller.principal
         request.state.user = principal.user
-        access.check_request(session, principal, request.method, request.path_params)
+        access.check_request(session, principal, request.method, request.url.path, request.path_params)
     if caller.needs_touch:
         access.note_use(service.database, principal.token_id or "")
     return principal

@@ -42,6 +42,7 @@ JobId = Annotated[str, Path(pattern=_ID, description="The job's id.", examples=_
 StudyId = Annotated[str, Path(pattern=_ID, description="The study's id.", examples=_EXAMPLES)]
 CheckId = Annotated[str, Path(pattern=_ID, description="The check's id.", examples=_EXAMPLES)]
 TokenId = Annotated[str, Path(pattern=_ID, description="The token's id.", examples=_EXAMPLES)]
+SessionId = Annotated[str, Path(pattern=_ID, description="The session's id.", examples=_EXAMPLES)]
 TeamPath = Annotated[TeamName, Path(description="The team's name.", examples=["vision"])]
 UserPath = Annotated[UserName, Path(description="The user's name.", examples=["ann"])]
 

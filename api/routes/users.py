@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Query, Response, status
 
-from xsam.api.http.dependencies import PrincipalDep, ReadSession, WriteSession
+from xsam.api.http.dependencies import AllowedCodeDep, PrincipalDep, ReadSession, WriteSession
 from xsam.api.http.queries import UserPath, UsersQuery
 from xsam.api.http.router import Router
 from xsam.services.teams import service as teams
@@ -14,9 +14,9 @@ router = Router("/v1", "teams")
 
 
 @router.route("GET", "/whoami", "Who is calling?")
-def who_am_i(principal: PrincipalDep) -> WhoAmI:
-    """Return the user, team and role that the token speaks for."""
-    return WhoAmI.model_validate(principal)
+def who_am_i(session: ReadSession, principal: PrincipalDep, allowed: AllowedCodeDep) -> WhoAmI:
+    """Return the user, team and role that the token speaks for, when it ends, and what the caller may do."""
+    return teams.who_is(session, principal, takes_code=allowed.takes_bundles)
 
 
 @router.route("GET", "/users", "List users")

@@ -86,6 +86,26 @@ class Token(Base):
     )
 
 
+class SignIn(Base):
+    """A browser's session, which a token began and which ends with it. Only the digest of its secret is kept."""
+
+    __tablename__ = "sessions"
+
+    id: Mapped[str] = mapped_column(String(12), primary_key=True, default=new_id)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    """SHA-256 of the secret, in hexadecimal."""
+    token_id: Mapped[str] = mapped_column(ForeignKey("tokens.id"))
+    user_agent: Mapped[str | None] = mapped_column(String(200))
+    """What the browser calls itself, so that people can tell theirs apart."""
+    created_at: Mapped[datetime] = mapped_column(default=db_now())
+    last_used_at: Mapped[datetime] = mapped_column(default=db_now())
+    """Exact to a minute."""
+    expires_at: Mapped[datetime]
+    """However much it is used."""
+
+    __table_args__ = (Index("ix_sessions_token", "token_id"), Index("ix_sessions_expires", "expires_at"))
+
+
 class AuditEvent(Base):
     """A change of teams, users or tokens, and who made it; never changed once written."""
 

@@ -41,11 +41,13 @@ class Principal(Actor):
         role: what the user may do in the team.
         is_admin: a cluster admin, who sees and changes everything of every team.
         token_id: the token that says so; None on a service without tokens.
+        session_id: the browser's session that carries the token; None for those who send the token itself.
     """
 
     role: Role = Role.VIEWER
     is_admin: bool = False
     token_id: str | None = None
+    session_id: str | None = None
 
     @property
     def visible_team(self) -> str | None:
@@ -59,6 +61,35 @@ class Principal(Actor):
     def may(self, role: Role) -> bool:
         """Return whether the caller may do in their own team what `role` may."""
         return self.is_admin or self.role.includes(role)
+
+
+class Capability(StrEnum):
+    """What a caller may do, for pages that show only what would not be refused."""
+
+    CHANGE_JOBS = "change_jobs"
+    """Submit and change the team's jobs and studies, make tokens for oneself."""
+    BRING_CODE = "bring_code"
+    """Upload code for jobs."""
+    MANAGE_TEAM = "manage_team"
+    """Manage the team's members and their tokens, read its audit trail."""
+    MANAGE_SERVICE = "manage_service"
+    """See and change everything of every team; teams, users, quotas."""
+
+
+def capabilities(principal: Principal, *, takes_code: bool) -> list[Capability]:
+    """Return what a caller may do beyond reading.
+
+    Args:
+        principal: the caller.
+        takes_code: whether the service takes uploaded code at all.
+    """
+    may = {
+        Capability.CHANGE_JOBS: principal.may(Role.MEMBER),
+        Capability.BRING_CODE: principal.may(Role.MEMBER) and takes_code,
+        Capability.MANAGE_TEAM: principal.may(Role.ADMIN),
+        Capability.MANAGE_SERVICE: principal.is_admin,
+    }
+    return [capability for capability, is_held in may.items() if is_held]
 
 
 def require_role(principal: Principal, role: Role) -> None:

@@ -8,8 +8,8 @@ from pydantic_core import PydanticCustomError
 
 from xsam.services.schemas import Read
 from xsam.services.specs.base import PLAIN, Spec
-from xsam.services.teams.models import AuditEvent, Membership, Team, Token, User
-from xsam.services.teams.roles import SYSTEM, Role
+from xsam.services.teams.models import AuditEvent, Membership, SignIn, Team, Token, User
+from xsam.services.teams.roles import SYSTEM, Capability, Role
 
 DEFAULT_LIFETIME_S = 90 * 86_400.0
 LONGEST_LIFETIME_S = 3650 * 86_400.0
@@ -137,6 +137,46 @@ class WhoAmI(Read):
     team: str
     role: Role
     is_admin: bool
+    token_id: str | None
+    """The token that the caller speaks with; null on a service that asks for none."""
+    token_expires_at: datetime | None
+    """When it ends by itself; null if it does not."""
+    session_id: str | None
+    """The browser's session that carries it."""
+    capabilities: list[Capability]
+    """What the caller may do beyond reading."""
+
+
+class SessionRead(Read):
+    """A browser's session without its secret."""
+
+    id: str
+    token_id: str
+    user_agent: str | None
+    """What the browser calls itself."""
+    created_at: datetime
+    last_used_at: datetime
+    """Exact to a minute; a session ends when it is not used for twelve hours."""
+    expires_at: datetime
+    """However much it is used."""
+
+
+class SessionCreated(SessionRead):
+    """A session with its secret, which is shown this once."""
+
+    secret: str
+    """What the browser's cookie holds."""
+
+    @classmethod
+    def with_secret(cls, row: SignIn, secret: str) -> Self:
+        """Return the document for a row and its secret."""
+        return cls.model_validate({**SessionRead.model_validate(row).model_dump(), "secret": secret})
+
+
+class SessionsRead(Read):
+    """One's open sessions, the one last used first."""
+
+    items: list[SessionRead]
 
 
 class TokenCreate(Spec):

@@ -14,12 +14,13 @@ from xsam.services.teams.roles import (
     SYSTEM,
     Principal,
     Role,
+    capabilities,
     no_such_team,
     require_cluster_admin,
     require_team_admin,
     require_visible,
 )
-from xsam.services.teams.schemas import Quota, TeamPatch, TeamWrite
+from xsam.services.teams.schemas import Quota, TeamPatch, TeamWrite, WhoAmI
 
 DEFAULT_TEAM = "default"
 """The team of whoever calls a service without tokens, and of the first admin."""
@@ -170,6 +171,27 @@ def put_user(session: Session, principal: Principal, name: str, *, is_admin: boo
     upsert(session, User, [{"name": name, "is_admin": is_admin}], keys=("name",))
     audit.record(session, principal, "user_created" if is_new else "user_changed", name, team=None, is_admin=is_admin)
     return session.get_one(User, name, populate_existing=True), is_new
+
+
+def who_is(session: Session, principal: Principal, *, takes_code: bool) -> WhoAmI:
+    """Return who the caller is and what they may do.
+
+    Args:
+        session: open for reading.
+        principal: the caller.
+        takes_code: whether the service takes uploaded code at all.
+    """
+    token = None if principal.token_id is None else session.get(Token, principal.token_id)
+    return WhoAmI(
+        user=principal.user,
+        team=principal.team,
+        role=principal.role,
+        is_admin=principal.is_admin,
+        token_id=principal.token_id,
+        token_expires_at=None if token is None else token.expires_at,
+        session_id=principal.session_id,
+        capabilities=capabilities(principal, takes_code=takes_code),
+    )
 
 
 def end_lesser_tokens(session: Session, principal: Principal, name: str) -> None:

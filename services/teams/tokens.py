@@ -38,6 +38,15 @@ def authenticate(session: Session, text: str) -> Authenticated:
     return _holder(session, Token.digest == token_text.digest(text))
 
 
+def holder(session: Session, token_id: str) -> Principal:
+    """Return who a token speaks for that was valid once, with the role they have now.
+
+    Raises:
+        UnauthenticatedError: it is expired or revoked, or its user has left the team.
+    """
+    return _holder(session, Token.id == token_id).principal
+
+
 def is_valid(session: Session, token_id: str) -> bool:
     """Return whether a token that was valid still is; for answers that go on for hours."""
     try:

@@ -107,6 +107,10 @@ TABLE = (
     Access("POST", "/v1/tokens", (201, 403, 201, 201, 201), {}),
     Access("GET", "/v1/tokens", _ALL),
     Access("DELETE", "/v1/tokens/{token_id}", (404, 403, 204, 204, 204)),
+    Access("POST", "/v1/sessions", (201, 201, 201, 201, 201)),
+    Access("GET", "/v1/sessions", _ALL),
+    Access("DELETE", "/v1/sessions", (204, 204, 204, 204, 204)),
+    Access("DELETE", "/v1/sessions/{session_id}", (404, 404, 204, 404, 404)),  # it is the member's own
     Access("GET", "/v1/audit", (403, 403, 403, 200, 200)),
     Access("GET", "/v1/optimizers", _ALL),
     Access("GET", "/v1/models", _ALL),

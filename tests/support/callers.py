@@ -4,7 +4,7 @@ from sqlalchemy import update
 
 from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
-from xsam.services.teams import bootstrap, service, tokens
+from xsam.services.teams import bootstrap, service, sessions, tokens
 from xsam.services.teams.models import Token
 from xsam.services.teams.roles import Principal, Role
 from xsam.services.teams.schemas import Quota, TeamWrite, TokenCreate
@@ -37,6 +37,13 @@ def make_token(database: Database, user: str, team: str, *, expires_in_s: float 
     with database.unit_of_work() as session:
         row, text = tokens.create(session, ROOT, TokenCreate(user=user, team=team, expires_in_s=expires_in_s))
         return row.id, text
+
+
+def begin_session(database: Database, token_id: str, *, user_agent: str | None = None) -> tuple[str, str]:
+    """Return the id and the secret of a new session of a token."""
+    with database.unit_of_work() as session:
+        row, secret = sessions.begin(session, tokens.holder(session, token_id), user_agent=user_agent)
+        return row.id, secret
 
 
 def read_token(database: Database, token_id: str) -> Token:

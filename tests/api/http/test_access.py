@@ -11,7 +11,7 @@ from sqlalchemy import text
 from tests.api.access_table import BUNDLE, CALLERS, OPEN, TABLE, Access
 from tests.api.token_service import Callers, bearer, make_callers, submit
 from tests.support import bundles, studies
-from tests.support.callers import make_member, make_token, read_token
+from tests.support.callers import begin_session, make_member, make_token, read_token
 from tests.support.studies import HandRunner
 from xsam.api.client import Client
 from xsam.api.http import access
@@ -56,6 +56,7 @@ def _names(database: Database, settings: Settings, job_id: str) -> dict[str, str
         "team": "red",
         "user": "dora",
         "token_id": token_id,
+        "session_id": begin_session(database, token_id)[0],
         "study_id": _study(database),
     }
 
@@ -129,6 +130,7 @@ def test_hidden_thing__is_answered_like_one_that_does_not_exist(
             .replace(values["study_id"], "X")
             .replace(values["team"], "X")
             .replace(values["token_id"], "X")
+            .replace(values["session_id"], "X")
             .replace(values["check_id"], "X")
         )
 
