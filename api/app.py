@@ -13,6 +13,7 @@ from xsam.api.dashboard.middleware import ErrorPages
 from xsam.api.http import error_handlers
 from xsam.api.http.changes import Hub
 from xsam.api.http.compression import Compression
+from xsam.api.http.counters import ApiCounters
 from xsam.api.http.dependencies import Service, local_user_name
 from xsam.api.http.gate import Gate
 from xsam.api.http.health import VERSION
@@ -29,6 +30,7 @@ from xsam.api.routes import (
     health,
     job_verbs,
     jobs,
+    monitoring,
     scheduling,
     sessions,
     studies,
@@ -82,6 +84,7 @@ _ROUTES = tuple(
         catalog,
         changes,
         health,
+        monitoring,
     )
 )
 
@@ -118,14 +121,16 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     closing = threading.Event()
+    streams = OpenStreams(settings.api.max_streams_per_token)
     service = Service(
         settings,
         opened,
         local_user_name(_user_name()),
         limiter=RateLimiter(per_s=settings.api.rate_limit_per_s, burst=settings.api.rate_limit_burst),
         refusals=RateLimiter(per_s=settings.api.rate_limit_per_s, burst=settings.api.rate_limit_burst),
-        streams=OpenStreams(settings.api.max_streams_per_token),
+        streams=streams,
         changes=Hub(opened, closing),
+        counters=ApiCounters(opened, streams),
         closing=closing,
     )
     app.state.service = service
@@ -143,7 +148,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     app.add_middleware(Compression)
     if settings.page.enabled:
         app.add_middleware(ErrorPages)
-    app.add_middleware(RequestLog)  # added last, so outermost
+    app.add_middleware(RequestLog, counters=service.counters)  # added last, so outermost
     return app
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from xsam.api.http import access
 from xsam.api.http.changes import Hub
+from xsam.api.http.counters import ApiCounters
 from xsam.api.http.rate_limit import OpenStreams, RateLimitedError, RateLimiter
 from xsam.services.db.session import Database
 from xsam.services.errors import InvalidRequestError, UnauthenticatedError
@@ -34,6 +35,7 @@ class Service:
         refusals: counts the requests without a valid token, by address.
         streams: counts the open streams of each token.
         changes: the one look at the database for all open streams.
+        counters: what this process counts for monitoring.
         closing: set when the server is about to stop, so that streams end.
     """
 
@@ -44,6 +46,7 @@ class Service:
     refusals: RateLimiter
     streams: OpenStreams
     changes: Hub
+    counters: ApiCounters
     closing: threading.Event
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from xsam.api.http.counters import ApiCounters
 from xsam.api.http.error_handlers import problem_response, unexpected_problem
 from xsam.api.http.problems import make_problem
 
@@ -26,10 +27,16 @@ _HEADER = "X-Request-ID"
 
 
 class RequestLog:
-    """Gives each request an id (or keeps the caller's), logs its end as one JSON line, and answers uncaught errors."""
+    """Gives each request an id (or keeps the caller's), logs and counts it, and answers uncaught errors.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        app: what follows.
+        counters: of this process.
+    """
+
+    def __init__(self, app: ASGIApp, counters: ApiCounters) -> None:
         self._app = app
+        self._counters = counters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -44,7 +51,9 @@ class RequestLog:
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = int(message["status"])
+                route = getattr(scope.get("route"), "path", None)
+                self._counters.count_request(scope["method"], route, status, time.perf_counter() - started_s)
                 headers = MutableHeaders(scope=message)
                 headers[_HEADER] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"

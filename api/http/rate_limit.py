@@ -80,6 +80,12 @@ class OpenStreams:
         self._lock = threading.Lock()
         self._open: Counter[str | None] = Counter()
 
+    @property
+    def num_open(self) -> int:
+        """All of them, of all callers."""
+        with self._lock:
+            return self._open.total()
+
     def take(self, caller: str | None) -> None:
         """Count one more; None stands for the user of a service without tokens, who is not limited.
 

@@ -36,7 +36,8 @@ _FILE: dict[int | str, dict[str, Any]] = {
 def list_artifacts(job_id: JobId, session: ReadSession, service: ServiceDep) -> ArtifactsRead:
     """Return weights, checkpoints and logs that lie in the artifact store."""
     jobs.get(session, job_id)
-    found = store.list_files(JobFolder(service.settings.artifact_root, job_id))
+    with service.counters.artifacts.time():
+        found = store.list_files(JobFolder(service.settings.artifact_root, job_id))
     return ArtifactsRead(items=[ArtifactRead.model_validate(file) for file in found])
 
 
@@ -44,7 +45,8 @@ def list_artifacts(job_id: JobId, session: ReadSession, service: ServiceDep) -> 
 def download_artifact(job_id: JobId, name: ArtifactName, session: ReadSession, service: ServiceDep) -> FileResponse:
     """Return a file's bytes; `Range` and `If-Range` are honoured, so that a broken download can go on."""
     jobs.get(session, job_id)
-    path = store.resolve(JobFolder(service.settings.artifact_root, job_id), name)
+    with service.counters.artifacts.time():
+        path = store.resolve(JobFolder(service.settings.artifact_root, job_id), name)
     return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
 

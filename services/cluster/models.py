@@ -20,6 +20,8 @@ class Dispatcher(Base):
     started_at: Mapped[datetime] = mapped_column(default=db_now())
     seen_at: Mapped[datetime] = mapped_column(default=db_now())
     num_warm_runners: Mapped[int] = mapped_column(default=0)
+    counters: Mapped[dict[str, Any] | None]
+    """`DispatcherCounters` as a document."""
 
 
 class ClusterNode(Base):

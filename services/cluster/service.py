@@ -7,6 +7,7 @@ from typing import Self
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from xsam.services.cluster.counters import DispatcherCounters
 from xsam.services.cluster.models import ClusterNode, Dispatcher
 from xsam.services.db.clock import db_now
 from xsam.services.db.upsert import upsert
@@ -73,10 +74,18 @@ class DispatcherId:
         return cls(parts[0], int(parts[1]), parts[2])
 
 
-def report_alive(session: Session, dispatcher_id: str, *, nodes: Sequence[NodeSeen], num_warm_runners: int) -> None:
-    """Write a dispatcher's sign of life together with the nodes it sees."""
+def report_alive(
+    session: Session,
+    dispatcher_id: str,
+    *,
+    nodes: Sequence[NodeSeen],
+    num_warm_runners: int,
+    counters: DispatcherCounters | None = None,
+) -> None:
+    """Write a dispatcher's sign of life, and what it counted, together with the nodes it sees."""
     seen = {"seen_at": session.scalar(select(db_now()))}
-    values = {"id": dispatcher_id, "num_warm_runners": num_warm_runners, **seen}
+    counted = None if counters is None else counters.model_dump(mode="json")
+    values = {"id": dispatcher_id, "num_warm_runners": num_warm_runners, "counters": counted, **seen}
     upsert(session, Dispatcher, [values], keys=("id",))
     rows = [
         {

@@ -1,6 +1,7 @@
 """Engines and transactions: how a process opens the database, and the only places that commit."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,18 @@ class Database:
         """Open a session that is committed when the block ends and rolled back when it raises."""
         with Session(self._write_engine, expire_on_commit=False, info=self._info) as session, session.begin():
             yield session
+
+    def on_statement(self, tell: Callable[[float], None]) -> None:
+        """Call `tell` after each statement with the seconds it took."""
+
+        def start(connection: Any, cursor: Any, statement: str, values: Any, context: Any, is_many: bool) -> None:
+            context.started_s = time.perf_counter()
+
+        def end(connection: Any, cursor: Any, statement: str, values: Any, context: Any, is_many: bool) -> None:
+            tell(time.perf_counter() - context.started_s)
+
+        event.listen(self.engine, "before_cursor_execute", start)
+        event.listen(self.engine, "after_cursor_execute", end)
 
     def dispose(self) -> None:
         """Close the pool's connections."""

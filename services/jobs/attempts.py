@@ -103,6 +103,7 @@ def conclude(session: Session, job: Job, to: JobState, ending: Ending, **columns
         gpus, cpus = job.num_workers * job.gpus_per_worker, job.num_workers * job.cpus_per_worker
         held = Allocation(job.team, job.submitted_by, gpus, cpus)
         ledger.book(session, held, started_at=started_at, ended_at=ended_at)
+    ledger.count_outcome(session, job.team, job.submitted_by, ending.outcome)
     move(session, job, to, **{"ran_s": job.ran_s + ran_s, **columns})
 
 

@@ -5,6 +5,7 @@ alone knows (promises made in earlier plans). One row is enough: jobs of one tea
 for the same reason, so only the head of the queue is kept job by job.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -50,6 +51,8 @@ class QueueView(Base):
     """By job id, for the very first jobs."""
     kinds: Mapped[dict[str, Any]]
     """By team and request, for all others: jobs of one team that ask for the same wait for the same reason."""
+    waiting: Mapped[dict[str, Any] | None]
+    """How many of the jobs that the decision looked at wait for what: by team, by reason `code`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +92,12 @@ def publish(session: Session, snapshot: Snapshot, decision: Plan) -> None:
     reasons = decision.reasons
     line = list(reasons.line[:LINE_LENGTH])
     exact = line[:NUM_EXACT]
+    waiting: defaultdict[str, Counter[str]] = defaultdict(Counter)
     # The last job of each kind: the first ones may have promises that the others do not have.
     samples: dict[str, str] = {}
     for job in snapshot.pending:
         if job.job_id in reasons:
+            waiting[job.team][reasons.code(job.job_id)] += 1
             samples[_kind(job.team, job.num_workers, job.gpus_per_worker, job.cpus_per_worker)] = job.job_id
     kinds = {
         kind: job_id for kind, job_id in samples.items() if reasons.code(job_id) is not ReasonCode.NOT_YET_ELIGIBLE
@@ -105,6 +110,7 @@ def publish(session: Session, snapshot: Snapshot, decision: Plan) -> None:
         "positions": {job_id: position for position, job_id in enumerate(line, start=1)},
         "reasons": {job_id: _dump(reasons[job_id]) for job_id in exact},
         "kinds": {kind: _dump(reasons[job_id]) for kind, job_id in list(kinds.items())[:MAX_KINDS]},
+        "waiting": waiting,
     }
     upsert(session, QueueView, [row], keys=("id",))
 
@@ -118,6 +124,12 @@ def read_line(session: Session, *, after: int, limit: int) -> Line | None:
     part = row.line[after : after + limit]
     entries = [(after + number, entry["id"], entry["code"]) for number, entry in enumerate(part, start=1)]
     return Line(row.planned_at, row.num_queued, entries, has_more=after + limit < len(row.line))
+
+
+def waiting(session: Session) -> tuple[datetime, dict[str, dict[str, int]]] | None:
+    """Return when the last decision was made and how many jobs wait, by team and reason; None before the first."""
+    row = session.execute(select(QueueView.planned_at, QueueView.waiting).where(QueueView.id == THE_ROW)).one_or_none()
+    return None if row is None else (row.planned_at, row.waiting or {})
 
 
 def decided_about(session: Session, job: Job) -> Decided | None:

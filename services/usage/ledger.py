@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from xsam.services.db.session import numbers_of
 from xsam.services.db.upsert import add_up, insert_missing
 from xsam.services.usage import decay
 from xsam.services.usage.decay import DecayedUsage, TeamShare
-from xsam.services.usage.models import UsageDay, UsageShare
+from xsam.services.usage.models import OutcomeCount, UsageDay, UsageShare
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,23 @@ def book(session: Session, held: Allocation, *, started_at: datetime, ended_at: 
     ]
     _add_to_share(session, held, started_at, ended_at)
     add_up(session, UsageDay, rows, keys=("day", "team", "user_name"))
+
+
+def count_outcome(session: Session, team: str, user: str, outcome: str) -> None:
+    """Count an ended attempt by how it ended.
+
+    A row for each user, not for each team: whoever books an attempt holds the lock on its user's share already, so two
+    transactions can't wait for each other here.
+    """
+    row = {"team": team, "user_name": user, "outcome": outcome, "num_attempts": 1}
+    add_up(session, OutcomeCount, [row], keys=("team", "user_name", "outcome"))
+
+
+def outcomes(session: Session) -> list[tuple[str, str, int]]:
+    """Return team, outcome and number of all attempts counted so far."""
+    by = (OutcomeCount.team, OutcomeCount.outcome)
+    query = select(*by, func.sum(OutcomeCount.num_attempts)).group_by(*by).order_by(*by)
+    return [(team, outcome, int(number)) for team, outcome, number in session.execute(query)]
 
 
 def split_by_day(started_at: datetime, ended_at: datetime) -> Iterator[tuple[date, float]]:

@@ -2,7 +2,7 @@
 
 from datetime import date, datetime
 
-from sqlalchemy import String
+from sqlalchemy import BigInteger, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from xsam.services.db.base import Base
@@ -20,6 +20,17 @@ class UsageDay(Base):
     cpu_s: Mapped[float]
     num_attempts: Mapped[int]
     """Attempts that ended on this day."""
+
+
+class OutcomeCount(Base):
+    """How many attempts of a user ended in one way, since the table is there; kept for monitoring."""
+
+    __tablename__ = "outcome_counts"
+
+    team: Mapped[str] = mapped_column(String(63), primary_key=True)
+    user_name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    outcome: Mapped[str] = mapped_column(String(32), primary_key=True)
+    num_attempts: Mapped[int] = mapped_column(BigInteger)
 
 
 class UsageShare(Base):

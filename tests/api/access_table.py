@@ -65,6 +65,7 @@ TABLE = (
     Access("GET", "/v1/jobs/{job_id}/attempts", _OWN),
     Access("GET", "/v1/changes", _ALL),
     Access("GET", "/v1/queue", _ALL),
+    Access("GET", "/metrics", _ALL),
     Access("GET", "/v1/cluster", _ALL),
     Access("GET", "/v1/usage", _ALL),
     Access("GET", "/v1/jobs/{job_id}/metrics", _OWN),

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "tests/bench/README.md", "deploy/examples/README.md")
+DOCUMENTS = (
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "tests/bench/README.md",
+    "deploy/examples/README.md",
+    "deploy/docs/operations.md",
+)
 _IN_REPOSITORY = re.compile(r"(?<![\w./-])(?:xsam_core|services|workers|api|deploy|tests)/[\w./-]*")
 _LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 

@@ -52,16 +52,16 @@ def measure(sizes: dict[str, list[int]], repeats: int) -> str:
 def _by_size(name: str, counts: list[int], repeats: int) -> Iterator[tuple[int, dict[str, list[float]]]]:
     with (
         tempfile.TemporaryDirectory() as folder,
-        _database_url(name, Path(folder)) as url,
+        database_url(name, Path(folder)) as url,
         served(Path(folder) / "data", "--no-dispatcher", database_url=url) as service,
     ):
         for count in counts:
-            _fill(service.database, count)
+            fill(service.database, count)
             yield count, _time_operations(service.url, service.database, repeats)
 
 
 @contextmanager
-def _database_url(name: str, folder: Path) -> Iterator[str | None]:
+def database_url(name: str, folder: Path) -> Iterator[str | None]:
     if name == "SQLite":
         yield None
         return
@@ -69,7 +69,7 @@ def _database_url(name: str, folder: Path) -> Iterator[str | None]:
         yield url
 
 
-def _fill(database: Database, count: int) -> None:
+def fill(database: Database, count: int) -> None:
     """Bring the queue to `count` jobs, by inserting rows, and let a busy cluster be seen."""
     spec = JobSpec().model_dump(mode="json")
     with database.unit_of_work() as session:

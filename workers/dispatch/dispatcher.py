@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from xsam.services.artifacts import service as artifacts
 from xsam.services.cluster import leader
 from xsam.services.cluster import service as cluster_service
+from xsam.services.cluster.counters import DispatcherCounters
 from xsam.services.cluster.service import DispatcherId, NodeSeen
 from xsam.services.db.session import AWAY, Database
 from xsam.services.jobs import stalled
@@ -76,6 +77,8 @@ class Dispatcher:
             queue_s=settings.dispatcher.max_queue_s,
             pause_s=settings.dispatcher.max_pause_s,
         )
+        self._counters = DispatcherCounters()
+        database.on_statement(self._counters.statements.observe)
         self._nodes: Sequence[NodeSeen] = ray_cluster.nodes()
         here = ray.get_runtime_context().get_node_id()
         self._processes = NodeProcesses(size=self._warm_size())
@@ -90,6 +93,7 @@ class Dispatcher:
             in_flight=self._in_flight,
             processes=self._processes,
             studies=self._studies,
+            counters=self._counters,
         )
         self._holdings = Holdings(database)
         self._checks = CodeChecks(settings, database)
@@ -117,6 +121,11 @@ class Dispatcher:
 
     def turn(self) -> None:
         """Do one round."""
+        started_s = time.perf_counter()
+        self._turn()
+        self._counters.turns.observe(time.perf_counter() - started_s)
+
+    def _turn(self) -> None:
         self._in_flight.collect()
         self._report()
         is_leader = self._leads()
@@ -206,7 +215,9 @@ class Dispatcher:
             self._holdings.sweep()
         num_warm = self._processes.runners.num_ready
         with self._database.unit_of_work() as session:
-            cluster_service.report_alive(session, self.id, nodes=self._nodes, num_warm_runners=num_warm)
+            cluster_service.report_alive(
+                session, self.id, nodes=self._nodes, num_warm_runners=num_warm, counters=self._counters
+            )
         self._report_at = time.monotonic() + REPORT_INTERVAL_S
 
     def _clean_up(self) -> None:
@@ -228,6 +239,7 @@ class Dispatcher:
                 return
         with self._database.unit_of_work() as session:
             ended = set(stalled.reap(session, self._patience))
+        self._counters.num_leases_lost += len(ended)
         self._in_flight.end(ended)
 
     def _warm_size(self) -> int:

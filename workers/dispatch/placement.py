@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from ray.actor import ActorHandle
 
+from xsam.services.cluster.counters import DispatcherCounters
 from xsam.services.cluster.service import NodeSeen
 from xsam.services.db.session import Database
 from xsam.services.jobs import events, queue, wishes
@@ -38,6 +39,7 @@ class JobPlacer:
         in_flight: where jobs handed to runners are kept.
         processes: where runners and ranks come from.
         studies: where runners of studies come from.
+        counters: what the dispatcher counts.
     """
 
     def __init__(  # noqa: PLR0913 - what a dispatcher is made of
@@ -50,6 +52,7 @@ class JobPlacer:
         in_flight: InFlightJobs,
         processes: NodeProcesses,
         studies: StudyRunners,
+        counters: DispatcherCounters,
     ) -> None:
         self._settings = settings
         self._config = config
@@ -58,6 +61,7 @@ class JobPlacer:
         self._in_flight = in_flight
         self._processes = processes
         self._studies = studies
+        self._counters = counters
         self._publish_at = 0.0
         self._settled_at_event: int | None = None
         self._settled_until = 0.0
@@ -79,6 +83,7 @@ class JobPlacer:
             newest = events.newest(session)
             if newest == self._settled_at_event and time.monotonic() < self._settled_until:
                 return
+            started_s = time.perf_counter()
             snapshot = scheduling.take_snapshot(
                 session,
                 nodes,
@@ -104,6 +109,8 @@ class JobPlacer:
         # A plan that changes nothing is worth repeating only when something has happened, or time has passed.
         self._settled_at_event = None if decision.placements or decision.preemptions else newest
         self._settled_until = time.monotonic() + REPLAN_INTERVAL_S
+        self._counters.num_preemptions += len(decision.preemptions)
+        self._counters.decisions.observe(time.perf_counter() - started_s)
 
     def _start(self, placed: Placement) -> None:
         """Give a place to a job. A claim starts the lease, so it waits for somebody who can renew it."""
@@ -155,13 +162,15 @@ class JobPlacer:
 
     def _claim(self, placed: Placement) -> ClaimedJob | None:
         with self._database.unit_of_work() as session:
-            return queue.claim(
+            claimed = queue.claim(
                 session,
                 placed.job_id,
                 runner=self._owner,
                 lease_s=self._settings.dispatcher.lease_s,
                 placement=placed.node_ids,
             )
+        self._counters.num_placements += claimed is not None
+        return claimed
 
     def _lend_ranks(self, claimed: ClaimedJob, node_ids: Sequence[str]) -> tuple[NodeProcess, ...]:
         """Return the warm processes a run gets: one per worker, or one that drives a managed group."""

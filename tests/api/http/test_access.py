@@ -250,7 +250,7 @@ def test_openapi__says_which_routes_need_a_token(app: FastAPI) -> None:
     assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            assert ("security" in operation) == path.startswith("/v1/")
+            assert ("security" in operation) == (path.startswith("/v1/") or path == "/metrics")
             if path.startswith("/v1/"):
                 assert {"401", "403", "429"} <= set(operation["responses"])
 
