@@ -10,6 +10,7 @@ from xsam_core.errors import (
     SparseGradientError,
     StepError,
 )
+from xsam_core.landscape import LossPlane, RadiusProfile, loss_plane, radius_profile
 from xsam_core.optimizer import SharpnessAware
 from xsam_core.types import AlphaCurve, Closure, Closures, StepTelemetry
 from xsam_core.variants import ASAM, GSAM, SAM, WSAM, SGDPlus
@@ -27,7 +28,9 @@ __all__ = [
     "Closure",
     "ClosureError",
     "Closures",
+    "LossPlane",
     "NonFiniteError",
+    "RadiusProfile",
     "ReplicaDriftError",
     "SGDPlus",
     "SharpnessAware",
@@ -35,4 +38,6 @@ __all__ = [
     "StepError",
     "StepTelemetry",
     "frozen_running_stats",
+    "loss_plane",
+    "radius_profile",
 ]

@@ -13,7 +13,7 @@ from functools import partial
 
 import torch
 
-from tests.bench import core_gpu, core_own_work, core_ranks
+from tests.bench import core_gpu, core_own_work, core_plane, core_ranks
 from tests.bench.core_models import CASES, Case, Rig
 from tests.bench.core_timing import interleaved_seconds, table
 from tests.xsam_core.test_memory import CASES as MEMORY_CASES
@@ -96,7 +96,7 @@ def search_cost(cases: tuple[Case, ...]) -> None:
     )
 
 
-FIGURES = ("1", "2", "3", "4", "5", "6")
+FIGURES = ("1", "2", "3", "4", "5", "6", "7")
 
 
 def main() -> None:
@@ -117,6 +117,7 @@ def main() -> None:
         "4": core_ranks.report,
         "5": core_gpu.report,
         "6": partial(core_own_work.report, cases),
+        "7": partial(core_plane.report, (cases[1], cases[3])),
     }
     for figure in wanted:
         reports[figure]()

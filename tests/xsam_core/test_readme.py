@@ -45,8 +45,8 @@ def mean_loss(names: dict) -> float:
         return sum(names["criterion"](names["model"](x), y).item() for x, y in names["loader"]) / len(names["loader"])
 
 
-def test_readme__has_the_six_recipes():
-    assert list(RECIPES) == ["plain", "ddp", "amp", "accumulation", "queue", "resume"]
+def test_readme__has_the_seven_recipes():
+    assert list(RECIPES) == ["plain", "ddp", "amp", "accumulation", "queue", "resume", "plane"]
 
 
 @pytest.mark.parametrize("name", ["plain", "amp", "accumulation", "queue"])
@@ -107,3 +107,12 @@ def test_readme__shows_wsam_as_it_is():
         return [line.split("#")[0].rstrip() for line in text.splitlines() if line.strip()]
 
     assert code(shown[1]) == code(source)
+
+
+def test_recipe__plane_looks_and_changes_nothing(capsys):
+    names = surroundings()
+    before = mean_loss(names)
+    run("plane", names)
+    assert mean_loss(names) == before
+    assert "at rho_max: g_0" in capsys.readouterr().out
+    assert names["plane"].chosen_loss >= names["plane"].first_loss
