@@ -32,6 +32,9 @@ Point = tuple[float, float]
 # Angles of the circle of rho_max that are looked at for its maximum: one every five degrees.
 _NUM_ANGLES = 72
 
+# The paper's grid of alpha.
+_ALPHAS = tuple(round(0.1 * i, 1) for i in range(21))
+
 # Sine of the angle between g_0 and g_k below which what is left of g_k beside g_0 is rounding: the plane is a line.
 _PARALLEL = 1e-6
 
@@ -111,7 +114,7 @@ def loss_plane(  # noqa: PLR0913 - one keyword per option
     ascent_steps: int = 1,
     extent: float = 1.25,
     num_points: int = 41,
-    alphas: Sequence[float] = tuple(round(0.1 * i, 1) for i in range(21)),
+    alphas: Sequence[float] = _ALPHAS,
     on_row: Callable[[int, int], None] | None = None,
 ) -> LossPlane:
     """Return the loss on the plane of g_0 and g_k around the model's parameters.
