@@ -186,6 +186,8 @@ class TrainingSettings(_Group):
 
     dataset_root: Path | None = None
     """Folder with torchvision datasets and image folders; by default `datasets` in the data directory."""
+    model_root: Path | None = None
+    """Folder with pretrained weights that jobs may start from; by default `models` in the data directory."""
     allow_download: bool = False
     """Whether a missing torchvision dataset may be downloaded."""
     allowed_packages: tuple[str, ...] = ()
@@ -232,6 +234,11 @@ class Settings(BaseSettings):
     def dataset_root(self) -> Path:
         """Folder of the datasets with its default filled in."""
         return (self.training.dataset_root or self.data_dir / "datasets").resolve()
+
+    @property
+    def model_root(self) -> Path:
+        """Folder of the pretrained weights with its default filled in."""
+        return (self.training.model_root or self.data_dir / "models").resolve()
 
     @property
     def code_root(self) -> Path:

@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--code", type=Path)
     parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--model-root", type=Path)
     parser.add_argument("--out", type=Path, default=Path("xsam-run"))
     parser.add_argument("--allowed", action="append", default=[])
     given = parser.parse_args()
@@ -45,7 +46,10 @@ def main() -> None:
         sys.path.insert(0, str(code_dir))
     with tempfile.TemporaryDirectory(prefix="xsam-check-") as scratch:
         folder = Path(scratch) if given.what == "check" else given.out.resolve()
-        context = scratch_context(given.data_root, code_dir, folder, allowed_packages=tuple(given.allowed))
+        allowed = tuple(given.allowed)
+        context = scratch_context(
+            given.data_root, code_dir, folder, allowed_packages=allowed, model_root=given.model_root
+        )
         if given.what == "check":
             _say(check(spec, context))
         else:

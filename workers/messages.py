@@ -25,6 +25,7 @@ class RunnerConfig:
     database_url: str = field(repr=False)
     artifact_root: Path
     dataset_root: Path
+    model_root: Path
     code_root: Path
     """Folder of a node in which bundles are unpacked."""
     allow_download: bool
@@ -62,6 +63,8 @@ class RankContext:
     """Folder below which every dataset that is read from files must lie; None where there is none."""
     checkpoint_dir: Path
     """The job's checkpoint folder, on storage that all ranks share; weights go to `weights` beside it."""
+    model_root: Path | None = None
+    """Folder below which pretrained weights must lie; None where there is none."""
     allow_download: bool = False
     """Whether torchvision may download a missing dataset."""
     allowed_packages: tuple[str, ...] = ()
@@ -102,6 +105,7 @@ class CheckRequest:
 
     spec: "JobSpec"
     dataset_root: Path
+    model_root: Path
     code_file: Path | None
     """The bundle, on storage that all nodes share."""
     code_root: Path

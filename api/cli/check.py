@@ -129,7 +129,7 @@ def _locally(what: str, spec: Mapping[str, Any], source: str, *arguments: str) -
         json.dump(spec, file)
         file.flush()
         command = [sys.executable, "-m", _PROGRAM, what, file.name, *arguments]
-        command += ["--data-root", str(settings.dataset_root)]
+        command += ["--data-root", str(settings.dataset_root), "--model-root", str(settings.model_root)]
         if code is not None:
             command += ["--code", str(_root_of(spec, code))]
         for package in settings.training.allowed_packages:

@@ -8,6 +8,13 @@ from pydantic import Field, StringConstraints
 from xsam.services.specs.base import Options, Spec
 
 TARGET_PATTERN = r"^[A-Za-z_][\w]*(\.[A-Za-z_][\w]*)*:[A-Za-z_][\w]*$"
+WeightsFile = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*\.(safetensors|pth|pt|bin)$", max_length=200
+    ),
+]
+"""A file below the model folder: no absolute path, no '..'."""
 Target = Annotated[str, StringConstraints(pattern=TARGET_PATTERN, max_length=200)]
 """`package.module:factory`, an importable callable of the team's own."""
 
@@ -43,6 +50,10 @@ class Mlp(_Model):
 
 class _Torchvision(_Model):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weights: WeightsFile | None = None
+    """Pretrained weights to start from: a file below the operator's model folder (`XSAM_TRAINING__MODEL_ROOT`), as
+    torchvision publishes them or as `xsam pull` brings them. The first and the last layer start anew where their
+    shapes differ (other channels, another number of classes); everything else must fit."""
 
 
 class ResNet18(_Torchvision):
@@ -99,6 +110,16 @@ class VitB16(_Torchvision):
         return 8
 
 
+class Timm(_Torchvision):
+    """Any image network of the timm package (the extra `timm`), by its name there; nothing is downloaded."""
+
+    name: Literal["timm"] = "timm"
+    architecture: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?$", max_length=100)]
+    """As `timm.list_models()` has it: `convnext_tiny`, `vit_small_patch16_224`."""
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Stochastic depth, for architectures that have it."""
+
+
 class CustomModel(_Model):
     """A network of the team's own: `target(num_classes=..., channels=..., image_size=..., **options)` returns it."""
 
@@ -114,7 +135,7 @@ class TaskModel(_Model):
 
 
 Model = Annotated[
-    SmallCnn | Mlp | ResNet18 | ResNet34 | ResNet50 | Vgg11Bn | DenseNet121 | VitB16 | CustomModel | TaskModel,
+    SmallCnn | Mlp | ResNet18 | ResNet34 | ResNet50 | Vgg11Bn | DenseNet121 | VitB16 | Timm | CustomModel | TaskModel,
     Field(discriminator="name"),
 ]
 
@@ -127,6 +148,7 @@ MODELS: dict[str, type[_Model]] = {
     "vgg11_bn": Vgg11Bn,
     "densenet121": DenseNet121,
     "vit_b_16": VitB16,
+    "timm": Timm,
     "custom": CustomModel,
 }
 

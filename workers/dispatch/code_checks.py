@@ -65,6 +65,7 @@ class CodeChecks:
         return CheckRequest(
             spec=spec,
             dataset_root=settings.dataset_root,
+            model_root=settings.model_root,
             code_file=None if spec.code is None else file_of(settings.artifact_root, spec.code.bundle),
             code_root=settings.code_root,
             allowed_packages=settings.training.allowed_packages,

@@ -63,6 +63,7 @@ class Dispatcher:
             database_url=settings.database_url,
             artifact_root=settings.artifact_root,
             dataset_root=settings.dataset_root,
+            model_root=settings.model_root,
             code_root=settings.code_root,
             allow_download=settings.training.allow_download,
             allowed_packages=settings.training.allowed_packages,

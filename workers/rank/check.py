@@ -27,6 +27,10 @@ def run_check(request: CheckRequest) -> dict[str, Any]:
         return asdict(Checked(error=str(e)))
     with tempfile.TemporaryDirectory(prefix="xsam-check-") as folder:
         context = scratch_context(
-            request.dataset_root, code_dir, Path(folder), allowed_packages=request.allowed_packages
+            request.dataset_root,
+            code_dir,
+            Path(folder),
+            allowed_packages=request.allowed_packages,
+            model_root=request.model_root,
         )
         return asdict(check(request.spec, context))

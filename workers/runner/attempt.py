@@ -145,6 +145,7 @@ class Attempt:
             world_size=spec.resources.num_workers,
             device="cuda:0" if spec.resources.gpus_per_worker and not config.is_cpu_only else "cpu",
             dataset_root=config.dataset_root,
+            model_root=config.model_root,
             checkpoint_dir=self._folder.checkpoints,
             allow_download=config.allow_download,
             allowed_packages=config.allowed_packages,

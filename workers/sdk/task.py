@@ -20,7 +20,7 @@ class Task(Protocol):
     """What a class of a team's own provides. It need not inherit from this; the optional methods may be left out.
 
     It is called with the job's `task.options` as keyword arguments, and with those of `data_root` (the folder of the
-    datasets), `seed` and `num_threads` that it takes.
+    datasets), `model_root` (that of pretrained weights), `seed` and `num_threads` that it takes.
 
     Optional:
         collate(items): the batch of a list of items; by default torch's `default_collate`.

@@ -180,7 +180,12 @@ def _is_missing(name: str) -> bool:
 
 
 def scratch_context(
-    dataset_root: Path | None, code_dir: Path | None, folder: Path, *, allowed_packages: tuple[str, ...] = ()
+    dataset_root: Path | None,
+    code_dir: Path | None,
+    folder: Path,
+    *,
+    allowed_packages: tuple[str, ...] = (),
+    model_root: Path | None = None,
 ) -> RankContext:
     """Return the context of a single CPU rank that works below a folder of its own."""
     return RankContext(
@@ -189,6 +194,7 @@ def scratch_context(
         device="cpu",
         dataset_root=dataset_root,
         checkpoint_dir=folder / "checkpoints",
+        model_root=model_root,
         allowed_packages=allowed_packages,
         code_dir=code_dir,
     )

@@ -2,15 +2,17 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any
 
 import torchvision.models
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from xsam.services.specs.model import CustomModel, DenseNet121, Mlp, Model, SmallCnn, Vgg11Bn, VitB16
+from xsam.services.specs.model import CustomModel, DenseNet121, Mlp, Model, SmallCnn, Timm, Vgg11Bn, VitB16
 from xsam.workers.messages import RankContext
 from xsam.workers.training.errors import TargetError, UserSpecError
+from xsam.workers.training.pretrained import load_pretrained
 from xsam.workers.training.targets import load_target
 
 SMALL_IMAGE_MAX = 64
@@ -24,7 +26,7 @@ def build_model(spec: Model, context: RankContext, *, image_size: int, channels:
     """Build the network on the CPU; its weights come from torch's global random state.
 
     Raises:
-        UserSpecError: the images are too small for it.
+        UserSpecError: the images are too small for it, or its pretrained weights can't be had or do not fit.
         TargetError: a custom model's factory is not allowed or unusable.
     """
     if image_size < spec.min_image_size:
@@ -33,7 +35,11 @@ def build_model(spec: Model, context: RankContext, *, image_size: int, channels:
         )
     if isinstance(spec, CustomModel):
         return _custom(spec, context, image_size=image_size, channels=channels, num_classes=num_classes)
-    return BUILDERS[spec.name](spec, image_size, channels, num_classes)
+    model = BUILDERS[spec.name](spec, image_size, channels, num_classes)
+    weights: str | None = getattr(spec, "weights", None)
+    if weights is not None:
+        load_pretrained(model, weights, context)
+    return model
 
 
 def _small_cnn(spec: SmallCnn, image_size: int, channels: int, num_classes: int) -> nn.Module:
@@ -157,6 +163,24 @@ def _with_dropout(head: nn.Linear, dropout: float) -> nn.Module:
     return nn.Sequential(nn.Dropout(dropout), head) if dropout > 0 else head
 
 
+def _timm(spec: Timm, image_size: int, channels: int, num_classes: int) -> nn.Module:
+    try:
+        import timm  # noqa: PLC0415 - an extra
+    except ImportError as e:
+        raise UserSpecError("model timm needs the package timm on this worker: pip install 'xsam[timm]'") from e
+    options: dict[str, Any] = {"drop_path_rate": spec.drop_path} if spec.drop_path else {}
+    known = timm.get_pretrained_cfg(spec.architecture)
+    if known is not None and known.fixed_input_size:
+        options["img_size"] = image_size
+    try:
+        return timm.create_model(
+            spec.architecture, num_classes=num_classes, in_chans=channels, drop_rate=spec.dropout, **options
+        )
+    except (RuntimeError, TypeError, AssertionError) as e:
+        similar = ", ".join(get_close_matches(spec.architecture, timm.list_models(), n=3)) or "see timm.list_models()"
+        raise UserSpecError(f"model timm can't make {spec.architecture!r}: {e} (similar names: {similar})") from e
+
+
 def _custom(spec: CustomModel, context: RankContext, *, image_size: int, channels: int, num_classes: int) -> nn.Module:
     factory = load_target(spec.target, context, needs_call=True)
     try:
@@ -177,4 +201,5 @@ BUILDERS: dict[str, Callable[[Any, int, int, int], nn.Module]] = {
     "vgg11_bn": _vgg11_bn,
     "densenet121": _densenet121,
     "vit_b_16": _vit_b_16,
+    "timm": _timm,
 }

@@ -22,7 +22,7 @@ SUCCESS = GroupEnding(RankResult(0, summary={"final_eval_loss": 0.5}), is_clean=
 
 def _attempt(database: Database, folder: Path) -> Attempt:
     lease = jobs.submit_and_claim(database)
-    config = RunnerConfig("", folder, folder, folder, False, (), 30.0, True, SchedulingSettings())
+    config = RunnerConfig("", folder, folder, folder, folder, False, (), 30.0, True, SchedulingSettings())
     claimed = ClaimedJob(lease, KIND_TRAINING, JobSpec.model_validate(jobs.read(database, lease.job_id).spec))
     return Attempt(config, database, claimed, cast(Any, None))
 

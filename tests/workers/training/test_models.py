@@ -13,6 +13,8 @@ from xsam.workers.training.errors import TargetError, UserSpecError
 from xsam.workers.training.models import BUILDERS, build_model
 
 BUILT_IN = [name for name in MODELS if name != "custom"]
+NEEDS_SIZE = [name for name in BUILT_IN if name != "timm" and MODELS[name]().min_image_size > 1]
+TINY = "test_resnet"
 
 
 def build(spec: dict[str, Any], image_size: int, channels: int = 1, num_classes: int = 7) -> nn.Module:
@@ -28,8 +30,8 @@ def test_builders__are_those_a_job_may_name() -> None:
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_model__trains_on_its_smallest_images(name: str) -> None:
-    image_size = MODELS[name]().min_image_size
-    model = build({"name": name}, image_size)
+    image_size = 32 if name == "timm" else MODELS[name]().min_image_size
+    model = build({"name": name, **({"architecture": TINY} if name == "timm" else {})}, image_size)
     images = torch.randn(2, 1, image_size, image_size, generator=torch.Generator().manual_seed(0))
     logits = model(images)
     assert logits.shape == (2, 7)
@@ -37,7 +39,7 @@ def test_model__trains_on_its_smallest_images(name: str) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", [name for name in BUILT_IN if MODELS[name]().min_image_size > 1])
+@pytest.mark.parametrize("name", NEEDS_SIZE)
 def test_model__refuses_smaller_images(name: str) -> None:
     smallest = MODELS[name]().min_image_size
     with pytest.raises(UserSpecError, match=f"at least {smallest} pixels, but these have {smallest - 1}"):
@@ -113,3 +115,14 @@ def test_custom__is_built_from_facts_and_options() -> None:
 def test_custom__unusable_target_is_refused_by_name(target: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(TargetError, match=message):
         build({"name": "custom", "target": f"{__name__}:{target}", "options": options}, 8)
+
+
+@pytest.mark.parametrize("architecture", ["test_vit", "test_convnext.r160_in1k"])
+def test_timm__is_built_for_the_datas_size_channels_and_classes(architecture: str) -> None:
+    model = build({"name": "timm", "architecture": architecture, "dropout": 0.2, "drop_path": 0.1}, 48, channels=1)
+    assert model(torch.randn(2, 1, 48, 48)).shape == (2, 7)
+
+
+def test_timm__unknown_name_is_told_with_similar_ones() -> None:
+    with pytest.raises(UserSpecError, match=r"can't make 'resnet19'.*similar names: resnet"):
+        build({"name": "timm", "architecture": "resnet19"}, 32)

@@ -1,11 +1,12 @@
 """Batches of any structure: where they come from, made of items, moved to a device, measured."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from xsam.workers.messages import RankContext
 from xsam.workers.training.errors import DatasetFormatError
 
 Collate = Callable[[list[Any]], Any]
@@ -25,6 +26,49 @@ class EvalFeed(Protocol):
 
     def batches(self) -> Iterator[Any | None]:
         """Yield batches on the rank's device, on every rank as many; None where a rank has none left."""
+
+
+def num_processes(context: RankContext) -> int:
+    """Return how many processes load data for a rank: all of its CPUs, less one if it trains on the CPU itself."""
+    return context.num_threads if torch.device(context.device).type == "cuda" else context.num_threads - 1
+
+
+def moved(batches: Iterable[Any], device: torch.device | str) -> Iterator[Any]:
+    """Yield batches on a device; on a GPU each is on its way while the one before is used."""
+    if torch.device(device).type != "cuda":
+        yield from (to_device(batch, device) for batch in batches)
+        return
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    coming: tuple[Any, torch.cuda.Event] | None = None
+    for batch in batches:
+        before = coming
+        with torch.cuda.stream(stream):
+            coming = to_device(batch, device), stream.record_event()
+        if before is not None:
+            yield _arrived(*before)
+    if coming is not None:
+        yield _arrived(*coming)
+
+
+def _arrived(batch: Any, event: torch.cuda.Event) -> Any:
+    """Return a batch for use on the present stream, which waits for it; the host does not."""
+    current = torch.cuda.current_stream()
+    current.wait_event(event)
+    for tensor in _tensors_of(batch):
+        # Its memory must not go to a later batch while this stream still reads it.
+        tensor.record_stream(current)
+    return batch
+
+
+def _tensors_of(batch: Any) -> Iterator[Tensor]:
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, Mapping) or hasattr(batch, "values"):
+        for value in batch.values():
+            yield from _tensors_of(value)
+    elif isinstance(batch, list | tuple):
+        for value in batch:
+            yield from _tensors_of(value)
 
 
 def to_device(batch: Any, device: torch.device | str) -> Any:

@@ -14,6 +14,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from xsam.workers.messages import RankContext
 from xsam.workers.training.data.augment import Augmentation
+from xsam.workers.training.data.batches import moved, num_processes
 from xsam.workers.training.data.mixing import Mixing
 from xsam.workers.training.errors import DatasetFormatError
 from xsam.workers.training.random_state import epoch_order
@@ -75,8 +76,7 @@ class LoadedImages:
         if self._loader is None:
             raise RuntimeError("batches() before to(context): the source does not know its device yet")
         self._schedule[:] = [self._indices[indices].tolist() for indices in index_batches]
-        for images in self._loader:
-            yield images.to(self._device, non_blocking=True)
+        yield from moved(self._loader, self._device)
 
     def subset(self, indices: Tensor) -> "LoadedImages":
         """Return a source of these examples only."""
@@ -87,7 +87,7 @@ class LoadedImages:
         return LoadedImages(self._items, self._indices, context)
 
     def _make_loader(self, context: RankContext) -> "DataLoader[Tensor]":
-        num_workers = context.num_threads - 1
+        num_workers = num_processes(context)
         return DataLoader(
             _ImagesOf(self._items),
             batch_sampler=self._schedule,

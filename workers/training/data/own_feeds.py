@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from xsam.services.specs.job import JobSpec
 from xsam.workers.messages import RankContext
-from xsam.workers.training.data.batches import Collate, EvalFeed, TrainFeed, collated, to_device
+from xsam.workers.training.data.batches import Collate, EvalFeed, TrainFeed, collated, moved, num_processes, to_device
 from xsam.workers.training.errors import DatasetFormatError, TooFewExamplesError
 from xsam.workers.training.random_state import (
     derive_seed,
@@ -126,7 +126,7 @@ class _Loaded:
     """Items read one by one, by loader processes if the rank has more than one thread."""
 
     def __init__(self, data: Any, context: RankContext, collate: Collate | None) -> None:
-        num_workers = context.num_threads - 1
+        num_workers = num_processes(context)
         self._context = context
         self._is_here = num_workers == 0
         self._schedule: list[Chosen] = []
@@ -143,13 +143,9 @@ class _Loaded:
         )
 
     def batches(self, chosen: Sequence[Chosen]) -> Iterator[Any]:
-        if self._is_here:
-            for one in chosen:
-                yield to_device(self._made_here(one), self._context.device)
-            return
         self._schedule[:] = chosen
-        for batch in self._loader:
-            yield to_device(batch, self._context.device)
+        made = map(self._made_here, chosen) if self._is_here else self._loader
+        yield from moved(made, self._context.device)
 
     def _made_here(self, one: Chosen) -> Any:
         """Make a batch in this process, without a trace in the generators that dropout draws from."""

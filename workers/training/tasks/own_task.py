@@ -187,7 +187,12 @@ def load_task(spec: JobSpec, context: RankContext) -> Any:
 
 
 def _made(make: Callable[..., _T], target: str, options: Mapping[str, Any], spec: JobSpec, context: RankContext) -> _T:
-    offered = {"data_root": context.dataset_root, "seed": spec.seed, "num_threads": context.num_threads}
+    offered = {
+        "data_root": context.dataset_root,
+        "model_root": context.model_root,
+        "seed": spec.seed,
+        "num_threads": context.num_threads,
+    }
     try:
         signature = inspect.signature(make)
     except (TypeError, ValueError):

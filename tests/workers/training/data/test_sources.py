@@ -2,16 +2,20 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision.datasets
+from PIL import Image
 from pydantic import TypeAdapter
 from torch import Tensor
+from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
 from tests.workers.training import dataset_files as files
 from tests.workers.training.runs import context_in
 from xsam.services.specs.dataset import DATASETS, Dataset
 from xsam.workers.training.data.feeds import Data, Split
+from xsam.workers.training.data.image_folder import ImageFiles
 from xsam.workers.training.data.labels import with_label_noise
 from xsam.workers.training.data.sources import READERS, prepare_data
 from xsam.workers.training.errors import DatasetFormatError, DatasetMissingError, TargetError, TooFewExamplesError
@@ -143,6 +147,20 @@ def test_image_folder__decodes_resizes_and_crops(tmp_path: Path) -> None:
     assert data.train.labels.tolist() == [0] * 6 + [1] * 6
     assert data.evaluation.labels.tolist() == [0] * 3 + [1] * 3
     assert torch.equal(images.float().mean((1, 2, 3)) > 120, data.train.labels == 1)
+
+
+def test_image_folder__decodes_large_jpegs_at_a_part_of_their_size(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(size=(1600, 1200, 3)).cumsum(0).cumsum(1)
+    pixels = np.uint8(255 * (noise - noise.min()) / np.ptp(noise))
+    path = tmp_path / "large.jpg"
+    Image.fromarray(pixels).save(path, quality=95)
+    found, _ = ImageFiles([(str(path), 0)], 64)[0]
+    with Image.open(path) as file:
+        whole = pil_to_tensor(center_crop(resize(file.convert("RGB"), 64), [64, 64]))
+    difference = (found.float() - whole.float()).abs()
+    assert found.shape == (3, 64, 64)
+    assert 0 < difference.mean() < 1.0
+    assert difference.max() <= 8
 
 
 def test_image_folder__reads_tiny_imagenet_as_it_is(tmp_path: Path) -> None:
