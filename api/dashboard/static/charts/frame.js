@@ -5,6 +5,7 @@ import { legend } from "./legend.js";
 import { table } from "./table.js";
 import { Tip } from "./tip.js";
 
+const EMPTY_HEIGHT = 130;
 const frames = new WeakMap();
 
 /**
@@ -111,7 +112,7 @@ class Frame {
 
   update(options) {
     this.options = options;
-    this.height = options.height ?? 220;
+    this.height = options.isEmpty ? EMPTY_HEIGHT : (options.height ?? 220);
     this.title.textContent = options.title ?? "";
     this.note.textContent = options.note ?? "";
     this.draw();

@@ -141,7 +141,8 @@ function paintAll(frame) {
   frame.context = sized(frame.canvas, frame);
   const style = getComputedStyle(frame.host);
   frame.paints = {
-    grey: style.getPropertyValue("--chart-quiet").trim(),
+    grey: style.getPropertyValue("--strong-line").trim(),
+    ink: style.getPropertyValue("--text").trim(),
     ramp: rampOf(frame.host),
     of: (tone) => style.getPropertyValue(`--tone-${tone}`).trim(),
   };
@@ -166,13 +167,18 @@ function repaint(frame) {
   }
   context.clearRect(0, 0, width, height);
   context.drawImage(frame.back, 0, 0, width, height);
-  context.globalAlpha = num > 200 ? 0.35 : num > 40 ? 0.6 : 0.85;
+  context.globalAlpha = num > 500 ? 0.22 : num > 200 ? 0.35 : num > 40 ? 0.6 : 0.85;
   context.lineWidth = num > 200 ? 1 : 1.4;
   for (const { path, tone, share } of strokes.values()) {
     context.strokeStyle = options.byScore ? colour(mixed(paints.ramp, share)) : paints.of(tone);
     context.stroke(path);
   }
   context.globalAlpha = 1;
+  const marked = lines.find(({ trial }) => trial.number === options.selection.trial);
+  if (marked) {
+    [context.strokeStyle, context.lineWidth] = [paints.ink, 3];
+    context.stroke(marked.path);
+  }
   drawBrushes(frame);
   frame.numKept = num;
 }

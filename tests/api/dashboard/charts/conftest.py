@@ -18,7 +18,8 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "require-trusted-types-for 'script'"
 )
-_PAGE = b"""<!doctype html><html lang="en"><head><title>charts</title><link rel="stylesheet" href="/charts/charts.css">
+_PAGE = b"""<!doctype html><html lang="en"><head><title>charts</title>
+<link rel="stylesheet" href="/app.css"><link rel="stylesheet" href="/charts/charts.css">
 <link rel="icon" href="data:,"></head><body><figure id="host"></figure></body></html>"""
 
 Evaluate = Callable[..., Any]
