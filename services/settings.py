@@ -166,6 +166,15 @@ class CodeSettings(_Group):
     """Files of a bundle."""
     check_within_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
     """A check of a job's code (imports, one batch forward and backward) may take so long."""
+    allow_dependencies: Literal["none", "locked", "any"] = "any"
+    """Packages that jobs' code may bring besides: none, those of files that name every version and hash, or any that
+    the index has. What the service itself has installed is never replaced."""
+    index: str | None = None
+    """Where those packages come from: the address of an index, or a folder of wheels; by default uv's own."""
+    max_environment_bytes: Annotated[int, Field(ge=0)] = 20_000_000_000
+    """Of the packages that a node keeps; those not used for longest go first."""
+    install_within_s: Annotated[float, Field(gt=0, le=86_400)] = 600.0
+    """A check of a job whose packages must be installed first may take so much longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +185,26 @@ class AllowedCode:
     """Importable on the nodes."""
     takes_bundles: bool = False
     """Whether jobs may bring their own."""
+    dependencies: Literal["none", "locked", "any"] = "any"
+    """Packages that this code may need besides."""
 
 
 NO_CODE = AllowedCode()
+
+
+class TrackerSettings(_Group):
+    """Trackers that are told what jobs measure, besides the rows, which are the truth. None keeps a job waiting."""
+
+    tensorboard: bool = True
+    """Event files beside each job's other files: `xsam pull`, then `tensorboard --logdir`."""
+    mlflow_uri: str | None = None
+    """Address of an MLflow server (needs `pip install 'xsam[mlflow]'` on the nodes); by default none is told."""
+    mlflow_experiment: str = "xsam"
+    """Where its runs are shown; made if there is none."""
+    wandb: Literal["off", "offline", "online"] = "off"
+    """Weights & Biases (needs `pip install 'xsam[wandb]'` on the nodes). offline: below each job's folder, for `wandb
+    sync`. online: sent at once, with the key of the nodes' own environment."""
+    wandb_project: str = "xsam"
 
 
 class TrainingSettings(_Group):
@@ -215,6 +241,7 @@ class Settings(BaseSettings):
     artifacts: ArtifactSettings = ArtifactSettings()
     training: TrainingSettings = TrainingSettings()
     code: CodeSettings = CodeSettings()
+    trackers: TrackerSettings = TrackerSettings()
     parent_pid: Annotated[int, Field(ge=1)] | None = None
     """Stop in order when this process, the one that started this one, is gone; set by `xsam serve` for its children."""
 
@@ -246,10 +273,17 @@ class Settings(BaseSettings):
         return self.code.node_dir or Path(tempfile.gettempdir()) / f"xsam-code-{os.getuid()}"
 
     @property
+    def environment_root(self) -> Path:
+        """Folder of a node for the packages that jobs bring."""
+        return self.code_root / "environments"
+
+    @property
     def allowed_code(self) -> AllowedCode:
         """Which code a specification may name here."""
         is_on = self.code.upload == "on" or (self.code.upload == "auto" and not self.api.needs_token)
-        return AllowedCode(self.training.allowed_packages, takes_bundles=is_on)
+        return AllowedCode(
+            self.training.allowed_packages, takes_bundles=is_on, dependencies=self.code.allow_dependencies
+        )
 
 
 def get_settings() -> Settings:

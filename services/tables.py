@@ -18,6 +18,7 @@ from xsam.services.db.base import Base
 from xsam.services.db.session import Database
 from xsam.services.jobs import models as job_models
 from xsam.services.metrics import models as metric_models
+from xsam.services.requirements import models as requirement_models
 from xsam.services.scheduling import last_decision
 from xsam.services.studies import models as study_models
 from xsam.services.teams import models as team_models
@@ -29,6 +30,7 @@ MODEL_MODULES = (
     artifact_models,
     bundle_models,
     check_models,
+    requirement_models,
     cluster_models,
     team_models,
     study_models,

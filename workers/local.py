@@ -14,13 +14,20 @@ from pydantic import ValidationError
 
 from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
 from xsam.services.specs.job import JobSpec
+from xsam.workers.environments import locking
+from xsam.workers.environments.store import EnvironmentStore
+from xsam.workers.environments.uv import RequirementsError
 from xsam.workers.messages import Assignment, ProgressRecord, RankContext, Report, StartedRecord, StopReason
+from xsam.workers.rank.code import use_packages
 from xsam.workers.rank.script import run_script
 from xsam.workers.training.check import Checked, check, own_frames, scratch_context
+from xsam.workers.training.errors import TargetError
 from xsam.workers.training.loop import run_training
 
 _NO_BUNDLE = "sha256:" + 64 * "0"
 _BAR_WIDTH = 30
+MAX_BYTES = 20_000_000_000
+"""Of the packages that this machine keeps."""
 
 
 def main() -> None:
@@ -33,6 +40,9 @@ def main() -> None:
     parser.add_argument("--model-root", type=Path)
     parser.add_argument("--out", type=Path, default=Path("xsam-run"))
     parser.add_argument("--allowed", action="append", default=[])
+    parser.add_argument("--requirements", type=Path)
+    parser.add_argument("--environments", type=Path, default=Path.home() / ".cache" / "xsam" / "environments")
+    parser.add_argument("--index")
     given = parser.parse_args()
     try:
         spec = _read(given.file)
@@ -41,6 +51,8 @@ def main() -> None:
             where = error.get("ctx", {}).get("field") or ".".join(map(str, error["loc"]))
             print(f"{where}: {error['msg']}", file=sys.stderr)  # noqa: T201 - this is a command
         sys.exit(1)
+    if given.requirements is not None:
+        _use_requirements(given.requirements.read_text(), EnvironmentStore(given.environments, given.index, MAX_BYTES))
     code_dir = given.code.resolve() if given.code else None
     if code_dir is not None:
         sys.path.insert(0, str(code_dir))
@@ -61,8 +73,17 @@ def _read(file: Path) -> JobSpec:
     document = json.loads(file.read_text())
     if document.get("code") is not None:
         document["code"] = {"bundle": _NO_BUNDLE}
+    document.pop("requirements", None)  # a file of lines, which is read by itself
     document["resources"] = {"num_workers": 1}
     return JobSpec.model_validate(document)
+
+
+def _use_requirements(text: str, store: EnvironmentStore) -> None:
+    try:
+        use_packages(locking.lock(text, index=store.index), store)
+    except (RequirementsError, TargetError) as e:
+        print(e, file=sys.stderr)  # noqa: T201 - this is a command
+        sys.exit(1)
 
 
 def _say(found: Checked) -> None:

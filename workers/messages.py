@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from xsam.services.jobs.states import FailureKind
 from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
+from xsam.workers.environments.store import EnvironmentStore
 
 if TYPE_CHECKING:  # whoever gets a handle loads this module, and needs none of pydantic for that
-    from xsam.services.settings import SchedulingSettings
+    from xsam.services.settings import SchedulingSettings, TrackerSettings
     from xsam.services.specs.job import JobSpec
 
 MAX_SENTENCE_CHARS = 500
@@ -28,6 +29,7 @@ class RunnerConfig:
     model_root: Path
     code_root: Path
     """Folder of a node in which bundles are unpacked."""
+    environments: EnvironmentStore
     allow_download: bool
     allowed_packages: tuple[str, ...]
     lease_s: float
@@ -35,6 +37,8 @@ class RunnerConfig:
     """Jobs with GPUs train on the CPU as well."""
     scheduling: "SchedulingSettings"
     """By which what an attempt used is counted."""
+    trackers: "TrackerSettings"
+    """What else is told what jobs measure."""
 
 
 class RunnerOutcome(StrEnum):
@@ -93,6 +97,9 @@ class Assignment:
     """The bundle of the job's own code, on storage that all nodes share; None where it brings none."""
     code_root: Path | None = None
     """Folder of a node in which bundles are unpacked."""
+    lock: str | None = None
+    """Packages that the job's own code needs besides; None where it needs none."""
+    environments: EnvironmentStore | None = None
     visible_devices: str = ""
     """The value of CUDA_VISIBLE_DEVICES in this rank; left alone in a managed worker group."""
     is_judged: bool = False
@@ -111,6 +118,9 @@ class CheckRequest:
     code_root: Path
     """Folder of a node in which bundles are unpacked."""
     allowed_packages: tuple[str, ...]
+    lock: str | None
+    """Packages that it needs besides; None where it needs none."""
+    environments: EnvironmentStore
 
 
 class StopReason(StrEnum):

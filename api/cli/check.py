@@ -17,7 +17,9 @@ from xsam.api.cli.options import DEFAULT_URL, CommandError, UrlOption, connected
 from xsam.api.cli.show import Output, OutputOption, err, fact_table, show
 from xsam.api.client import Client
 from xsam.api.client.bundles import folder_of
+from xsam.api.client.requirements import text_of
 from xsam.services.checks.schemas import CheckAnswer
+from xsam.services.errors import InvalidRequestError
 from xsam.services.settings import get_settings
 
 PATIENCE_S = 120.0
@@ -122,13 +124,19 @@ def _locally(what: str, spec: Mapping[str, Any], source: str, *arguments: str) -
     beside = Path(source).parent if source != "-" else Path()
     try:
         code = folder_of(spec, beside)
-    except NotADirectoryError as e:
+        requirements = text_of(spec, beside)
+    except (OSError, InvalidRequestError) as e:
         raise CommandError(str(e)) from e
     settings = get_settings()
-    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
-        json.dump(spec, file)
-        file.flush()
-        command = [sys.executable, "-m", _PROGRAM, what, file.name, *arguments]
+    with tempfile.TemporaryDirectory(prefix="xsam-job-") as scratch:
+        file = Path(scratch) / "job.json"
+        file.write_text(json.dumps(spec), encoding="utf-8")
+        command = [sys.executable, "-m", _PROGRAM, what, str(file), *arguments]
+        if requirements is not None:
+            listed = Path(scratch) / "requirements.txt"
+            listed.write_text(requirements, encoding="utf-8")
+            command += ["--requirements", str(listed)]
+            command += [] if settings.code.index is None else ["--index", settings.code.index]
         command += ["--data-root", str(settings.dataset_root), "--model-root", str(settings.model_root)]
         if code is not None:
             command += ["--code", str(_root_of(spec, code))]

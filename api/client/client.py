@@ -15,6 +15,7 @@ from xsam.api.client.admin import AdminClient
 from xsam.api.client.bundles import BundlesClient
 from xsam.api.client.http import Http
 from xsam.api.client.jobs import JobsClient
+from xsam.api.client.requirements import RequirementsClient
 from xsam.api.client.studies import StudiesClient
 from xsam.api.http.health import Health, Readiness
 from xsam.services.cluster.schemas import ClusterRead
@@ -43,6 +44,7 @@ class Client(JobsClient):
         self.admin = AdminClient(self._http)
         """Teams, users, tokens."""
         self.bundles = BundlesClient(self._http)
+        self.requirements = RequirementsClient(self._http)
         """Code that jobs bring."""
         self.studies = StudiesClient(self._http)
         """Hyperparameter searches."""

@@ -40,6 +40,7 @@ _ID = r"^[a-z0-9]{1,32}$"
 _EXAMPLES = ["k7m2p9xw4q3t"]
 JobId = Annotated[str, Path(pattern=_ID, description="The job's id.", examples=_EXAMPLES)]
 StudyId = Annotated[str, Path(pattern=_ID, description="The study's id.", examples=_EXAMPLES)]
+RequirementsId = Annotated[str, Path(pattern=_ID, description="The requirements' id.", examples=_EXAMPLES)]
 CheckId = Annotated[str, Path(pattern=_ID, description="The check's id.", examples=_EXAMPLES)]
 TokenId = Annotated[str, Path(pattern=_ID, description="The token's id.", examples=_EXAMPLES)]
 SessionId = Annotated[str, Path(pattern=_ID, description="The session's id.", examples=_EXAMPLES)]

@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+from pydantic import Field
+
 from xsam.services.artifacts.store import ArtifactKind
 from xsam.services.bundles.schemas import BundleRead
 from xsam.services.jobs.states import JobState
@@ -45,3 +47,5 @@ class ModelCard(Read):
     weights: list[ArtifactRead]
     bundle: BundleRead | None = None
     """The code that the job brought."""
+    packages: list[str] = Field(default_factory=list)
+    """Of that code's requirements, `name==version` each; empty where it had none."""

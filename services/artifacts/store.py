@@ -12,6 +12,8 @@ from pathlib import Path
 
 from xsam.services.errors import NotFoundError, StorageError
 
+TENSORBOARD = "tensorboard"
+"""Folder of a job's event files."""
 _JOB_ID = re.compile(r"[a-z0-9]{1,32}")
 
 
@@ -62,12 +64,15 @@ class ArtifactKind(StrEnum):
     """Part of a checkpoint, from which the job itself goes on."""
     LOG = "log"
     """What a rank printed."""
+    TENSORBOARD = "tensorboard"
+    """Event files of an attempt; `tensorboard --logdir` reads their folder."""
 
 
 _PATTERNS = {
     ArtifactKind.WEIGHTS: "weights/*.safetensors",
     ArtifactKind.CHECKPOINT: "checkpoints/step-*/*",
     ArtifactKind.LOG: "attempts/*/logs/rank-*.log*",
+    ArtifactKind.TENSORBOARD: f"{TENSORBOARD}/events.*",
 }
 
 

@@ -18,6 +18,7 @@ from xsam.services.errors import ConflictError, InvalidRequestError, NotFoundErr
 from xsam.services.jobs import events
 from xsam.services.jobs.models import KIND_STUDY, KIND_TRAINING, Job, JobAttempt
 from xsam.services.jobs.states import JobState
+from xsam.services.requirements import service as requirements
 from xsam.services.settings import NO_CODE, AllowedCode
 from xsam.services.specs.base import Spec
 from xsam.services.specs.dataset import CustomDataset
@@ -93,6 +94,8 @@ def check_runnable(session: Session, spec: JobSpec, *, team: str, allowed: Allow
             )
     if spec.code is not None:
         bundles.check(session, spec.code.bundle, team=team, is_on=allowed.takes_bundles)
+    if spec.requirements is not None:
+        requirements.check(session, spec.requirements.lock, team=team, allowed=allowed)
     cluster.check_feasible(session, spec.resources)
     limits.check_quota(session, team, spec.resources)
 

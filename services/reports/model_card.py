@@ -9,6 +9,8 @@ from xsam.services.bundles.models import BundleRow
 from xsam.services.bundles.schemas import BundleRead
 from xsam.services.jobs.models import Job, JobAttempt
 from xsam.services.jobs.schemas import JobRead
+from xsam.services.requirements import lines
+from xsam.services.requirements import service as requirements
 
 
 def describe(session: Session, job: Job, folder: JobFolder) -> ModelCard:
@@ -29,9 +31,14 @@ def describe(session: Session, job: Job, folder: JobFolder) -> ModelCard:
         spec=read.spec,
         summary=read.summary,
         environment=_environment(session, job.id),
+        packages=[] if read.spec.requirements is None else _packages(session, read.spec.requirements.lock),
         bundle=None if bundle is None else BundleRead.model_validate(bundle),
         weights=[ArtifactRead.model_validate(file) for file in weights],
     )
+
+
+def _packages(session: Session, lock_id: str) -> list[str]:
+    return lines.packages_of(requirements.lock_of(session, lock_id) or "")
 
 
 def _environment(session: Session, job_id: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from xsam.services.specs.model import Model, SmallCnn, TaskModel
 from xsam.services.specs.optimizer import Optimizer, XsamVariant
 from xsam.services.specs.recipe import Parameters, Recipe, Speed
 from xsam.services.specs.schedule import ConstantSchedule, Schedule
-from xsam.services.specs.task import Best, Code, Entrypoint, OwnTask
+from xsam.services.specs.task import Best, Code, Entrypoint, OwnTask, Requirements
 
 MAX_LABELS = 64
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=63)]
@@ -93,6 +93,8 @@ class JobSpec(Spec):
     """A word for people; it need not be unique."""
     code: Code | None = None
     """The team's own code, uploaded before; in a file `code: .` stands for the folder beside it."""
+    requirements: Requirements | None = None
+    """Packages for that code, locked before; in a file `requirements: requirements.txt`."""
     task: OwnTask | None = None
     """The team's own model, data, loss and metrics; `model` and `dataset` are left out then."""
     entrypoint: Entrypoint | None = None
@@ -166,6 +168,8 @@ def _check_task(spec: JobSpec) -> None:
             )
     if spec.dataset != TaskDataset() and spec.has_own_work:
         raise field_error("dataset", "dataset says what a task's own data is trained on; leave dataset out")
+    if spec.requirements is not None and spec.code is None:
+        raise field_error("requirements", "requirements are packages for the job's own code; give `code: .` as well")
     _check_entrypoint(spec)
     if spec.steps_per_epoch is not None and not spec.has_own_work:
         raise field_error("steps_per_epoch", "steps_per_epoch is for jobs with a task; data named here has a length")

@@ -33,6 +33,13 @@ class Code(Spec):
     """Folder inside of it from which Python imports."""
 
 
+class Requirements(Spec):
+    """Packages that the job's code needs beyond those of the service, every version and hash of them."""
+
+    lock: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+    """Name of the lock that the service made of the requirements; the same name is the same packages for ever."""
+
+
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w.]*)\}")
 Argument = Annotated[str, StringConstraints(max_length=1000), PLAIN]
 

@@ -93,6 +93,8 @@ TABLE = (
     Access("GET", "/v1/studies/{study_id}/plots", _OWN),
     Access("POST", "/v1/checks", _WRITES, {}),
     Access("GET", "/v1/checks/{check_id}", _OWN),
+    Access("POST", "/v1/requirements", _WRITES, {"text": "einops"}),
+    Access("GET", "/v1/requirements/{requirements_id}", _OWN),
     Access("GET", "/v1/bundles/{bundle_id}", _OWN),
     Access("PUT", "/v1/bundles/{bundle_id}", _WRITES, content=BUNDLE.packed),
     Access("GET", "/v1/teams", _ALL),

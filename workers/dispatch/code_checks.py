@@ -10,9 +10,11 @@ from ray.exceptions import RayError
 from xsam.services.bundles.service import file_of
 from xsam.services.checks import service as checks
 from xsam.services.db.session import Database
+from xsam.services.requirements import service as requirements
 from xsam.services.settings import Settings
 from xsam.services.specs.job import JobSpec
 from xsam.workers.actors import check_code
+from xsam.workers.environments.store import EnvironmentStore
 from xsam.workers.messages import CheckRequest, sentence
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ class CodeChecks:
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
         self._database = database
-        self._running: dict[ray.ObjectRef, tuple[str, float]] = {}
+        self._running: dict[ray.ObjectRef, tuple[str, float, float]] = {}
         self._look_at = 0.0
         self._has_looked = False
 
@@ -52,8 +54,9 @@ class CodeChecks:
             with self._database.unit_of_work() as session:
                 is_taken = checks.take(session, check_id)
             if is_taken:
-                deadline = time.monotonic() + self._settings.code.check_within_s
-                self._running[check_code.remote(self._request(spec))] = (check_id, deadline)
+                within_s = self._within_s(spec)
+                deadline = time.monotonic() + within_s
+                self._running[check_code.remote(self._request(spec))] = (check_id, deadline, within_s)
 
     def forget_old(self) -> None:
         """Delete old checks."""
@@ -62,6 +65,10 @@ class CodeChecks:
 
     def _request(self, spec: JobSpec) -> CheckRequest:
         settings = self._settings
+        lock: str | None = None
+        if spec.requirements is not None:
+            with self._database.read() as session:
+                lock = requirements.lock_of(session, spec.requirements.lock)
         return CheckRequest(
             spec=spec,
             dataset_root=settings.dataset_root,
@@ -69,27 +76,39 @@ class CodeChecks:
             code_file=None if spec.code is None else file_of(settings.artifact_root, spec.code.bundle),
             code_root=settings.code_root,
             allowed_packages=settings.training.allowed_packages,
+            lock=lock,
+            environments=environment_store(settings),
         )
+
+    def _within_s(self, spec: JobSpec) -> float:
+        """Return how long a check may take; the first one of some packages installs them."""
+        code = self._settings.code
+        return code.check_within_s + (0.0 if spec.requirements is None else code.install_within_s)
 
     def _collect(self) -> None:
         if not self._running:
             return
         done, pending = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
         for ref in done:
-            check_id, _ = self._running.pop(ref)
+            check_id, _, _ = self._running.pop(ref)
             self._store(check_id, _answer_of(ref))
         for ref in pending:
-            check_id, deadline = self._running[ref]
+            check_id, deadline, within_s = self._running[ref]
             if time.monotonic() < deadline:
                 continue
             del self._running[ref]
             ray.cancel(ref, force=True)
-            limit = self._settings.code.check_within_s
-            self._store(check_id, {"error": f"it did not import, build and take one step within {limit:g} s"})
+            self._store(check_id, {"error": f"it did not import, build and take one step within {within_s:g} s"})
 
     def _store(self, check_id: str, answer: dict[str, Any]) -> None:
         with self._database.unit_of_work() as session:
             checks.answer(session, check_id, answer)
+
+
+def environment_store(settings: Settings) -> EnvironmentStore:
+    """Return where nodes keep the packages that jobs bring."""
+    code = settings.code
+    return EnvironmentStore(settings.environment_root, code.index, code.max_environment_bytes)
 
 
 def _answer_of(ref: ray.ObjectRef) -> dict[str, Any]:

@@ -23,12 +23,13 @@ from xsam.services.jobs import stalled
 from xsam.services.jobs.stalled import Patience
 from xsam.services.settings import Settings
 from xsam.workers.dispatch import ray_cluster
-from xsam.workers.dispatch.code_checks import CodeChecks
+from xsam.workers.dispatch.code_checks import CodeChecks, environment_store
 from xsam.workers.dispatch.device_checks import DeviceChecks
 from xsam.workers.dispatch.holdings import Holdings
 from xsam.workers.dispatch.in_flight import InFlightJobs
 from xsam.workers.dispatch.placement import JobPlacer
 from xsam.workers.dispatch.ray_cluster import Amounts
+from xsam.workers.dispatch.requirements_locks import RequirementsLocks
 from xsam.workers.dispatch.study_runners import StudyRunners
 from xsam.workers.dispatch.warm_pool import NodeProcesses
 from xsam.workers.messages import RunnerConfig
@@ -65,11 +66,13 @@ class Dispatcher:
             dataset_root=settings.dataset_root,
             model_root=settings.model_root,
             code_root=settings.code_root,
+            environments=environment_store(settings),
             allow_download=settings.training.allow_download,
             allowed_packages=settings.training.allowed_packages,
             lease_s=settings.dispatcher.lease_s,
             is_cpu_only=settings.training.device == "cpu",
             scheduling=settings.scheduling,
+            trackers=settings.trackers,
         )
         self._patience = Patience(
             stop_s=settings.dispatcher.cancel_grace_s,
@@ -98,6 +101,7 @@ class Dispatcher:
         )
         self._holdings = Holdings(database)
         self._checks = CodeChecks(settings, database)
+        self._locks = RequirementsLocks(settings, database)
         self._stopped = threading.Event()
         self._is_leader = False
         self._lead_at = 0.0
@@ -136,6 +140,7 @@ class Dispatcher:
             self._devices.look(self._nodes)
             self._reap()
             self._placer.place(self._nodes)
+            self._locks.turn()
             self._checks.turn()
             self._clean_up()
 
@@ -227,6 +232,7 @@ class Dispatcher:
             return
         self._clean_up_at = time.monotonic() + CLEAN_UP_INTERVAL_S
         self._checks.forget_old()
+        self._locks.forget_failed()
         with self._database.read() as session:
             outdated = artifacts.find_outdated(session, keep_days=self._settings.artifacts.checkpoint_keep_days)
         for job_id in outdated:

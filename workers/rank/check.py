@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from xsam.workers.messages import CheckRequest
-from xsam.workers.rank.code import unpacked
+from xsam.workers.rank.code import unpacked, use_packages
 from xsam.workers.training.check import Checked, check, scratch_context
 from xsam.workers.training.errors import TargetError
 
@@ -21,6 +21,7 @@ def run_check(request: CheckRequest) -> dict[str, Any]:
     code = request.spec.code
     try:
         if code is not None and request.code_file is not None:
+            use_packages(request.lock, request.environments)
             code_dir = unpacked(request.code_file, request.code_root, code.bundle, code.root)
             sys.path.insert(0, str(code_dir))
     except TargetError as e:

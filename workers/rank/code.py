@@ -1,12 +1,16 @@
 """A job's own code in a rank: unpacked once on the node, in front of everything that Python imports."""
 
 import importlib
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from xsam.services.bundles import archive
 from xsam.services.errors import InvalidRequestError
+from xsam.workers.environments import building
+from xsam.workers.environments.store import EnvironmentStore
+from xsam.workers.environments.uv import RequirementsError
 from xsam.workers.messages import Assignment
 from xsam.workers.training.errors import TargetError
 
@@ -24,11 +28,38 @@ def with_code(assignment: Assignment) -> Assignment:
         return assignment
     if assignment.code_file is None or assignment.code_root is None:
         raise TargetError(f"code is bundle {code.bundle}, but this rank was not told where it lies")
+    if assignment.spec.requirements is not None:
+        if assignment.lock is None or assignment.environments is None:
+            raise TargetError(f"requirements.lock is {assignment.spec.requirements.lock}, which is gone")
+        use_packages(assignment.lock, assignment.environments)
     folder = unpacked(assignment.code_file, assignment.code_root, code.bundle, code.root)
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
         importlib.invalidate_caches()
     return replace(assignment, context=replace(assignment.context, code_dir=folder))
+
+
+def use_packages(lock: str | None, environments: EnvironmentStore) -> None:
+    """Put the packages of a lock in front of `sys.path`, installed if this node has not got them yet.
+
+    Programs that this process starts find them too.
+
+    Raises:
+        TargetError: they can't be installed.
+    """
+    if lock is None:
+        return
+    try:
+        packages = building.ready(lock, environments)
+    except (OSError, RequirementsError) as e:
+        raise TargetError(str(e)) from e
+    if packages is None or str(packages) in sys.path:
+        return
+    sys.path.insert(0, str(packages))
+    importlib.invalidate_caches()
+    environment = packages.parents[2]
+    os.environ["VIRTUAL_ENV"] = str(environment)
+    os.environ["PATH"] = f"{environment / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
 
 def unpacked(code_file: Path, code_root: Path, bundle: str, root: str) -> Path:

@@ -15,14 +15,19 @@ from xsam.services.bundles.service import file_of
 from xsam.services.db.session import AWAY, Database, refusal
 from xsam.services.errors import LeaseLostError
 from xsam.services.jobs import queue
+from xsam.services.jobs import service as jobs
 from xsam.services.jobs.queue import ClaimedJob, Lease
 from xsam.services.jobs.states import FailureKind, Wish
 from xsam.services.metrics.records import EpochRecord
+from xsam.services.requirements import service as requirements
+from xsam.services.specs.job import JobSpec
 from xsam.workers.messages import Assignment, RankContext, RankResult, Report, RunnerConfig, RunnerOutcome, StopReason
 from xsam.workers.runner.lease import LeaseKeeper
 from xsam.workers.runner.placement_group import NotPlacedError, PlacedRank, held_resources
 from xsam.workers.runner.rank_group import GroupEnding, RankGroup
 from xsam.workers.runner.recorder import RETRY_INTERVAL_S, Recorder
+from xsam.workers.runner.trackers.sink import Ended, TrackedRun
+from xsam.workers.runner.trackers.tracking import Trackers, sinks_of
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +77,8 @@ class Attempt:
             database, claimed.lease, self._folder.checkpoints, on_lost=on_lost, on_refused=self._note_refused
         )
 
+        self._trackers = Trackers(self._tracked, sinks_of(config.trackers))
+
     @property
     def job_id(self) -> str:
         """The job's id."""
@@ -80,6 +87,7 @@ class Attempt:
     def record(self, report: Report) -> None:
         """Take a report of rank 0; it is stored within a moment."""
         self._recorder.put(report)
+        self._trackers.put(report)
         if self._on_epoch is not None and isinstance(report, EpochRecord):
             self._on_epoch(report)
 
@@ -123,7 +131,12 @@ class Attempt:
         return outcome
 
     def end(self, ending: GroupEnding) -> RunnerOutcome | None:
-        """Store what was reported and how the run ended."""
+        """Store what was reported and how the run ended; then trackers hear of it."""
+        outcome = self._end(ending)
+        self._trackers.close(_ended(ending))
+        return outcome
+
+    def _end(self, ending: GroupEnding) -> RunnerOutcome | None:
         self._recorder.close()
         self._keeper.close()
         if self._is_lost:
@@ -159,8 +172,23 @@ class Attempt:
             self._folder.logs(lease.attempt),
             code_file=None if spec.code is None else file_of(config.artifact_root, spec.code.bundle),
             code_root=config.code_root,
+            lock=self._lock(spec),
+            environments=config.environments,
             is_judged=self._is_judged,
         )
+
+    def _tracked(self, first_step: int) -> TrackedRun:
+        spec = self._claimed.job_spec
+        with self._database.read() as session:
+            team = jobs.get(session, self.job_id).team
+        values = spec.model_dump(mode="json")
+        return TrackedRun(self.job_id, spec.name or self.job_id, team, values, self._folder.path, first_step)
+
+    def _lock(self, spec: JobSpec) -> str | None:
+        if spec.requirements is None:
+            return None
+        with self._database.read() as session:
+            return requirements.lock_of(session, spec.requirements.lock)
 
     def _note_lost(self) -> None:
         self._is_lost = True
@@ -198,6 +226,13 @@ class Attempt:
             except AWAY as e:
                 log.warning("the database did not answer, trying again: %s", e)
                 time.sleep(RETRY_INTERVAL_S)
+
+
+def _ended(ending: GroupEnding) -> Ended:
+    result = ending.result
+    if result is None or result.stopped_by is not None:
+        return Ended.STOPPED
+    return Ended.FINISHED if result.failure_kind is None else Ended.FAILED
 
 
 def _unstored(message: str) -> GroupEnding:

@@ -19,7 +19,8 @@ from xsam.api.http.problems import PROBLEM_JSON, STATUSES, Problem
 from xsam.services.artifacts.store import JobFolder
 from xsam.services.checks import service as checks
 from xsam.services.db.session import Database
-from xsam.services.settings import ApiSettings, CodeSettings, Settings
+from xsam.services.requirements import service as requirements
+from xsam.services.settings import AllowedCode, ApiSettings, CodeSettings, Settings
 from xsam.services.specs.job import JobSpec
 from xsam.services.teams.roles import Actor, Role
 
@@ -50,6 +51,7 @@ def _names(database: Database, settings: Settings, job_id: str) -> dict[str, str
     token_id, _ = make_token(database, "ann", "red")
     return {
         "check_id": _check(database),
+        "requirements_id": _requirements(database),
         "bundle_id": bundles.add(database, settings.artifact_root, BUNDLE, Actor("ann", "red")),
         "job_id": job_id,
         "name": "weights/best.safetensors",
@@ -64,6 +66,12 @@ def _names(database: Database, settings: Settings, job_id: str) -> dict[str, str
 def _check(database: Database) -> str:
     with database.unit_of_work() as session:
         return checks.submit(session, JobSpec(), actor=Actor("ann", "red")).id
+
+
+def _requirements(database: Database) -> str:
+    with database.unit_of_work() as session:
+        allowed = AllowedCode(takes_bundles=True)
+        return requirements.submit(session, "einops", actor=Actor("ann", "red"), allowed=allowed).id
 
 
 def _study(database: Database) -> str:
@@ -132,6 +140,7 @@ def test_hidden_thing__is_answered_like_one_that_does_not_exist(
             .replace(values["token_id"], "X")
             .replace(values["session_id"], "X")
             .replace(values["check_id"], "X")
+            .replace(values["requirements_id"], "X")
         )
 
     assert answer({**names, "user": "zzzzzzzzzzzz"}) == answer(unknown)

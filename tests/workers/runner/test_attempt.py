@@ -11,8 +11,9 @@ from xsam.services.jobs.models import KIND_TRAINING
 from xsam.services.jobs.queue import ClaimedJob
 from xsam.services.jobs.states import FailureKind, JobState
 from xsam.services.metrics.records import EpochRecord
-from xsam.services.settings import SchedulingSettings
+from xsam.services.settings import SchedulingSettings, TrackerSettings
 from xsam.services.specs.job import JobSpec
+from xsam.workers.environments.store import EnvironmentStore
 from xsam.workers.messages import RankResult, RunnerConfig, RunnerOutcome
 from xsam.workers.runner.attempt import Attempt
 from xsam.workers.runner.rank_group import GroupEnding
@@ -22,7 +23,20 @@ SUCCESS = GroupEnding(RankResult(0, summary={"final_eval_loss": 0.5}), is_clean=
 
 def _attempt(database: Database, folder: Path) -> Attempt:
     lease = jobs.submit_and_claim(database)
-    config = RunnerConfig("", folder, folder, folder, folder, False, (), 30.0, True, SchedulingSettings())
+    config = RunnerConfig(
+        database_url="",
+        artifact_root=folder,
+        dataset_root=folder,
+        model_root=folder,
+        code_root=folder,
+        environments=EnvironmentStore(folder, None, 0),
+        allow_download=False,
+        allowed_packages=(),
+        lease_s=30.0,
+        is_cpu_only=True,
+        scheduling=SchedulingSettings(),
+        trackers=TrackerSettings(),
+    )
     claimed = ClaimedJob(lease, KIND_TRAINING, JobSpec.model_validate(jobs.read(database, lease.job_id).spec))
     return Attempt(config, database, claimed, cast(Any, None))
 

@@ -1,0 +1,33 @@
+"""What the API takes and shows of requirements."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from xsam.services.requirements.lines import MAX_CHARS
+from xsam.services.schemas import Read
+
+
+class RequirementsCreate(BaseModel):
+    """Requirements to be locked."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    text: Annotated[str, Field(max_length=MAX_CHARS)]
+    """Lines of a requirements.txt: names with versions, no options, URLs or paths."""
+
+
+class RequirementsRead(Read):
+    """Requirements and, once there is one, their lock."""
+
+    id: str
+    state: Literal["queued", "running", "done"]
+    lock_id: str | None
+    """What a job names in `requirements.lock`; null until done, and where there is an error."""
+    lock: str | None
+    """A line for each package beyond the service's environment: name, version, hashes."""
+    error: str | None
+    """Why there is no lock."""
+    made_by: str
+    created_at: datetime
