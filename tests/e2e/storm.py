@@ -93,6 +93,8 @@ class Storm:
         self._disk = ArtifactDisk(self._data_dir / "artifacts")
         self._port = free_port()
         self._seen: dict[int, str] = {}
+        self._finished: dict[str, dict[str, Any]] = {}
+        """Trials that had succeeded while it stormed, as they were."""
         self.outcome = Outcome()
         self._service: Served
         self._strikes = Strikes(
@@ -111,7 +113,7 @@ class Storm:
                 wait_for(self._service, "/readyz")
                 jobs = {self._submit(n): n % len(SPECS) for n in range(self._options.num_jobs)}
                 studies = [self._post("/v1/studies", STUDY) for _ in range(self._options.num_studies)]
-                self._strike_on(jobs)
+                self._strike_on(jobs, studies)
                 self._wait_ended([*jobs, *studies])
                 self._check_jobs(jobs)
                 for study in studies:
@@ -134,6 +136,7 @@ class Storm:
 
     def _restart(self, is_killed: bool) -> None:
         """Start the API again, once what it had started is gone; as an init system would."""
+        self._strikes.let_go_on(float("inf"))
         if is_killed:
             self._service.process.kill()
             self._service.process.wait()
@@ -146,7 +149,7 @@ class Storm:
 
     # The strikes.
 
-    def _strike_on(self, jobs: dict[str, int]) -> None:
+    def _strike_on(self, jobs: dict[str, int], studies: Sequence[str]) -> None:
         options, began = self._options, time.monotonic()
         num_kinds = self._strikes.begin_with_each()
         drawn = 0
@@ -163,9 +166,17 @@ class Storm:
             self._report(name)
             time.sleep(self._rng.uniform(0.2, 1.8) * options.pause_s)
             self._strikes.let_go_on(time.monotonic())
-            if not self._strikes.has_stopped and not self._is_busy():
-                jobs[self._submit(len(jobs))] = len(jobs) % len(SPECS)
+            if not self._strikes.has_stopped:
+                self._note_finished(studies)
+                if not self._is_busy():
+                    jobs[self._submit(len(jobs))] = len(jobs) % len(SPECS)
         self._strikes.let_go_on(float("inf"))
+
+    def _note_finished(self, studies: Sequence[str]) -> None:
+        for study_id in studies:
+            for trial in self._trials(study_id):
+                if trial["state"] == "succeeded":
+                    self._finished.setdefault(trial["id"], trial)
 
     def _remember(self) -> None:
         self._seen |= descendants(self._service.process.pid)
@@ -246,9 +257,12 @@ class Storm:
         answer = httpx.get(f"{self._service.url}/v1/jobs/{job_id}/artifacts/weights/last.safetensors", timeout=60)
         return hashlib.sha256(answer.raise_for_status().content).hexdigest()
 
+    def _trials(self, study_id: str) -> list[dict[str, Any]]:
+        return list(self._get(f"/v1/studies/{study_id}/trials?limit=200")["items"])
+
     def _check_study(self, study_id: str) -> None:
         study = self._get(f"/v1/studies/{study_id}")
-        trials = self._get(f"/v1/studies/{study_id}/trials?limit=200")["items"]
+        trials = self._trials(study_id)
         self.outcome.states[f"study {study['state']}"] += 1
         self.outcome.attempts += sum(self._get(f"/v1/jobs/{trial['id']}")["attempt"] for trial in trials)
         if study["state"] != "succeeded" or {trial["state"] for trial in trials} != {"succeeded"}:
@@ -259,6 +273,8 @@ class Storm:
             self._wrong(f"study {study_id} has the trials {keys}")
         for trial in trials:
             self._check_epochs(trial["id"], trial["epochs_done"])
+            if self._finished.get(trial["id"], trial) != trial:
+                self._wrong(f"trial {trial['id']} was {self._finished[trial['id']]}, and is now {trial}")
 
     def _check_nothing_held(self) -> None:
         """Ray and the rows agree that nothing is in use, and a job on the whole cluster starts at once."""

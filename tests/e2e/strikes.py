@@ -48,6 +48,7 @@ _WEIGHTS = {
     "kill API": 2,
     "stop API": 4,
     "restart API": 2,
+    "kill everything": 1,
 }
 """How often each comes; those that end the whole cluster leave nothing to strike for as long as it starts again."""
 
@@ -125,6 +126,17 @@ class Strikes:
         self._restart = restart
         self._stopped: list[tuple[float, list[int]]] = []
         self._rest: list[str] = []
+        self._special: dict[str, Callable[[], bool | None]] = {
+            "kill API": lambda: self._restart(True),
+            "restart API": lambda: self._restart(False),
+            "kill everything": self._kill_everything,
+            "stop API": lambda: self._stop([self._api_pid()]),
+            "kill PostgreSQL": self._kill_postgres,
+            "kill PostgreSQL backend": lambda: self._signal_one(signal.SIGKILL, lambda: self._postgres.pids()[1:]),
+            "stop PostgreSQL": lambda: self._stop(self._postgres.pids()),
+            "full disk": lambda: self._disk.be_full(self._rng.uniform(0.5, 4.0)),
+            "disk that waits": lambda: self._disk.stand_still(self._rng.uniform(0.5, 6.0)),
+        }
 
     def draw(self) -> str:
         """Return the next strike's name: first each kind once, in an order of the seed's, then by weight."""
@@ -141,29 +153,12 @@ class Strikes:
 
     def strike(self, name: str) -> bool:
         """Strike; return whether it hit."""
+        special = self._special.get(name)
+        if special is not None:
+            return special() is not False
         verb, _, victim = name.partition(" ")
-        match name:
-            case "kill API" | "restart API":
-                self.let_go_on(float("inf"))
-                self._restart(name == "kill API")
-            case "stop API":
-                self._stop([self._api_pid()])
-            case "kill PostgreSQL":
-                self._postgres.kill()
-                time.sleep(self._rng.uniform(0.2, 3.0))
-                self._postgres.start()
-            case "stop PostgreSQL":
-                self._stop(self._postgres.pids())
-            case "kill PostgreSQL backend":
-                return self._kill_one(lambda: self._postgres.pids()[1:])
-            case "full disk":
-                self._disk.be_full(self._rng.uniform(0.5, 4.0))
-            case "disk that waits":
-                self._disk.stand_still(self._rng.uniform(0.5, 6.0))
-            case _:
-                found = lambda: self._below(_TITLES[victim])  # noqa: E731 - looked for until it is there
-                return self._kill_one(found) if verb == "kill" else self._stop_one(found)
-        return True
+        number = signal.SIGKILL if verb == "kill" else signal.SIGSTOP
+        return self._signal_one(number, lambda: self._below(_TITLES[victim]))
 
     @property
     def has_stopped(self) -> bool:
@@ -184,13 +179,21 @@ class Strikes:
     def _below(self, title: str) -> list[int]:
         return [pid for pid, text in descendants(self._api_pid()).items() if title in text]
 
-    def _kill_one(self, found: Callable[[], list[int]]) -> bool:
-        pid = self._victim(found)
-        return pid is not None and _send(pid, signal.SIGKILL)
+    def _kill_everything(self) -> None:
+        for pid in [self._api_pid(), *descendants(self._api_pid())]:
+            _send(pid, signal.SIGKILL)
+        self._restart(True)
 
-    def _stop_one(self, found: Callable[[], list[int]]) -> bool:
+    def _kill_postgres(self) -> None:
+        self._postgres.kill()
+        time.sleep(self._rng.uniform(0.2, 3.0))
+        self._postgres.start()
+
+    def _signal_one(self, number: signal.Signals, found: Callable[[], list[int]]) -> bool:
         pid = self._victim(found)
-        return pid is not None and self._stop([pid])
+        if pid is None:
+            return False
+        return self._stop([pid]) if number == signal.SIGSTOP else _send(pid, number)
 
     def _victim(self, found: Callable[[], list[int]]) -> int | None:
         deadline = time.monotonic() + VICTIM_WITHIN_S

@@ -1,4 +1,4 @@
-"""Three users of two teams on one cluster of eight logical GPUs, through the command line and real processes."""
+"""Three users of two teams share a Ray cluster with eight logical GPUs, set up as README says, from the command line."""
 
 import os
 import tempfile
@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e import two_teams
 from tests.e2e.two_teams import Story
-from tests.support.served import served
+from tests.support.team_cluster import team_service
 from xsam.api.client import Client
 from xsam.services.jobs.states import JobState
 
@@ -27,7 +27,8 @@ def test_two_teams__share_a_cluster_by_quota_and_priority_and_see_only_their_own
     tmp_path: Path, ray_folder: Path
 ) -> None:
     environment = {**os.environ, **two_teams.VARIABLES}
-    with served(tmp_path / "data", *two_teams.OPTIONS, is_warmed=False, environment=environment) as service:
+    where = {"num_cpus": two_teams.NUM_GPUS, "num_gpus": two_teams.NUM_GPUS, "environment": environment}
+    with team_service(tmp_path / "data", "--auth", "token", **where) as service:
         story = Story(service, two_teams.first_admin_token(service))
         two_teams.found_teams(story)
         reasons = two_teams.fill_cluster(story)
@@ -71,6 +72,6 @@ def _assert_no_secret_in(story: Story, *folders: Path) -> None:
     """No token is in a log, a row, an artifact or a file of Ray's."""
     secrets = [token.encode() for token in (story.admin_token, *story.tokens.values())]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
-    assert {"api.log", "xsam.db", "raylet.out"} <= {path.name for path in files}
+    assert {"api.log", "xsam.db", "raylet.out", "gcs_server.out"} <= {path.name for path in files}
     leaks = {str(path) for path in files for secret in secrets if secret in path.read_bytes()}
     assert leaks == set()

@@ -19,8 +19,8 @@ from xsam.services.reports.why import NOT_LOOKED_AT
 
 NUM_GPUS = 8
 OPTIONS = ("--auth", "token", "--num-gpus", str(NUM_GPUS), "--num-cpus", str(NUM_GPUS))
-VARIABLES = {"XSAM_TRAINING__DEVICE": "cpu"}
-"""The GPUs are logical."""
+VARIABLES = {"XSAM_TRAINING__DEVICE": "cpu", "XSAM_DISPATCHER__WARM_PROCESSES": "1"}
+"""The GPUs are logical, and so are most of the CPUs."""
 PATIENCE_S = 240.0
 USERS = {"ann": "vision", "bob": "vision", "cat": "speech"}
 _LONG, _SHORT = 100_000, 2

@@ -28,7 +28,7 @@ from xsam.workers.dispatch import ray_cluster
 from xsam.workers.dispatch.dispatcher import Dispatcher
 
 TURN_S = 0.05
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 """Only a hang takes so long; nothing waits for it."""
 
 
@@ -61,7 +61,7 @@ class LiveService:
         """Advance the dispatcher (or another one in its place) until the condition holds."""
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
-            assert time.monotonic() < deadline, "nothing happened for two minutes"
+            assert time.monotonic() < deadline, "nothing happened for four minutes"
             (dispatcher or self.dispatcher).turn()
             time.sleep(TURN_S)
 

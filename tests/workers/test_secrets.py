@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.live_service import LiveService, live_service
 from tests.support.processes import descendants
+from tests.workers.conftest import Clusters
 from xsam.services.jobs.states import JobState
 
 pytestmark = pytest.mark.ray
@@ -23,8 +24,9 @@ def ray_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def live(ray_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
+def live(ray_folder: Path, tmp_path_factory: pytest.TempPathFactory, clusters: Clusters) -> Iterator[LiveService]:
     """A dispatcher whose environment has the address, as `xsam serve` and the compose file give it."""
+    clusters.end()
     database = tmp_path_factory.mktemp(SECRET) / "xsam.db"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", str(ray_folder))

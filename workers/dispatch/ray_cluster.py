@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 NAMESPACE = "xsam"
 CONNECT_TIMEOUT_S = 5.0
+CONTROL_AWAY_S = 10
+"""A local cluster whose control process is gone ends after this time, and is started again; left alone Ray would hope
+for it for a minute, and nothing brings it back."""
 _LEAST = 1e-6
 _JOB_ID_DIGITS = 8
 _IN_GROUP = re.compile(r"bundle_group_([0-9a-f]{36})")
@@ -60,6 +63,7 @@ def connect(settings: RayCluster) -> None:
         num_gpus=settings.num_gpus,
         include_dashboard=settings.dashboard,
         dashboard_host="127.0.0.1",
+        _system_config={"gcs_rpc_server_reconnect_timeout_s": CONTROL_AWAY_S},
         **common,
     )
 

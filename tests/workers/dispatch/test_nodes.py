@@ -12,6 +12,7 @@ from ray.actor import ActorHandle
 from ray.util import placement_group
 
 from tests.support.live_service import LiveService, Nodes, OtherProgram, live_service
+from tests.workers.conftest import Clusters
 from xsam.services.jobs.states import JobState
 from xsam.workers.dispatch import device_checks, dispatcher
 from xsam.workers.dispatch.device_checks import UNCHECKED, DeviceChecks
@@ -27,8 +28,9 @@ TWO_WORKERS = {
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
+def nodes(clusters: Clusters) -> Iterator[Nodes]:
     """A head without GPUs and two nodes with four logical GPUs each."""
+    clusters.end()
     started = Nodes()
     for _ in range(2):
         started.add(num_cpus=4, num_gpus=4)
