@@ -1,4 +1,4 @@
-"""Three users of two teams share a Ray cluster with eight logical GPUs, set up as README says, from the command line."""
+"""Three users of two teams share a cluster with eight logical GPUs, set up as README says, from the command line."""
 
 import os
 import tempfile

@@ -14,13 +14,14 @@ from sqlalchemy import select
 
 from xsam.services.artifacts.logs import read_lines
 from xsam.services.artifacts.store import JobFolder
+from xsam.services.cluster.schemas import ClusterRead
 from xsam.services.db import migrate
 from xsam.services.db.session import Database
 from xsam.services.jobs import service, verbs
 from xsam.services.jobs.models import Job, JobAttempt, JobEvent
 from xsam.services.jobs.states import JobState, is_terminal
 from xsam.services.metrics.models import AlphaEstimate, EpochMetric
-from xsam.services.reports import why
+from xsam.services.reports import cluster, why
 from xsam.services.settings import DatabaseSettings, DispatcherSettings, RayCluster, Settings, TrainingSettings
 from xsam.services.specs.job import JobSpec
 from xsam.services.teams.roles import Actor
@@ -110,15 +111,32 @@ class LiveService:
         with self.database.read() as session:
             return why.explain(session, job_id).sentence
 
+    def overview(self) -> ClusterRead:
+        """Return the cluster as people see it."""
+        with self.database.read() as session:
+            return cluster.overview(session)
+
     def log(self, job_id: str, attempt: int = 1) -> str:
         """Return the text of an attempt's log, all ranks."""
         folder = JobFolder(self.settings.artifact_root, job_id).logs(attempt)
         return "\n".join(line.text for line in read_lines(folder))
 
+    def ray_and_rows_agree(self) -> bool:
+        """Return whether what Ray holds is what the running jobs have, to the last CPU."""
+        return self._held_in_ray() == self._used_by_jobs()
+
     def all_resources_are_free(self) -> bool:
-        """Return whether Ray holds nothing any more."""
+        """Return whether neither Ray nor the rows know of anything that is in use."""
+        return self._held_in_ray() == self._used_by_jobs() == (0.0, 0.0)
+
+    def _held_in_ray(self) -> tuple[float, float]:
         total, free = ray.cluster_resources(), ray.available_resources()
-        return all(free.get(name, 0.0) == total[name] for name in ("CPU", "GPU") if name in total)
+        gpus, cpus = (total.get(name, 0.0) - free.get(name, 0.0) for name in ("GPU", "CPU"))
+        return round(gpus, 4), round(cpus, 4)
+
+    def _used_by_jobs(self) -> tuple[float, float]:
+        found = self.overview()
+        return round(found.used_gpus, 4), round(found.used_cpus, 4)
 
 
 class OtherProgram:

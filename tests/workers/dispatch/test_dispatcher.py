@@ -92,6 +92,18 @@ def test_missing_dataset__fails_with_the_path_and_the_setting(live: LiveService)
     assert "Traceback" in live.log(job.id)
 
 
+def test_file_whose_name_is_no_utf_8__is_named_in_the_failure_of_one_attempt(live: LiveService) -> None:
+    folder = live.settings.dataset_root / "odd"
+    for part in ("train", "val"):
+        for label in ("a", "b"):
+            (folder / part / label).mkdir(parents=True, exist_ok=True)
+            (folder / part / label / os.fsdecode(b"no\xff.png")).write_bytes(b"no image")
+    spec = {"dataset": {"name": "image_folder", "folder": "odd", "image_size": 32}, "model": {"name": "small_cnn"}}
+    job = live.finish(live.submit(**spec, batch_size=2))
+    assert (job.state, job.failure_kind, job.attempt) == (JobState.FAILED, FailureKind.USER, 1)
+    assert "no\\udcff.png can't be read" in str(job.failure_message)
+
+
 def test_killed_rank__is_retried_from_the_checkpoint_and_ends_as_if_nothing_had_happened(live: LiveService) -> None:
     spec = {"epochs": 12, "optimizer": {"variant": "xsam"}, "resources": {"num_workers": 2}}
     undisturbed = live.finish(live.submit(**spec))

@@ -131,6 +131,8 @@ def test_what_others_hold_in_ray__is_named_left_alone_and_planned_around(live: L
 def test_cancel__gives_both_gpus_back(live: LiveService) -> None:
     job_id = live.submit(epochs=10_000, **TWO_WORKERS)
     live.reach_epoch(job_id, 1)
+    live.turn_until(live.ray_and_rows_agree)
+    assert live.overview().used_gpus == 2
     live.cancel(job_id)
     assert live.finish(job_id).state == JobState.CANCELLED
     live.turn_until(live.all_resources_are_free)
@@ -151,6 +153,7 @@ def test_half_a_gpu__two_jobs_share_one(live: LiveService) -> None:
     first, second = (live.submit(epochs=6, resources={"gpus_per_worker": 0.5}) for _ in range(2))
     live.turn_until(lambda: {live.job(one).state for one in (first, second)} == {JobState.RUNNING})
     assert live.job(first).placement == live.job(second).placement
+    live.turn_until(live.ray_and_rows_agree)
     assert {live.finish(one).state for one in (first, second)} == {JobState.SUCCEEDED}
     assert _visible_gpus(live, first) == _visible_gpus(live, second)
     live.turn_until(live.all_resources_are_free)
