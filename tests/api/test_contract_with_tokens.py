@@ -10,13 +10,16 @@ from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, positive_data_acceptance
 
 from tests.api.token_service import Callers, make_callers
+from tests.support import bundles, studies
 from tests.support.callers import make_token
 from tests.support.jobs import submit
 from tests.support.row_runner import RowRunner
+from xsam.services.checks import service as checks
 from xsam.services.cluster.models import Dispatcher
 from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 from xsam.services.settings import ApiSettings, Settings
+from xsam.services.specs.job import JobSpec
 from xsam.services.teams.roles import Actor
 
 # That a body fits the schema does not make it acceptable: batch size and workers must fit each other, for example.
@@ -36,13 +39,26 @@ def callers(database: Database) -> Callers:
 
 
 @pytest.fixture
-def names(database: Database, small_cluster: None, callers: Callers, runner: RowRunner) -> Mapping[str, str]:
+def names(
+    database: Database, settings: Settings, small_cluster: None, callers: Callers, runner: RowRunner
+) -> Mapping[str, str]:
     """Things that exist, by the placeholder that names them in a path."""
+    ann = Actor("ann", "red")
     with database.unit_of_work() as session:
         session.get_one(Dispatcher, "node-1:4711").seen_at = db_now(3600)  # alive until the test ends
-    job_id = submit(database, actor=Actor("ann", "red"), epochs=2)
+    job_id = submit(database, actor=ann, epochs=2)
     runner.run(job_id)  # it has ended: its streams end too
-    return {"job_id": job_id, "team": "red", "user": "vic", "token_id": make_token(database, "ann", "red")[0]}
+    with database.unit_of_work() as session:
+        check_id = checks.submit(session, JobSpec(), actor=ann).id
+    return {
+        "job_id": job_id,
+        "study_id": studies.submit(database, actor=ann),
+        "bundle_id": bundles.add(database, settings.artifact_root, bundles.packed({"task.py": ""}), ann),
+        "check_id": check_id,
+        "team": "red",
+        "user": "vic",
+        "token_id": make_token(database, "ann", "red")[0],
+    }
 
 
 @pytest.mark.slow

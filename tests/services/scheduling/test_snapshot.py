@@ -1,10 +1,12 @@
 """What the scheduler reads from rows, on both databases."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.support import jobs
 from tests.support.jobs import BOB
-from xsam.services.cluster.service import NodeSeen
+from xsam.services.cluster.service import ForeignHolding, NodeSeen
 from xsam.services.db.session import Database
 from xsam.services.scheduling import snapshot as scheduling
 from xsam.services.scheduling.policy.plan import plan
@@ -23,6 +25,24 @@ def test_take_snapshot__silent_nodes_take_no_job_but_count_for_what_could_ever_f
     assert not unheard.placements
     assert job_id in unheard.reasons
     assert list(unheard.reasons.infeasible) == []
+
+
+def test_take_snapshot__leaves_out_gpus_that_are_set_aside_and_what_others_hold_and_says_so(database: Database) -> None:
+    asked = {"gpus_per_worker": 1, "cpus_per_worker": 1}
+    waiting = jobs.submit(database, resources=asked)
+    on_cpus = jobs.submit(database, resources={"cpus_per_worker": 4})
+    broken = NodeSeen("n1", "node-1", num_cpus=4, num_gpus=2, set_aside="torch sees 0 of them")
+    foreign = (ForeignHolding("placement group theirs", num_gpus=0.5, num_cpus=1.0),)
+    lent = NodeSeen("n2", "node-2", num_cpus=4, num_gpus=2, foreign=foreign)
+    with database.read() as session:
+        only_broken = plan(scheduling.take_snapshot(session, [broken]))
+        both = plan(scheduling.take_snapshot(session, [broken, lent]))
+        mended = plan(scheduling.take_snapshot(session, [replace(broken, set_aside=None)]))
+    assert {placed.job_id for placed in only_broken.placements} == {on_cpus}, "its CPUs are as good as ever"
+    assert "The GPUs of node-1 are set aside: torch sees 0 of them." in only_broken.reasons[waiting].sentence()
+    assert list(only_broken.reasons.infeasible) == [], "it would have room once they work"
+    assert {placed.job_id: placed.node_ids for placed in both.placements} == {waiting: ("n2",), on_cpus: ("n1",)}
+    assert waiting in {placed.job_id for placed in mended.placements}
 
 
 class TestLongQueues:
