@@ -114,7 +114,7 @@ class Storm:
                 jobs = {self._submit(n): n % len(SPECS) for n in range(self._options.num_jobs)}
                 studies = [self._post("/v1/studies", STUDY) for _ in range(self._options.num_studies)]
                 self._strike_on(jobs, studies)
-                self._wait_ended([*jobs, *studies])
+                self._wait_ended([f"jobs/{one}" for one in jobs] + [f"studies/{one}" for one in studies])
                 self._check_jobs(jobs)
                 for study in studies:
                     self._check_study(study)
@@ -219,23 +219,20 @@ class Storm:
     def _is_busy(self) -> bool:
         return any(self._get(f"/v1/jobs?state={state}&limit=1")["items"] for state in ("queued", "running"))
 
-    def _wait_ended(self, ids: Sequence[str]) -> None:
-        waiting = set(ids)
+    def _wait_ended(self, paths: Sequence[str]) -> None:
+        waiting = set(paths)
 
         def all_ended() -> bool:
-            waiting.difference_update([one for one in waiting if self._get(f"/v1/jobs/{one}")["state"] in ENDED])
+            waiting.difference_update([one for one in waiting if self._get(f"/v1/{one}")["state"] in ENDED])
             return not waiting
 
-        _wait(all_ended, PATIENCE_S, lambda: f"still not ended: {[self._why(one) for one in waiting]}")
-
-    def _why(self, job_id: str) -> str:
-        return f"{job_id}: {self._get(f'/v1/jobs/{job_id}/why')['sentence']}"
+        _wait(all_ended, PATIENCE_S, lambda: f"still not ended: {[self._get(f'/v1/{one}') for one in waiting]}")
 
     # What must be so in the end.
 
     def _check_jobs(self, jobs: dict[str, int]) -> None:
         undisturbed = {number: self._submit(number) for number in sorted(set(jobs.values()))}
-        self._wait_ended(list(undisturbed.values()))
+        self._wait_ended([f"jobs/{one}" for one in undisturbed.values()])
         expected = {number: self._weights(job_id) for number, job_id in undisturbed.items()}
         for job_id, number in jobs.items():
             job = self._get(f"/v1/jobs/{job_id}")
@@ -283,7 +280,7 @@ class Storm:
         except TimeoutError as e:
             self._wrong(f"after the storm the cluster still holds {e}")
         job_id = self._submit(1)
-        self._wait_ended([job_id])
+        self._wait_ended([f"jobs/{job_id}"])
         if (attempt := self._get(f"/v1/jobs/{job_id}")["attempt"]) != 1:
             self._wrong(f"a job on the whole cluster needed {attempt} attempts after the storm")
 
