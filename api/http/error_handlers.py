@@ -92,7 +92,7 @@ def _on_http_error(request: Request, error: Any) -> Response:
 
 def on_database_error(request: Request, error: Any) -> Response:
     """Return the answer while the database is away."""
-    logger.error("database unavailable", exc_info=error)
+    logger.error("database unavailable: %s", str(error).partition("\n")[0])  # for each request: no place for more
     return _answer(request, make_problem("database_unavailable", "The database can't be reached; try again shortly."))
 
 
