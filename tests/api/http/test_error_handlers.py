@@ -56,7 +56,7 @@ def test_not_found__names_the_job(http: httpx.Client, below: str) -> None:
     assert _problem(http.get(f"/v1/jobs/nosuchjob{below}"), "not_found").detail == "no job nosuchjob"
 
 
-@pytest.mark.parametrize("path", ["/v1/nothing", "/"])
+@pytest.mark.parametrize("path", ["/v1/nothing", "/nothing"])
 def test_not_found__names_the_path(http: httpx.Client, path: str) -> None:
     assert _problem(http.get(path), "not_found").detail == f"Nothing is served at {path}."
 
