@@ -6,7 +6,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
-from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
+from torchvision.transforms.functional import pil_to_tensor
 
 from xsam.services.specs.dataset import ImageFolder
 from xsam.workers.messages import RankContext
@@ -24,7 +24,7 @@ Sample = tuple[str, int]
 
 
 class ImageFiles(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """Decodes image files to uint8 RGB squares: the shorter side resized, the middle cropped."""
+    """Decodes image files to uint8 RGB squares: the middle of each, resized."""
 
     def __init__(self, samples: list[Sample], image_size: int) -> None:
         self.samples = samples
@@ -40,8 +40,14 @@ class ImageFiles(torch.utils.data.Dataset[tuple[Tensor, int]]):
                 image = file.convert("RGB")
         except (UnidentifiedImageError, OSError) as e:
             raise DatasetFormatError(f"image {path} can't be read: {e}") from e
-        side = [self._image_size, self._image_size]
-        return pil_to_tensor(center_crop(resize(image, self._image_size), side)), label
+        return pil_to_tensor(self._squared(image)), label
+
+    def _squared(self, image: Image.Image) -> Image.Image:
+        """Resize the middle square alone: what would be cropped off is not computed."""
+        side = min(image.size)
+        left, top = ((length - side) / 2 for length in image.size)
+        size = (self._image_size, self._image_size)
+        return image.resize(size, Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
 
     def __len__(self) -> int:
         return len(self.samples)
