@@ -5,12 +5,12 @@ from fastapi.responses import RedirectResponse
 
 from xsam.api.dashboard import assets
 from xsam.api.dashboard.pages import Pages
-from xsam.api.dashboard.views import jobs, studies, study
+from xsam.api.dashboard.views import jobs, new_job, new_study, studies, study
 from xsam.services.errors import NotFoundError
 
 _frame = Pages()
 
-VIEWS = (_frame, jobs.pages, studies.pages, study.pages)
+VIEWS = (_frame, new_job.pages, jobs.pages, new_study.pages, studies.pages, study.pages)
 """A new view is a module in `views/` with its `pages`, listed here, and a template."""
 
 
