@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from xsam.services.errors import InvalidRequestError
 
 Key = TypeVar("Key")
-_ROW_ID = re.compile(r"[a-z0-9]{1,32}")
+ROW_ID = re.compile(r"[a-z0-9]{1,32}")
 
 
 def newest_first(
@@ -64,6 +64,6 @@ def decode(cursor: str, read: Callable[..., Key], *, made: str = "") -> Key:
 
 def _instant_and_id(created_at: str, row_id: str) -> tuple[datetime, str]:
     instant = datetime.fromisoformat(created_at)
-    if instant.tzinfo is None or not _ROW_ID.fullmatch(row_id):
+    if instant.tzinfo is None or not ROW_ID.fullmatch(row_id):
         raise ValueError("not an instant and an id")
     return instant.astimezone(UTC), row_id

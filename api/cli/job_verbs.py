@@ -1,41 +1,61 @@
 """`xsam cancel, pause, resume, retry, set, clone`: change jobs of a running service, one or several at once."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.markup import escape
 
 from xsam.api.cli import spec_files, states
-from xsam.api.cli.options import DEFAULT_URL, JobIdArgument, UrlOption, connected, key_values
+from xsam.api.cli.options import (
+    DEFAULT_URL,
+    FailuresOption,
+    JobIdArgument,
+    LabelsOption,
+    NameOption,
+    OptimizerOption,
+    QOption,
+    SinceOption,
+    StatesOption,
+    UntilOption,
+    UrlOption,
+    UserOption,
+    connected,
+    key_values,
+)
 from xsam.api.cli.show import err, out
+from xsam.api.client.jobs import JobsWanted
 from xsam.services.jobs.schemas import BulkRead, JobRead
-from xsam.services.jobs.states import JobState
+from xsam.services.jobs.states import FailureKind, JobState
 
 JobIds = Annotated[
-    list[str] | None, typer.Argument(metavar="JOB...", help="Ids of jobs; none with --state, --name or --label.")
+    list[str] | None, typer.Argument(metavar="JOB...", help="Ids of jobs; none with --state, --label and the like.")
 ]
-States = Annotated[list[JobState] | None, typer.Option("--state", help="Jobs in this state; may be repeated.")]
-Name = Annotated[str | None, typer.Option("--name", help="Jobs of this name.")]
-Labels = Annotated[
-    list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Jobs with this label; may be repeated.")
-]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many jobs there are, and in which state.")]
 
 
 def _verb(verb: str, what: str) -> Callable[..., None]:
-    def command(
+    def command(  # noqa: PLR0913, PLR0917 - options of a command line
         jobs: JobIds = None,
-        state: States = None,
-        name: Name = None,
-        label: Labels = None,
+        state: StatesOption = None,
+        name: NameOption = None,
+        q: QOption = None,
+        user: UserOption = None,
+        label: LabelsOption = None,
+        optimizer: OptimizerOption = None,
+        failure: FailuresOption = None,
+        since: SinceOption = None,
+        until: UntilOption = None,
+        is_dry_run: DryRun = False,
         url: UrlOption = DEFAULT_URL,
     ) -> None:
-        chosen = _chosen(jobs, state, name, label)
+        by_text = {"name": name, "q": q, "user": user, "optimizer": optimizer, "since": since, "until": until}
+        wanted = _wanted(jobs, state, label, failure, **by_text)
         with connected(url) as client:
-            if len(chosen["ids"]) == 1:
-                _print_told(getattr(client, verb)(chosen["ids"][0]))
+            if len(jobs or ()) == 1 and not is_dry_run:
+                _print_told(getattr(client, verb)(jobs[0]))  # type: ignore[index]
             else:
-                _report(client.each(verb, **chosen))
+                _report(client.each(verb, ids=jobs or (), dry_run=is_dry_run, **wanted))
 
     command.__doc__ = what
     return command
@@ -54,9 +74,12 @@ def change(  # noqa: PLR0913, PLR0917 - options of a command line
         list[str] | None,
         typer.Option("--set-label", metavar="KEY=VALUE", help="Set a label; KEY= removes it. May be repeated."),
     ] = None,
-    state: States = None,
-    name: Name = None,
-    label: Labels = None,
+    state: StatesOption = None,
+    name: NameOption = None,
+    q: QOption = None,
+    user: UserOption = None,
+    label: LabelsOption = None,
+    is_dry_run: DryRun = False,
     url: UrlOption = DEFAULT_URL,
 ) -> None:
     """Change priority and labels of jobs, also while they run."""
@@ -64,9 +87,10 @@ def change(  # noqa: PLR0913, PLR0917 - options of a command line
         raise typer.BadParameter("give --priority, --set-label or both")
     pairs = key_values(set_label or [], "--set-label")
     changes = {key: value or None for key, value in pairs.items()} or None
-    chosen = _chosen(jobs, state, name, label)
+    wanted = _wanted(jobs, state, label, None, name=name, q=q, user=user)
     with connected(url) as client:
-        _report(client.update_each(priority=priority, set_labels=changes, **chosen))
+        found = client.update_each(priority=priority, set_labels=changes, ids=jobs or (), dry_run=is_dry_run, **wanted)
+        _report(found)
 
 
 def clone(
@@ -82,15 +106,20 @@ def clone(
     out.print(f"Job [bold]{job.id}[/] is {states.state(job)}.")
 
 
-def _chosen(
-    jobs: list[str] | None, state: list[JobState] | None, name: str | None, label: list[str] | None
-) -> dict[str, Any]:
-    """Return what names the jobs, for the client."""
+def _wanted(
+    jobs: list[str] | None,
+    state: list[JobState] | None,
+    label: list[str] | None,
+    failure: list[FailureKind] | None,
+    **by_text: str | None,
+) -> JobsWanted:
+    """Return what says which jobs, for the client."""
     labels = key_values(label or [], "--label")
-    by_filter = bool(state or name or labels)
+    by_filter = bool(state or labels or failure or any(by_text.values()))
     if bool(jobs) == by_filter:
-        raise typer.BadParameter("name jobs by id, or say which by --state, --name or --label, and not both")
-    return {"ids": jobs or [], "states": state or [], "name": name, "labels": labels}
+        raise typer.BadParameter("name jobs by id, or say which by --state, --name, --label or the like, and not both")
+    wanted: dict[str, Any] = {"states": state or (), "labels": labels, "failures": failure or (), **by_text}
+    return cast("JobsWanted", wanted)
 
 
 def _print_told(job: JobRead) -> None:
@@ -103,7 +132,11 @@ def _print_told(job: JobRead) -> None:
 
 def _report(found: BulkRead) -> None:
     """Print what came of each job; any refusal makes the command fail, after all others were done."""
-    if not found.items:
+    if found.would is not None:
+        states_found = ", ".join(f"{num} {state}" for state, num in found.would.num_by_state.items())
+        users = ", ".join(f"{num} of {escape(user)}" for user, num in found.would.num_by_user.items())
+        out.print(f"{found.would.num} jobs: {states_found}; {users}." if found.would.num else "No jobs.")
+    elif not found.items:
         err.print("No jobs.")
     for item in found.items:
         if item.is_done:

@@ -12,12 +12,32 @@ from xsam.api import formats
 from xsam.api.cli import spec_files, states
 from xsam.api.cli.check import check_before_submit
 from xsam.api.cli.code import with_code
-from xsam.api.cli.options import DEFAULT_URL, JobIdArgument, UrlOption, connected, key_values
+from xsam.api.cli.options import (
+    DEFAULT_URL,
+    DatasetOption,
+    FailuresOption,
+    JobIdArgument,
+    LabelsOption,
+    ModelOption,
+    NameOption,
+    OptimizerOption,
+    QOption,
+    SinceOption,
+    StatesOption,
+    UntilOption,
+    UrlOption,
+    UserOption,
+    connected,
+    key_values,
+)
 from xsam.api.cli.show import Output, OutputOption, err, fact_table, out, print_next, printable, show
 from xsam.api.cli.watching import Watched, numbers, watch
 from xsam.api.client import Client
+from xsam.api.client.jobs import JobsWanted
+from xsam.services.jobs.listing import CountBy, JobSort
 from xsam.services.jobs.schemas import JobRead
 from xsam.services.jobs.states import JobState
+from xsam.services.reports.job_rows import JobCount
 
 _PAGE_LIMIT = 200
 _COLUMNS = {"id": 12, "name": None, "state": 9, "epochs": 6, "accuracy": 8, "optimizer": None, "by": 4, "age": 8}
@@ -55,26 +75,67 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command line
 
 
 def list_jobs(  # noqa: PLR0913, PLR0917 - options of a command line
-    state: Annotated[list[JobState] | None, typer.Option(help="Only jobs in this state; may be repeated.")] = None,
-    label: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only jobs with this label; may be repeated.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Only jobs of this name.")] = None,
+    state: StatesOption = None,
+    label: LabelsOption = None,
+    name: NameOption = None,
+    q: QOption = None,
+    user: UserOption = None,
     team: Annotated[str | None, typer.Option(help="Only this team's jobs.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=_PAGE_LIMIT, help="At most so many, newest first.")] = 20,
+    optimizer: OptimizerOption = None,
+    model: ModelOption = None,
+    dataset: DatasetOption = None,
+    failure: FailuresOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    study: Annotated[str | None, typer.Option(metavar="STUDY", help="Trials of this study instead.")] = None,
+    sort: Annotated[JobSort, typer.Option(help="Order; a minus descends.")] = JobSort.CREATED_DESC,
+    count: Annotated[list[CountBy] | None, typer.Option(help="Count them by this instead; may be repeated.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=_PAGE_LIMIT, help="At most so many.")] = 20,
     output: OutputOption = Output.TABLE,
     url: UrlOption = DEFAULT_URL,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first, or count them."""
+    wanted: JobsWanted = {
+        "states": state or (),
+        "labels": key_values(label or [], "--label"),
+        "failures": failure or (),
+        "name": name,
+        "q": q,
+        "user": user,
+        "team": team,
+        "optimizer": optimizer,
+        "model": model,
+        "dataset": dataset,
+        "since": since,
+        "until": until,
+        "study": study,
+    }
     with connected(url) as client:
-        page = client.page(
-            states=state or (), team=team, name=name, labels=key_values(label or [], "--label"), limit=limit
-        )
+        if count:
+            show(output, client.count(by=count, **wanted), lambda found: _counted(found, count))
+            return
+        page = client.page(sort=sort, limit=limit, **wanted)
         # Trials are jobs too, but listed with their study: whoever has only studies should not think them gone.
         has_studies = not page.items and bool(client.studies.page(team=team, limit=1).items)
     remark = None if page.next_cursor is None else f"There are more; --limit shows up to {_PAGE_LIMIT}."
     nothing = "No jobs. There are studies: `xsam study list`." if has_studies else "No jobs."
     show(output, page.items, _table, nothing=nothing, remark=remark)
+
+
+def _counted(found: JobCount, by: Sequence[CountBy]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in (*by, "jobs"):
+        table.add_column(column, justify="right" if column == "jobs" else "left")
+    for group in found.groups:
+        table.add_row(*(escape(str(getattr(group, one))) for one in by), _many(group.num, is_exact=group.is_exact))
+    table.add_row(
+        *("all" if number == 0 else "" for number in range(len(by))), _many(found.num, is_exact=found.is_exact)
+    )
+    return table
+
+
+def _many(num: int, *, is_exact: bool) -> str:
+    return f"{num:,}" if is_exact else f"{num:,}+"
 
 
 def show_job(job_id: JobIdArgument, output: OutputOption = Output.TABLE, url: UrlOption = DEFAULT_URL) -> None:

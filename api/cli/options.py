@@ -14,6 +14,7 @@ from xsam.api.cli.credentials import CredentialsError
 from xsam.api.cli.show import err
 from xsam.api.client import Client
 from xsam.api.client.errors import ApiError, ClientError, UnreachableError
+from xsam.services.jobs.states import FailureKind, JobState
 from xsam.services.settings import Settings
 
 LOCAL_URL = "http://127.0.0.1:8042"
@@ -32,6 +33,25 @@ UrlOption = Annotated[
     ),
 ]
 JobIdArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, as `xsam list` shows it.")]
+
+StatesOption = Annotated[
+    list[JobState] | None, typer.Option("--state", help="Only jobs in this state; may be repeated.")
+]
+NameOption = Annotated[str | None, typer.Option("--name", help="Only jobs of exactly this name.")]
+QOption = Annotated[str | None, typer.Option("--q", help="Only jobs with this in their name, or so beginning ids.")]
+UserOption = Annotated[str | None, typer.Option("--user", help="Only this user's jobs.")]
+LabelsOption = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="KEY=VALUE", help="Only jobs with this label; may be repeated."),
+]
+OptimizerOption = Annotated[str | None, typer.Option("--optimizer", help="Only jobs with this optimizer.")]
+ModelOption = Annotated[str | None, typer.Option("--model", help="Only jobs of this model.")]
+DatasetOption = Annotated[str | None, typer.Option("--dataset", help="Only jobs on this dataset.")]
+FailuresOption = Annotated[
+    list[FailureKind] | None, typer.Option("--failure", help="Only jobs that failed like this; may be repeated.")
+]
+SinceOption = Annotated[str | None, typer.Option("--since", help="Submitted on this day, at this time, or later.")]
+UntilOption = Annotated[str | None, typer.Option("--until", help="Submitted by the end of this day, before this time.")]
 
 
 class CommandError(Exception):

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 from urllib.parse import quote
 
 from xsam.api.client.errors import WaitTimeoutError
@@ -15,10 +15,33 @@ from xsam.services.jobs.states import JobState, is_terminal
 from xsam.services.metrics.records import AlphaRecord
 from xsam.services.metrics.schemas import AlphasRead, EpochRead, MetricsRead
 from xsam.services.reports.job_preview import JobPreview
+from xsam.services.reports.job_rows import JobCount, JobRowPage
 from xsam.services.reports.schemas import WhyRead
 from xsam.services.specs.job import JobSpec
 
+NEWEST_FIRST = "-created"
 _POLL_S = 0.3
+
+
+class JobsWanted(TypedDict, total=False):
+    """Which jobs are meant; what is left out, or None, filters nothing."""
+
+    states: Sequence[JobState]
+    team: str | None
+    user: str | None
+    name: str | None
+    q: str | None
+    """A part of the name, or the beginning of the id."""
+    labels: Mapping[str, str] | None
+    optimizer: str | None
+    model: str | None
+    dataset: str | None
+    failures: Sequence[str]
+    since: str | None
+    """A day or a time."""
+    until: str | None
+    study: str | None
+    """Its trials, instead of jobs that stand for themselves; not for what changes jobs."""
 
 
 class JobsClient:
@@ -54,37 +77,51 @@ class JobsClient:
         return self._http.read(JobRead, "GET", f"/v1/jobs/{job_id}")
 
     def page(
-        self,
-        *,
-        states: Sequence[JobState] = (),
-        team: str | None = None,
-        name: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        cursor: str | None = None,
-        limit: int = 50,
+        self, *, cursor: str | None = None, limit: int = 50, sort: str = NEWEST_FIRST, **wanted: Unpack[JobsWanted]
     ) -> JobPage:
-        """Return one page of jobs, newest first.
+        """Return one page of jobs.
+
+        Args:
+            cursor: `next_cursor` of the page before, made with the same `sort`.
+            limit: jobs on the page.
+            sort: `created`, `name`, `state`, `user`, `best` or `cost`; a minus before it descends.
+            wanted: which jobs, as for `list`.
 
         Raises:
             ApiError: a filter is not valid.
         """
-        query = {**_filter(states, team, name, labels), "cursor": cursor, "limit": limit}
+        query = {**job_query(wanted), "cursor": cursor, "limit": limit, "sort": sort}
         return self._http.read(JobPage, "GET", "/v1/jobs", params=query)
 
-    def list(
-        self,
-        *,
-        states: Sequence[JobState] = (),
-        team: str | None = None,
-        name: str | None = None,
-        labels: Mapping[str, str] | None = None,
-    ) -> Iterator[JobRead]:
+    def rows(
+        self, *, cursor: str | None = None, limit: int = 50, sort: str = NEWEST_FIRST, **wanted: Unpack[JobsWanted]
+    ) -> JobRowPage:
+        """Return one page of jobs without their specifications, but with why they wait and what they have cost.
+
+        Arguments and errors as of `page`.
+        """
+        query = {**job_query(wanted), "cursor": cursor, "limit": limit, "sort": sort, "fields": "brief"}
+        return self._http.read(JobRowPage, "GET", "/v1/jobs", params=query)
+
+    def list(self, *, sort: str = NEWEST_FIRST, **wanted: Unpack[JobsWanted]) -> Iterator[JobRead]:
         """Return all jobs that match, newest first, reading page after page as they are asked for.
+
+        Args:
+            sort: as for `page`.
+            wanted: which jobs.
 
         Raises:
             ApiError: a filter is not valid.
         """
-        return self._http.pages(JobPage, "/v1/jobs", _filter(states, team, name, labels))
+        return self._http.pages(JobPage, "/v1/jobs", {**job_query(wanted), "sort": sort})
+
+    def count(self, *, by: Sequence[str] = (), **wanted: Unpack[JobsWanted]) -> JobCount:
+        """Return how many jobs match, in all and by `state`, `team` or `user`; exact up to ten thousand.
+
+        Raises:
+            ApiError: a filter is not valid.
+        """
+        return self._http.read(JobCount, "GET", "/v1/jobs:count", params={**job_query(wanted), "by": list(by)})
 
     def metrics(self, job_id: str, *, after: int = 0) -> Sequence[EpochRead]:
         """Return the job's epochs above `after`, in order."""
@@ -190,19 +227,20 @@ class JobsClient:
         return self._http.read(JobRead, "POST", f"/v1/jobs/{job_id}/clone", json=wanted, headers=once(idempotency_key))
 
     def each(
-        self,
-        verb: str,
-        *,
-        ids: Sequence[str] = (),
-        states: Sequence[JobState] = (),
-        name: str | None = None,
-        labels: Mapping[str, str] | None = None,
+        self, verb: str, *, ids: Sequence[str] = (), dry_run: bool = False, **wanted: Unpack[JobsWanted]
     ) -> BulkRead:
         """Do one of `cancel`, `pause`, `resume`, `retry` to several jobs: to those named, or all that match.
 
         Every job has its own result; one that is refused stops none of the others.
+
+        Args:
+            verb: what to do.
+            ids: the jobs.
+            dry_run: only say which jobs there are.
+            wanted: which jobs, where there are no ids, as for `list`.
         """
-        return self._http.read(BulkRead, "POST", f"/v1/jobs:{verb}", json=_selection(ids, states, name, labels))
+        document = {**_selection(ids, wanted), "dry_run": dry_run}
+        return self._http.read(BulkRead, "POST", f"/v1/jobs:{verb}", json=document)
 
     def update_each(
         self,
@@ -210,13 +248,12 @@ class JobsClient:
         priority: int | None = None,
         set_labels: Mapping[str, str | None] | None = None,
         ids: Sequence[str] = (),
-        states: Sequence[JobState] = (),
-        name: str | None = None,
-        labels: Mapping[str, str] | None = None,
+        dry_run: bool = False,
+        **wanted: Unpack[JobsWanted],
     ) -> BulkRead:
-        """Change priority and labels of several jobs: of those named, or all that match."""
-        wanted = {**_selection(ids, states, name, labels), "change": _change(priority, set_labels)}
-        return self._http.read(BulkRead, "POST", "/v1/jobs:update", json=wanted)
+        """Change priority and labels of several jobs: of those named, or all that match; arguments as of `each`."""
+        document = {**_selection(ids, wanted), "dry_run": dry_run, "change": _change(priority, set_labels)}
+        return self._http.read(BulkRead, "POST", "/v1/jobs:update", json=document)
 
     def preview(self, spec: JobSpec | Mapping[str, Any]) -> JobPreview:
         """Return what a job would take and where it would stand; nothing is queued."""
@@ -251,16 +288,19 @@ def _change(priority: int | None, labels: Mapping[str, str | None] | None) -> di
     return {"priority": priority, "labels": None if labels is None else dict(labels)}
 
 
-def _filter(
-    states: Sequence[JobState], team: str | None, name: str | None, labels: Mapping[str, str] | None
-) -> dict[str, Any]:
-    pairs = [f"{key}={value}" for key, value in (labels or {}).items()]
-    return {"state": [str(state) for state in states], "team": team, "name": name, "label": pairs}
+def job_query(wanted: JobsWanted) -> dict[str, Any]:
+    """Return what says in a query which jobs are meant."""
+    lists = ("states", "labels", "failures")
+    return {
+        **{name: value for name, value in wanted.items() if name not in lists},
+        "state": [str(state) for state in wanted.get("states", ())],
+        "label": [f"{key}={value}" for key, value in (wanted.get("labels") or {}).items()],
+        "failure": [str(failure) for failure in wanted.get("failures", ())],
+    }
 
 
-def _selection(
-    ids: Sequence[str], states: Sequence[JobState], name: str | None, labels: Mapping[str, str] | None
-) -> dict[str, Any]:
+def _selection(ids: Sequence[str], wanted: JobsWanted) -> dict[str, Any]:
     if ids:
         return {"ids": list(ids)}
-    return {"where": {"state": [str(state) for state in states], "name": name, "labels": dict(labels or {})}}
+    where = {name: value for name, value in job_query(wanted).items() if value is not None and name != "label"}
+    return {"where": {**where, "labels": dict(wanted.get("labels") or {})}}

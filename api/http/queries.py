@@ -4,6 +4,7 @@ A filter that is misspelt and ignored would show all jobs as if they matched.
 """
 
 import re
+from dataclasses import replace
 from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any
@@ -14,8 +15,9 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from xsam.services.errors import InvalidRequestError
-from xsam.services.jobs.service import JobFilter
-from xsam.services.jobs.states import JobState
+from xsam.services.jobs.bodies import DayOrInstant, instant_of
+from xsam.services.jobs.listing import CountBy, JobFilter, JobSort
+from xsam.services.jobs.states import FailureKind, JobState
 from xsam.services.scheduling import last_decision
 from xsam.services.specs.base import PLAIN
 from xsam.services.specs.job import MAX_LABELS
@@ -81,27 +83,31 @@ class _Query(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
-class JobsQuery(_Query):
-    """Which jobs, or which studies, to list."""
+class _Listed(_Query):
+    """What jobs and studies are found by."""
 
     state: list[JobState] = []
-    """Jobs in any of these states; repeat the parameter for several."""
+    """In any of these states; repeat the parameter for several."""
     team: Text | Absent = None
-    """Jobs of this team."""
+    """Of this team."""
+    user: Text | Absent = None
+    """Submitted by this user."""
     name: Text | Absent = None
-    """Jobs of exactly this name."""
+    """Of exactly this name."""
+    q: Text | Absent = None
+    """With this in the name, in any case, or at the beginning of the id."""
     label: Annotated[list[LabelEquals], Field(max_length=MAX_LABELS)] = []
-    """Jobs with this label, as `key=value`; repeated, all must match."""
-    cursor: Cursor = None
-    """`next_cursor` of the page before."""
-    limit: Limit = 50
-    """Jobs per page."""
+    """With this label, as `key=value`; repeated, all must match."""
+    since: DayOrInstant | Absent = None
+    """Submitted on this day (UTC) or at this time, or later."""
+    until: DayOrInstant | Absent = None
+    """Submitted before this time, or up to the end of this day (UTC)."""
 
     def as_filter(self) -> JobFilter:
         """Return the filter that the service understands.
 
         Raises:
-            InvalidRequestError: one label is asked for twice with different values.
+            InvalidRequestError: one label is asked for twice with different values, or a time is none.
         """
         labels: dict[str, str] = {}
         for text in self.label:
@@ -110,7 +116,76 @@ class JobsQuery(_Query):
                 raise InvalidRequestError(
                     f"label {key} is asked to be {labels[key]!r} and {value!r}; no job can have both", field="label"
                 )
-        return JobFilter(states=self.state, team=self.team, name=self.name, labels=labels)
+        return JobFilter(
+            states=self.state,
+            team=self.team,
+            user=self.user,
+            name=self.name,
+            q=self.q,
+            labels=labels,
+            since=instant_of(self.since, "since"),
+            until=instant_of(self.until, "until", is_end=True),
+        )
+
+
+class StudiesQuery(_Listed):
+    """Which studies to list."""
+
+    cursor: Cursor = None
+    """`next_cursor` of the page before."""
+    limit: Limit = 50
+    """Studies per page."""
+
+
+class JobsWanted(_Listed):
+    """Which jobs are meant."""
+
+    optimizer: Text | Absent = None
+    """With this optimizer."""
+    model: Text | Absent = None
+    """Of this model."""
+    dataset: Text | Absent = None
+    """On this dataset."""
+    failure: list[FailureKind] = []
+    """Failed for any of these reasons; repeat the parameter for several."""
+    study: Annotated[str | Absent, Field(pattern=_ID)] = None
+    """Trials of this study, instead of jobs that stand for themselves."""
+
+    def as_filter(self) -> JobFilter:
+        """Return the filter that the service understands, but for the study, which it has to look up.
+
+        Raises:
+            InvalidRequestError: one label is asked for twice with different values, or a time is none.
+        """
+        found = super().as_filter()
+        return replace(found, optimizer=self.optimizer, model=self.model, dataset=self.dataset, failures=self.failure)
+
+
+class JobFields(StrEnum):
+    """How much of each job a list shows."""
+
+    ALL = "all"
+    BRIEF = "brief"
+
+
+class JobsQuery(JobsWanted):
+    """Which jobs to list, and how."""
+
+    sort: JobSort = JobSort.CREATED_DESC
+    """Order; a minus descends. Jobs without a value come last in either."""
+    fields: JobFields = JobFields.ALL
+    """`brief`: without the specification, with why a job waits and what it has cost so far."""
+    cursor: Cursor = None
+    """`next_cursor` of the page before, made with the same `sort`."""
+    limit: Limit = 50
+    """Jobs per page."""
+
+
+class JobCountQuery(JobsWanted):
+    """Which jobs to count, and by what."""
+
+    by: Annotated[list[CountBy], Field(max_length=len(CountBy))] = []
+    """Count apart by these; repeat the parameter for several."""
 
 
 class ChangesQuery(_Query):

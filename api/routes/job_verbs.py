@@ -3,20 +3,22 @@
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import Body, Response, status
+from fastapi import Body, Query, Response, status
 
 from xsam.api.examples import SUBMIT_EXAMPLES
 from xsam.api.http.access import visible_team
 from xsam.api.http.dependencies import AllowedCodeDep, PrincipalDep, ReadSession, WriteSession
-from xsam.api.http.queries import IdempotencyKey, JobId
+from xsam.api.http.queries import IdempotencyKey, JobCountQuery, JobId
 from xsam.api.http.router import Router
+from xsam.api.routes.jobs import wanted_jobs
 from xsam.services.jobs import bulk, verbs
 from xsam.services.jobs.bodies import CloneJob, JobSelection, JobsUpdate
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.schemas import BulkRead, JobRead, JobUpdate
 from xsam.services.jobs.states import JobState
-from xsam.services.reports import job_preview
+from xsam.services.reports import job_preview, job_rows
 from xsam.services.reports.job_preview import JobPreview
+from xsam.services.reports.job_rows import JobCount
 from xsam.services.specs.job import JobSpec
 
 _ASKED: dict[int | str, dict[str, Any]] = {
@@ -88,6 +90,12 @@ def clone_job(  # noqa: PLR0913, PLR0917 - what the framework hands over
     return JobRead.of(job)
 
 
+@router.route("GET", "/jobs:count", "Count jobs", refuses=("not_found",))
+def count_jobs(session: ReadSession, principal: PrincipalDep, query: Annotated[JobCountQuery, Query()]) -> JobCount:
+    """Return how many jobs match, in all and by state, team or user; exact up to ten thousand of a group."""
+    return job_rows.count(session, where=wanted_jobs(session, principal, query), by=query.by)
+
+
 @router.route("POST", "/jobs:cancel", "Cancel several jobs")
 def cancel_jobs(wanted: JobSelection, session: WriteSession, principal: PrincipalDep) -> BulkRead:
     """Cancel jobs; each has its own result, and one that is refused stops none of the others."""
@@ -116,6 +124,8 @@ def retry_jobs(wanted: JobSelection, session: WriteSession, principal: Principal
 def update_jobs(wanted: JobsUpdate, session: WriteSession, principal: PrincipalDep) -> BulkRead:
     """Change priority and labels of jobs; each has its own result."""
     selection = wanted.chosen(_seen(wanted, principal))
+    if wanted.dry_run:
+        return bulk.count(session, selection)
     return bulk.update(session, selection, wanted.change, actor=principal)
 
 
@@ -139,7 +149,8 @@ def _answer(response: Response, job: Job) -> JobRead:
 def _bulk(
     act: Callable[..., BulkRead], wanted: JobSelection, session: WriteSession, principal: PrincipalDep
 ) -> BulkRead:
-    return act(session, wanted.chosen(_seen(wanted, principal)), actor=principal)
+    selection = wanted.chosen(_seen(wanted, principal))
+    return bulk.count(session, selection) if wanted.dry_run else act(session, selection, actor=principal)
 
 
 def _seen(wanted: JobSelection, principal: PrincipalDep) -> str | None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import Body, Query, Request, Response, status
 from fastapi.responses import PlainTextResponse, StreamingResponse
+from sqlalchemy.orm import Session
 
 from xsam.api.examples import SUBMIT_EXAMPLES
 from xsam.api.http import streams
@@ -14,8 +15,10 @@ from xsam.api.http.queries import (
     AlphaQuery,
     EventsQuery,
     IdempotencyKey,
+    JobFields,
     JobId,
     JobsQuery,
+    JobsWanted,
     LastEventId,
     LogsQuery,
     MetricsQuery,
@@ -23,13 +26,17 @@ from xsam.api.http.queries import (
 from xsam.api.http.router import Router
 from xsam.services.artifacts.store import JobFolder
 from xsam.services.errors import NotFoundError
-from xsam.services.jobs import events
+from xsam.services.jobs import events, listing
 from xsam.services.jobs import service as jobs
+from xsam.services.jobs.listing import JobFilter
 from xsam.services.jobs.schemas import EventPage, EventRead, JobPage, JobRead
 from xsam.services.jobs.states import JobState, is_terminal
 from xsam.services.metrics import service as metrics
 from xsam.services.metrics.schemas import AlphasRead, MetricsRead
+from xsam.services.reports import job_rows
+from xsam.services.reports.job_rows import JobRowPage
 from xsam.services.specs.job import JobSpec
+from xsam.services.teams.roles import Principal
 
 router = Router("/v1/jobs", "jobs")
 
@@ -85,15 +92,36 @@ def submit_job(
     return JobRead.of(job)
 
 
-@router.route("GET", "", "List jobs")
-def list_jobs(session: ReadSession, principal: PrincipalDep, query: Annotated[JobsQuery, Query()]) -> JobPage:
-    """Return a page of the team's jobs (of all teams', for admins), newest first; follow `next_cursor` for the rest.
+@router.route("GET", "", "List jobs", refuses=("not_found",), response_model=JobPage | JobRowPage)
+def list_jobs(session: ReadSession, principal: PrincipalDep, query: Annotated[JobsQuery, Query()]) -> Any:
+    """Return a page of the team's jobs (of all teams', for admins), newest first unless asked otherwise.
 
-    Pages stay what they are when jobs are added meanwhile.
+    Follow `next_cursor` for the rest. Pages stay what they are when jobs are added meanwhile.
+    """
+    where = wanted_jobs(session, principal, query)
+    if query.fields is JobFields.BRIEF:
+        return job_rows.list_rows(
+            session,
+            where=where,
+            sort=query.sort,
+            cursor=query.cursor,
+            limit=query.limit,
+            visible_team=principal.visible_team,
+        )
+    page, next_cursor = listing.list_jobs(session, where=where, sort=query.sort, cursor=query.cursor, limit=query.limit)
+    return JobPage(items=[JobRead.of(job) for job in page], next_cursor=next_cursor)
+
+
+def wanted_jobs(session: Session, principal: Principal, query: JobsWanted) -> JobFilter:
+    """Return the filter that a query means for a caller.
+
+    Raises:
+        ForbiddenError: another team than the caller's own is asked for.
+        NotFoundError: no such study.
+        InvalidRequestError: the query contradicts itself.
     """
     where = replace(query.as_filter(), team=visible_team(principal, query.team))
-    page, next_cursor = jobs.list_jobs(session, where=where, cursor=query.cursor, limit=query.limit)
-    return JobPage(items=[JobRead.of(job) for job in page], next_cursor=next_cursor)
+    return where if query.study is None else replace(where, among=job_rows.trials_of(session, query.study, principal))
 
 
 @router.route("GET", "/{job_id}", "Read a job")

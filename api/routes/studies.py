@@ -8,7 +8,7 @@ from fastapi import Body, Query, Response, status
 from xsam.api.examples import STUDY_EXAMPLES
 from xsam.api.http.access import visible_team
 from xsam.api.http.dependencies import AllowedCodeDep, PrincipalDep, ReadSession, WriteSession
-from xsam.api.http.queries import ExportFormat, ExportQuery, IdempotencyKey, JobsQuery, StudyId, TrialsQuery
+from xsam.api.http.queries import ExportFormat, ExportQuery, IdempotencyKey, StudiesQuery, StudyId, TrialsQuery
 from xsam.api.http.router import Router
 from xsam.services.jobs.schemas import JobRead
 from xsam.services.studies import export, reading, service, verbs
@@ -71,7 +71,7 @@ def submit_study(
 
 
 @router.route("GET", "/studies", "List studies")
-def list_studies(session: ReadSession, principal: PrincipalDep, query: Annotated[JobsQuery, Query()]) -> StudyPage:
+def list_studies(session: ReadSession, principal: PrincipalDep, query: Annotated[StudiesQuery, Query()]) -> StudyPage:
     """Return a page of the team's studies (of all teams', for admins), newest first."""
     where = replace(query.as_filter(), team=visible_team(principal, query.team))
     return reading.list_studies(session, where=where, cursor=query.cursor, limit=query.limit)

@@ -42,6 +42,26 @@ class ClusterNode(Base):
     """Why its GPUs are not used; null while they work, as far as is known."""
 
 
+class ClusterSample(Base):
+    """How full the cluster was: at one instant, or on average over an hour that is long ago."""
+
+    __tablename__ = "cluster_samples"
+
+    span_s: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """60, or 3600 of an average."""
+    at: Mapped[datetime] = mapped_column(primary_key=True)
+    """Start of the minute or hour."""
+    num_nodes: Mapped[float]
+    num_gpus: Mapped[float]
+    num_cpus: Mapped[float]
+    used_gpus: Mapped[float]
+    used_cpus: Mapped[float]
+    num_running: Mapped[float]
+    num_queued: Mapped[float]
+    teams: Mapped[dict[str, Any]]
+    """GPUs and CPUs that each team held: `{"vision": [6, 24]}`."""
+
+
 class LeaderLease(Base):
     """Who leads, among processes of which only one may act at a time."""
 

@@ -1,18 +1,44 @@
 """What the API takes for the verbs that say more than their name."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from xsam.services.errors import InvalidRequestError
 from xsam.services.jobs.bulk import MAX_JOBS, Selection
+from xsam.services.jobs.listing import JobFilter
 from xsam.services.jobs.schemas import JobUpdate
-from xsam.services.jobs.service import JobFilter
-from xsam.services.jobs.states import JobState
+from xsam.services.jobs.states import FailureKind, JobState
 from xsam.services.specs.base import Spec, field_error
 from xsam.services.specs.job import MAX_LABELS, JobName, LabelKey, LabelValue
 
 JobIdText = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{1,32}$")]
+PlainText = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=100)]
+DayOrInstant = Annotated[
+    str,
+    StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}([Tt]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?([Zz]|[+-]\d{2}:\d{2}))?$"),
+]
+"""Text, so that a link keeps it as it was written."""
 TeamName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=63)]
+
+
+def instant_of(text: str | None, field: str, *, is_end: bool = False) -> datetime | None:
+    """Return the instant that a text means: of a day its beginning, or its end.
+
+    Raises:
+        InvalidRequestError: there is no such day or time.
+    """
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text.upper())
+        if len(text) > len("2026-01-01"):
+            return at.astimezone(UTC)
+        return at.replace(tzinfo=UTC) + timedelta(days=1 if is_end else 0)
+    except (ValueError, OverflowError) as e:
+        message = f"{field} is {text!r}; allowed is a day (2026-03-01) or a time (2026-03-01T09:00:00Z)"
+        raise InvalidRequestError(message, field=field) from e
 
 
 class CloneJob(Spec):
@@ -31,6 +57,29 @@ class JobMatch(Spec):
     name: JobName | None = None
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS)] = Field(default_factory=dict)
     team: TeamName | None = None
+    user: PlainText | None = None
+    q: PlainText | None = None
+    """With this in the name, in any case, or at the beginning of the id."""
+    optimizer: PlainText | None = None
+    model: PlainText | None = None
+    dataset: PlainText | None = None
+    failure: Annotated[tuple[FailureKind, ...], Field(max_length=len(FailureKind))] = ()
+    """Failed for any of these reasons."""
+    since: DayOrInstant | None = None
+    """Submitted on this day (UTC) or at this time, or later."""
+    until: DayOrInstant | None = None
+    """Submitted before this time, or up to the end of this day (UTC)."""
+
+    def as_filter(self) -> JobFilter:
+        """Return the filter that lists understand.
+
+        Raises:
+            InvalidRequestError: a time is none.
+        """
+        plain = ("name", "team", "user", "q", "optimizer", "model", "dataset", "labels")
+        given = {name: getattr(self, name) for name in plain}
+        since, until = instant_of(self.since, "where.since"), instant_of(self.until, "where.until", is_end=True)
+        return JobFilter(states=self.state, failures=self.failure, since=since, until=until, **given)
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -44,6 +93,8 @@ class JobSelection(Spec):
 
     ids: Annotated[tuple[JobIdText, ...], Field(max_length=MAX_JOBS)] = ()
     where: JobMatch | None = None
+    dry_run: bool = False
+    """Only say which jobs there are; nothing is changed."""
 
     @model_validator(mode="after")
     def _is_one_of_both(self) -> Self:
@@ -55,8 +106,7 @@ class JobSelection(Spec):
         """Return the selection for a caller who sees this team, or all teams if None."""
         if self.where is None:
             return Selection(ids=self.ids, visible_team=visible_team)
-        where = JobFilter(states=self.where.state, name=self.where.name, labels=self.where.labels, team=self.where.team)
-        return Selection(where=where, visible_team=visible_team)
+        return Selection(where=self.where.as_filter(), visible_team=visible_team)
 
 
 class JobsUpdate(JobSelection):

@@ -1,5 +1,6 @@
 """One verb on several jobs: every job gets its own result, and one that refuses stops none of the others."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -8,9 +9,10 @@ from sqlalchemy.orm import Session
 
 from xsam.services.errors import NotFoundError, ServiceError
 from xsam.services.jobs import verbs
-from xsam.services.jobs.models import Job
-from xsam.services.jobs.schemas import BulkItem, BulkRead, JobUpdate
-from xsam.services.jobs.service import JobFilter, get, list_jobs, team_of
+from xsam.services.jobs.listing import JobFilter, list_jobs
+from xsam.services.jobs.models import KIND_STUDY, Job
+from xsam.services.jobs.schemas import BulkCount, BulkItem, BulkRead, JobUpdate
+from xsam.services.jobs.service import get, team_of
 from xsam.services.jobs.states import JobState
 from xsam.services.teams.roles import Actor
 
@@ -56,6 +58,19 @@ def retry(session: Session, selection: Selection, *, actor: Actor) -> BulkRead:
 def update(session: Session, selection: Selection, change: JobUpdate, *, actor: Actor) -> BulkRead:
     """Change priority and labels of jobs."""
     return _each(session, selection, lambda job_id: verbs.update(session, job_id, change, actor=actor))
+
+
+def count(session: Session, selection: Selection) -> BulkRead:
+    """Say which jobs a verb would be tried on, without changing anything."""
+    job_ids, has_more = _chosen(session, selection)
+    query = select(Job.id, Job.team, Job.state, Job.submitted_by).where(Job.id.in_(job_ids), Job.kind != KIND_STUDY)
+    found = [row for row in session.execute(query) if selection.visible_team in (None, row.team)]
+    counted = BulkCount(
+        num=len(found),
+        num_by_state=dict(Counter(JobState(row.state) for row in found).most_common()),
+        num_by_user=dict(Counter(row.submitted_by for row in found).most_common()),
+    )
+    return BulkRead(items=[], has_more=has_more, would=counted)
 
 
 def _each(session: Session, selection: Selection, act: Callable[[str], Job]) -> BulkRead:

@@ -18,6 +18,12 @@ KIND_TRIAL = "trial"
 _STATES = ", ".join(f"'{state}'" for state in JobState)
 
 
+def _list_index(order: str, *columns: str) -> Index:
+    of_lists = text(f"kind = '{KIND_TRAINING}'")
+    columns = (*columns, "created_at", "id")
+    return Index(f"ix_jobs_list_{order}", *columns, sqlite_where=of_lists, postgresql_where=of_lists)
+
+
 class Job(Base):
     """One request for work and where it stands."""
 
@@ -32,6 +38,11 @@ class Job(Base):
     spec: Mapped[dict[str, Any]]
     labels: Mapped[dict[str, str]] = mapped_column(default=dict)
     priority: Mapped[int] = mapped_column(default=0)
+
+    optimizer: Mapped[str | None] = mapped_column(String(64))
+    """Of a training run, what its specification names; so that lists can be searched by it."""
+    model: Mapped[str | None] = mapped_column(String(64))
+    dataset: Mapped[str | None] = mapped_column(String(64))
 
     num_workers: Mapped[int]
     gpus_per_worker: Mapped[float]
@@ -75,6 +86,10 @@ class Job(Base):
     """Live position inside an epoch: step, steps per epoch, loss."""
     summary: Mapped[dict[str, Any] | None]
     """The result, a TrainingSummary, once succeeded."""
+    best_value: Mapped[float | None]
+    """Of the summary: its best value, or its best accuracy."""
+    grad_evals: Mapped[int | None] = mapped_column(BigId)
+    """Of the summary: what the run has cost."""
     failure_kind: Mapped[str | None] = mapped_column(String(32))
     failure_message: Mapped[str | None]
 
@@ -82,14 +97,18 @@ class Job(Base):
         UniqueConstraint("team", "idempotency_key"),
         CheckConstraint(f"state IN ({_STATES})", name="state"),
         CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="running_has_lease"),
-        # What is due, what is overdue, and the pages of a list.
+        # What is due, what is overdue.
         Index("ix_jobs_due", "state", "scheduled_at"),
         Index("ix_jobs_state_since", "state", "state_since"),
         Index("ix_jobs_deadline", "deadline_at"),
-        Index("ix_jobs_created", "created_at", "id"),
-        Index("ix_jobs_state_created", "state", "created_at", "id"),
-        Index("ix_jobs_team_created", "team", "created_at", "id"),
-        Index("ix_jobs_name_created", "name", "created_at", "id"),
+        # Pages of lists, in each order; jobs of other kinds are listed with their study.
+        _list_index("created"),
+        _list_index("team", "team"),
+        _list_index("state", "state"),
+        _list_index("name", "name"),
+        _list_index("user", "submitted_by"),
+        _list_index("best", "best_value"),
+        _list_index("cost", "grad_evals"),
         # The line as the scheduler reads it, whole or owner by owner.
         Index("ix_jobs_line", "state", text("priority DESC"), "created_at", "id", info=CHECKED_ON_POSTGRESQL),
         Index(
@@ -118,6 +137,10 @@ class JobAttempt(Base):
     traceback: Mapped[str | None]
     environment: Mapped[dict[str, str] | None]
     """Versions and hardware of rank 0."""
+    placement: Mapped[list[str] | None]
+    """Node of each worker, in rank order; null in attempts of earlier releases."""
+
+    __table_args__ = (Index("ix_job_attempts_finished", "finished_at"),)
 
 
 class JobEvent(Base):

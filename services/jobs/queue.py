@@ -104,7 +104,7 @@ def claim(
         return None
     attempt, kind, spec = row
     lease = Lease(job_id, token, attempt)
-    session.add(JobAttempt(job_id=job_id, number=attempt, runner=runner))
+    session.add(JobAttempt(job_id=job_id, number=attempt, runner=runner, placement=list(placement)))
     events.record(session, job_id, "started", f"attempt {attempt} on {runner}", data={"attempt": attempt})
     try:
         return ClaimedJob(lease, kind, None if kind == KIND_STUDY else JobSpec.model_validate(spec))
@@ -215,7 +215,13 @@ def complete(session: Session, lease: Lease, *, summary: dict[str, Any]) -> None
     Raises:
         LeaseLostError: the lease expired or the job is somebody else's.
     """
-    attempts.conclude(session, _lock(session, lease), JobState.SUCCEEDED, Ending("succeeded"), summary=summary)
+    best_value = summary.get("best_value")
+    columns = {
+        "summary": summary,
+        "best_value": summary.get("best_accuracy") if best_value is None else best_value,
+        "grad_evals": summary.get("grad_evals"),
+    }
+    attempts.conclude(session, _lock(session, lease), JobState.SUCCEEDED, Ending("succeeded"), **columns)
     events.record(session, lease.job_id, "succeeded", f"attempt {lease.attempt} finished", data=summary)
 
 

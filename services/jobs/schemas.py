@@ -102,11 +102,11 @@ class EventRead(Read):
 
 
 class JobPage(Read):
-    """A page of jobs, newest first."""
+    """A page of jobs."""
 
     items: list[JobRead]
     next_cursor: str | None
-    """Pass it as `cursor` for the next page; null on the last."""
+    """Pass it as `cursor`, with the same `sort`, for the next page; null on the last."""
 
 
 class EventPage(Read):
@@ -128,12 +128,22 @@ class BulkItem(Read):
     """Why it was refused, for people."""
 
 
+class BulkCount(Read):
+    """Which jobs a verb would be tried on; each may still refuse it."""
+
+    num: int
+    num_by_state: dict[JobState, int]
+    num_by_user: dict[str, int]
+
+
 class BulkRead(Read):
     """What each of several jobs answered."""
 
     items: list[BulkItem]
     has_more: bool
     """More jobs match than one call changes: repeat it."""
+    would: BulkCount | None = None
+    """Of a dry run, instead of items."""
 
 
 class AttemptRead(Read):

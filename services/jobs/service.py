@@ -1,8 +1,7 @@
 """What the API calls to submit, read and list jobs, and what jobs of all kinds share of it; `verbs` changes them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,7 +9,6 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from xsam.services import paging
 from xsam.services.bundles import service as bundles
 from xsam.services.cluster import service as cluster
 from xsam.services.db.clock import db_now
@@ -27,16 +25,6 @@ from xsam.services.specs.model import CustomModel, package_of
 from xsam.services.specs.task import OwnTask
 from xsam.services.teams import limits
 from xsam.services.teams.roles import Actor
-
-
-@dataclass(frozen=True, slots=True)
-class JobFilter:
-    """Which jobs, or which studies, a list shows; empty fields filter nothing."""
-
-    states: Sequence[JobState] = ()
-    team: str | None = None
-    name: str | None = None
-    labels: Mapping[str, str] | None = None
 
 
 def submit(
@@ -114,6 +102,7 @@ def new_job(kind: str, spec: Spec, *, trains: JobSpec | None, **columns: Any) ->
         held = {**trains.resources.model_dump(), **trains.limits.model_dump(), "num_epochs": trains.epochs}
         if trains.limits.max_queue_s is not None:
             held["deadline_at"] = db_now(trains.limits.max_queue_s)
+        held |= {"optimizer": trains.optimizer.variant, "model": trains.model.name, "dataset": trains.dataset.name}
     columns["labels"] = dict(columns["labels"])
     return Job(kind=kind, spec=spec.model_dump(mode="json"), **held, **columns)
 
@@ -186,32 +175,6 @@ def running_jobs(session: Session) -> Sequence[Job]:
 def list_attempts(session: Session, job_id: str) -> Sequence[JobAttempt]:
     """Return a job's attempts, oldest first."""
     return session.scalars(select(JobAttempt).where(JobAttempt.job_id == job_id).order_by(JobAttempt.number)).all()
-
-
-def list_jobs(
-    session: Session, *, where: JobFilter, cursor: str | None = None, limit: int = 50
-) -> tuple[Sequence[Job], str | None]:
-    """Return a page of jobs, newest first, and the cursor of the next page (None on the last).
-
-    Raises:
-        InvalidRequestError: the cursor is not one of ours.
-    """
-    query = filtered(select(Job).where(Job.kind == KIND_TRAINING), where)
-    rows, next_cursor = paging.newest_first(session, query, Job, cursor=cursor, limit=limit)
-    return [row[0] for row in rows], next_cursor
-
-
-def filtered(query: Any, where: JobFilter) -> Any:
-    """Return a query of jobs that shows only those."""
-    if where.states:
-        query = query.where(Job.state.in_(where.states))
-    if where.team is not None:
-        query = query.where(Job.team == where.team)
-    if where.name is not None:
-        query = query.where(Job.name == where.name)
-    for key, value in (where.labels or {}).items():
-        query = query.where(Job.labels[key].as_string() == value)
-    return query
 
 
 def _differs(stored: dict[str, Any], spec: Spec) -> bool:

@@ -1,6 +1,6 @@
 """Why a job stands where it does, in any state, and the queue it stands in; from rows only, so also with Ray down."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from xsam.services.jobs.service import get
 from xsam.services.jobs.states import FailureKind, JobState, Wish
 from xsam.services.reports.schemas import QueueEntry, QueueRead, WhyRead
 from xsam.services.scheduling import last_decision
+from xsam.services.scheduling.last_decision import Decided
 from xsam.services.scheduling.policy.reasons import Reason, ReasonCode, Request
 from xsam.services.specs.job import JobSpec
 
@@ -47,9 +48,28 @@ def explain(session: Session, job_id: str, *, visible_team: str | None = None) -
     """
     job = get(session, job_id)
     if job.state == JobState.QUEUED:
-        answer = _queued(session, job)
-        return answer if visible_team is None else _without_ids_of_others(session, answer, visible_team)
+        now = session.execute(select(db_now())).scalar_one()
+        decided = last_decision.decided_about(session, job)
+        answer = _waits(job, now, decided, is_dispatched=bool(cluster.live_dispatchers(session)))
+        if visible_team is None:
+            return answer
+        return _without_ids(answer, _of_others(session, answer.blocking_job_ids, visible_team))
     return _plain(job, job.state, _SENTENCES[JobState(job.state)](job))
+
+
+def explain_queued(session: Session, waiting: Sequence[Job], visible_team: str | None = None) -> dict[str, WhyRead]:
+    """Return why queued jobs wait, by id; arguments as for `explain`, one look at the last decision for all."""
+    if not waiting:
+        return {}
+    now = session.execute(select(db_now())).scalar_one()
+    decided = last_decision.decided_about_all(session, waiting)
+    is_dispatched = bool(cluster.live_dispatchers(session))
+    answers = {job.id: _waits(job, now, decided[job.id], is_dispatched=is_dispatched) for job in waiting}
+    if visible_team is None:
+        return answers
+    blocking = {job_id for answer in answers.values() for job_id in answer.blocking_job_ids}
+    hidden = _of_others(session, blocking, visible_team)
+    return {job_id: _without_ids(answer, hidden) for job_id, answer in answers.items()}
 
 
 def queue(session: Session, *, after: int = 0, limit: int = 100, visible_team: str | None = None) -> QueueRead:
@@ -76,14 +96,12 @@ def queue(session: Session, *, after: int = 0, limit: int = 100, visible_team: s
     return QueueRead(as_of=line.planned_at, num_queued=line.num_queued, items=items, next_position=next_position)
 
 
-def _queued(session: Session, job: Job) -> WhyRead:
-    now = session.execute(select(db_now())).scalar_one()
+def _waits(job: Job, now: datetime, decided: Decided | None, *, is_dispatched: bool) -> WhyRead:
     if job.scheduled_at > now:
         sentence = f"Attempt {job.attempt + 1} may not start before {_instant(job.scheduled_at)}: it backs off."
         return _plain(job, ReasonCode.NOT_YET_ELIGIBLE, sentence, eligible_at=job.scheduled_at)
-    decided = last_decision.decided_about(session, job)
     as_of = None if decided is None else decided.planned_at
-    if not cluster.live_dispatchers(session):
+    if not is_dispatched:
         since = "none has ever decided" if as_of is None else f"the last decision is of {_instant(as_of)}"
         return _plain(
             job, NO_DISPATCHER, f"No dispatcher is running ({since}): nothing starts until one is.", as_of=as_of
@@ -114,13 +132,20 @@ def _reasoned(job: Job, reason: Reason, as_of: datetime) -> WhyRead:
     )
 
 
-def _without_ids_of_others(session: Session, answer: WhyRead, visible_team: str) -> WhyRead:
+def _of_others(session: Session, job_ids: Collection[str], visible_team: str) -> dict[str, str]:
+    """Return the teams of those of the jobs that are not this team's."""
+    if not job_ids:
+        return {}
+    query = select(Job.id, Job.team).where(Job.id.in_(job_ids), Job.team != visible_team)
+    return {row.id: row.team for row in session.execute(query)}
+
+
+def _without_ids(answer: WhyRead, hidden: Mapping[str, str]) -> WhyRead:
     """Say of other teams' jobs in the way only whose they are."""
-    query = select(Job.id, Job.team).where(Job.id.in_(answer.blocking_job_ids), Job.team != visible_team)
-    hidden = {row.id: row.team for row in session.execute(query)}
     sentence = answer.sentence
-    for job_id, team in hidden.items():
-        sentence = sentence.replace(job_id, f"(of team {team})")
+    for job_id in answer.blocking_job_ids:
+        if job_id in hidden:
+            sentence = sentence.replace(job_id, f"(of team {hidden[job_id]})")
     kept = [job_id for job_id in answer.blocking_job_ids if job_id not in hidden]
     return answer.model_copy(update={"sentence": sentence, "blocking_job_ids": kept})
 

@@ -53,6 +53,8 @@ class QueueView(Base):
     """By team and request, for all others: jobs of one team that ask for the same wait for the same reason."""
     waiting: Mapped[dict[str, Any] | None]
     """How many of the jobs that the decision looked at wait for what: by team, by reason `code`."""
+    promises: Mapped[list[dict[str, Any]] | None]
+    """What is kept for whom: `Promise` as documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +147,42 @@ def decided_about(session: Session, job: Job) -> Decided | None:
     row = session.execute(select(*columns).where(QueueView.id == THE_ROW)).one_or_none()
     if row is None:
         return None
-    if row.own is not None:
-        reason = _reason.validate_python(row.own)
-    elif row.like is not None and job.state_since <= row.planned_at:
-        reason = _for(job, _reason.validate_python(row.like), row.position)
+    return _decided(job, row.planned_at, row.num_queued, row.own, row.like, row.position)
+
+
+def decided_about_all(session: Session, jobs: Sequence[Job]) -> dict[str, Decided | None]:
+    """Return by id what the last decision said about queued jobs, from one look at it."""
+    columns = (
+        QueueView.planned_at,
+        QueueView.num_queued,
+        QueueView.positions,
+        QueueView.reasons,
+        QueueView.kinds,
+    )
+    row = session.execute(select(*columns).where(QueueView.id == THE_ROW)).one_or_none()
+    if row is None:
+        return dict.fromkeys(job.id for job in jobs)
+    return {
+        job.id: _decided(
+            job,
+            row.planned_at,
+            row.num_queued,
+            row.reasons.get(job.id),
+            row.kinds.get(_kind(job.team, job.num_workers, job.gpus_per_worker, job.cpus_per_worker)),
+            row.positions.get(job.id),
+        )
+        for job in jobs
+    }
+
+
+def _decided(job: Job, planned_at: datetime, num_queued: int, own: Any, like: Any, position: int | None) -> Decided:
+    if own is not None:
+        reason = _reason.validate_python(own)
+    elif like is not None and job.state_since <= planned_at:
+        reason = _for(job, _reason.validate_python(like), position)
     else:
         reason = None
-    return Decided(row.planned_at, reason, row.num_queued)
+    return Decided(planned_at, reason, num_queued)
 
 
 def _for(job: Job, alike: Reason, position: int | None) -> Reason:

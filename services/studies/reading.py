@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from xsam.services import paging
 from xsam.services.errors import ConflictError, NotFoundError
+from xsam.services.jobs.listing import JobFilter
 from xsam.services.jobs.models import Job
-from xsam.services.jobs.service import JobFilter
 from xsam.services.jobs.states import JobState
 from xsam.services.metrics import service as metrics
 from xsam.services.metrics.models import EpochMetric

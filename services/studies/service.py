@@ -14,8 +14,8 @@ from xsam.services.cluster import service as cluster
 from xsam.services.errors import InfeasibleError, InvalidRequestError, NotFoundError
 from xsam.services.jobs import service as jobs
 from xsam.services.jobs.cost import cost_of, measured_pace
+from xsam.services.jobs.listing import JobFilter, filtered
 from xsam.services.jobs.models import KIND_STUDY, Job
-from xsam.services.jobs.service import JobFilter
 from xsam.services.settings import NO_CODE, AllowedCode
 from xsam.services.studies import space as spaces
 from xsam.services.studies.algorithms import GridSampler
@@ -106,7 +106,7 @@ def list_studies(
     Raises:
         InvalidRequestError: the cursor is not one of ours.
     """
-    query = jobs.filtered(select(Job, Study).join(Study, Study.job_id == Job.id), where)
+    query = filtered(select(Job, Study).join(Study, Study.job_id == Job.id), where)
     rows, next_cursor = paging.newest_first(session, query, Job, cursor=cursor, limit=limit)
     return [(row[0], row[1]) for row in rows], next_cursor
 

@@ -48,6 +48,7 @@ _ADMIN = (403, 403, 403, 403, 200)
 TABLE = (
     Access("POST", "/v1/jobs", (201, 403, 201, 201, 201), {}),
     Access("GET", "/v1/jobs", _ALL),
+    Access("GET", "/v1/jobs:count", _ALL),
     Access("GET", "/v1/jobs/{job_id}", _OWN),
     Access("PATCH", "/v1/jobs/{job_id}", _CHANGES, {"priority": 3}),
     Access("POST", "/v1/jobs/{job_id}/cancel", _CHANGES),

@@ -8,8 +8,8 @@ from tests.support import jobs
 from xsam.services import paging
 from xsam.services.db.session import Database
 from xsam.services.errors import InvalidRequestError
-from xsam.services.jobs import service
-from xsam.services.jobs.service import JobFilter
+from xsam.services.jobs import listing
+from xsam.services.jobs.listing import JobFilter
 
 _KEYS = st.lists(st.text(max_size=20) | st.integers() | st.floats(allow_nan=False), max_size=4)
 
@@ -29,5 +29,5 @@ def test_decode__answers_any_text_with_a_key_or_a_named_error(text: str) -> None
 def test_newest_first__refuses_cursors_it_did_not_make(sqlite_database: Database, text: str) -> None:
     jobs.submit(sqlite_database)
     with sqlite_database.read() as session, pytest.raises(InvalidRequestError, match="next_cursor") as caught:
-        service.list_jobs(session, where=JobFilter(), cursor=text)
+        listing.list_jobs(session, where=JobFilter(), cursor=text)
     assert caught.value.field == "cursor"

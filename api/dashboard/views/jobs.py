@@ -9,7 +9,7 @@ from xsam.api.dashboard.pages import PageDep, Pages
 from xsam.api.http.access import visible_team
 from xsam.api.http.dependencies import ReadSession
 from xsam.api.http.queries import JobsQuery
-from xsam.services.jobs import service as jobs
+from xsam.services.jobs import listing
 from xsam.services.jobs.schemas import JobRead
 from xsam.services.jobs.states import JobState
 
@@ -20,7 +20,7 @@ pages = Pages()
 def show_jobs(page: PageDep, session: ReadSession, view: Annotated[JobsQuery, Query()]) -> Response:
     """Show a page of the jobs that the visitor may see."""
     where = replace(view.as_filter(), team=visible_team(page.principal, view.team))
-    found, cursor = jobs.list_jobs(session, where=where, cursor=view.cursor, limit=view.limit)
+    found, cursor = listing.list_jobs(session, where=where, cursor=view.cursor, limit=view.limit)
     return page.render(
         "jobs.html",
         view=view,

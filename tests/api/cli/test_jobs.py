@@ -145,6 +145,24 @@ def test_list__shows_and_filters(xsam: Command, client: Client, runner: RowRunne
     assert json.loads(xsam("list", "--name", "done", "-o", "json").stdout)[0]["id"] == done.id
 
 
+def test_list__sorts_searches_and_counts(xsam: Command, client: Client, runner: RowRunner) -> None:
+    runner.run(client.submit({"name": "second", "epochs": 2}).id)
+    client.submit({"name": "first", "optimizer": {"variant": "sam"}})
+    lines = xsam("list", "--sort", "name").stdout.splitlines()
+    assert [line.split()[1] for line in lines] == ["name", "first", "second"]
+    assert "second" not in xsam("list", "--q", "FIR", "--optimizer", "sam", "--since", "2020-01-01").stdout
+    counted = xsam("list", "--count", "state").stdout.split()
+    assert counted == ["state", "jobs", "queued", "1", "succeeded", "1", "all", "2"]
+    assert json.loads(xsam("list", "--count", "user", "-o", "json").stdout)["num"] == 2
+
+
+def test_cancel__dry_run_only_counts(xsam: Command, client: Client) -> None:
+    job = client.submit({"name": "sweep 1"})
+    result = xsam("cancel", "--q", "sweep", "--dry-run")
+    assert result.stdout == f"1 jobs: 1 queued; 1 of {job.submitted_by}.\n"
+    assert client.get(job.id).state == "queued"
+
+
 def test_list__without_jobs_keeps_stdout_empty(xsam: Command) -> None:
     result = xsam("list")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "No jobs.\n")

@@ -108,6 +108,28 @@ def test_each__takes_what_a_filter_matches(client: Client) -> None:
     assert client.get(other.id).state is JobState.QUEUED
 
 
+def test_dry_run__counts_and_changes_nothing(client: Client, runner: RowRunner) -> None:
+    waits = [client.submit({"name": f"sweep {number}"}).id for number in range(2)]
+    runner.claim(waits[0])
+    client.submit({"name": "other"})
+    found = client.each("cancel", q="sweep", dry_run=True)
+    assert found.would is not None
+    assert (found.items, found.would.num) == ([], 2)
+    assert found.would.num_by_state == {"running": 1, "queued": 1}
+    assert list(found.would.num_by_user.values()) == [2]
+    assert client.get(waits[1]).state == "queued"
+    by_id = client.update_each(priority=9, ids=[waits[1], "nosuchjob"], dry_run=True).would
+    assert by_id is not None
+    assert (by_id.num, client.get(waits[1]).priority) == (1, 0)
+
+
+def test_each__takes_the_filters_of_lists(client: Client) -> None:
+    sam = client.submit({"optimizer": {"variant": "sam"}})
+    client.submit({})
+    found = client.each("cancel", optimizer="sam", since="2020-01-01", until="2999-01-01", user=sam.submitted_by)
+    assert [item.job_id for item in found.items] == [sam.id]
+
+
 def test_update_each__changes_what_matches(client: Client) -> None:
     ids = [client.submit({"name": "run"}).id for _ in range(2)]
     found = client.update_each(priority=9, set_labels={"x": "y"}, name="run")

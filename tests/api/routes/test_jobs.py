@@ -98,6 +98,56 @@ def test_list__filters_by_state_name_team_and_labels(client: Client, runner: Row
     assert client.get(a.id).labels == {"project": "noise", "who": "ann"}
 
 
+def test_list__is_searched_and_sorted(client: Client, runner: RowRunner) -> None:
+    sam = client.submit({"name": "vision", "optimizer": {"variant": "sam"}, "epochs": 2})
+    client.submit({"name": "a run", "model": {"name": "mlp"}})
+    runner.run(sam.id)
+    assert [job.name for job in client.list(q="VIS")] == ["vision"]
+    assert [job.name for job in client.list(optimizer="sam")] == ["vision"]
+    assert [job.name for job in client.list(model="mlp", user=sam.submitted_by)] == ["a run"]
+    assert [job.name for job in client.list(sort="name")] == ["a run", "vision"]
+    assert [job.name for job in client.page(sort="-best", limit=1).items] == ["vision"]
+    day = f"{sam.created_at:%Y-%m-%d}"
+    assert len(list(client.list(since=day, until=day))) == 2
+    assert list(client.list(since="2999-01-01")) == list(client.list(until="2001-01-01T00:00:00Z")) == []
+
+
+@pytest.mark.parametrize(
+    "query", [{"sort": "age"}, {"since": "0"}, {"since": "2026-02-31"}, {"failure": "bad luck"}, {"fields": "few"}]
+)
+def test_list__refuses_what_it_can_t_find_by(http: httpx.Client, query: dict[str, str]) -> None:
+    answer = http.get("/v1/jobs", params=query)
+    assert answer.status_code in {400, 422}
+    assert next(iter(query)) in answer.text
+
+
+def test_list__in_brief_says_why(client: Client, http: httpx.Client, runner: RowRunner) -> None:
+    done = client.submit({"name": "done", "epochs": 2})
+    runner.run(done.id)
+    client.submit({"name": "waits"})
+    waits, best = client.rows().items
+    assert waits.why is not None
+    assert (waits.why.code, best.best_value, best.grad_evals) == ("no_dispatcher", 0.9, 40)
+    assert "spec" not in http.get("/v1/jobs", params={"fields": "brief"}).json()["items"][0]
+
+
+def test_count__is_of_what_a_list_shows(client: Client, http: httpx.Client, runner: RowRunner) -> None:
+    runner.run(client.submit({"epochs": 2}).id)
+    for _ in range(2):
+        client.submit({"name": "waits"})
+    found = client.count(by=["state"])
+    assert (found.num, found.is_exact) == (3, True)
+    assert {group.state: group.num for group in found.groups} == {"queued": 2, "succeeded": 1}
+    assert client.count(name="waits").num == 2
+    assert http.get("/v1/jobs:count", params={"by": "colour"}).status_code == 422
+
+
+def test_list__of_a_study_that_does_not_exist_is_not_found(client: Client) -> None:
+    with pytest.raises(ApiError) as caught:
+        list(client.list(study="nosuch"))
+    assert caught.value.status == 404
+
+
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/studies"])
 def test_list__refuses_more_labels_than_a_job_can_have(http: httpx.Client, path: str) -> None:
     """SQLite would give up on a condition of 1,500 parts."""

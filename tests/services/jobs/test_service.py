@@ -11,9 +11,9 @@ from xsam.services.cluster import service as cluster
 from xsam.services.cluster.service import NodeSeen
 from xsam.services.db.session import Database
 from xsam.services.errors import ConflictError, InfeasibleError, InvalidRequestError, NotFoundError
-from xsam.services.jobs import events, service
+from xsam.services.jobs import events, listing, service
+from xsam.services.jobs.listing import JobFilter
 from xsam.services.jobs.schemas import JobRead
-from xsam.services.jobs.service import JobFilter
 from xsam.services.jobs.states import JobState
 from xsam.services.specs.job import JobSpec
 
@@ -27,7 +27,7 @@ def _submit(database: Database, *, key: str | None = None, **fields: Any) -> tup
 
 def _ids(database: Database, **where: Any) -> list[str]:
     with database.read() as session:
-        return [job.id for job in service.list_jobs(session, where=JobFilter(**where))[0]]
+        return [job.id for job in listing.list_jobs(session, where=JobFilter(**where))[0]]
 
 
 class TestSubmit:
@@ -106,7 +106,7 @@ class TestList:
         cursor = None
         while True:
             with database.read() as session:
-                page, cursor = service.list_jobs(session, where=JobFilter(), cursor=cursor, limit=limit)
+                page, cursor = listing.list_jobs(session, where=JobFilter(), cursor=cursor, limit=limit)
             yield [job.id for job in page]
             if cursor is None:
                 return

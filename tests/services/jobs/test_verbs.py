@@ -16,10 +16,10 @@ from xsam.services.db.session import Database
 from xsam.services.errors import InfeasibleError, InvalidRequestError, InvalidTransitionError, NotFoundError
 from xsam.services.jobs import bulk, events, queue, verbs, wishes
 from xsam.services.jobs.bulk import Selection
+from xsam.services.jobs.listing import JobFilter
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.queue import Lease
 from xsam.services.jobs.schemas import JobRead, JobUpdate
-from xsam.services.jobs.service import JobFilter
 from xsam.services.jobs.states import FailureKind, JobState, Wish
 
 

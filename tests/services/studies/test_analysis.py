@@ -10,7 +10,7 @@ import pytest
 from tests.support import studies
 from tests.support.studies import HandRunner
 from xsam.services.errors import ConflictError, InvalidRequestError, NotFoundError
-from xsam.services.jobs.service import JobFilter
+from xsam.services.jobs.listing import JobFilter
 from xsam.services.jobs.states import FailureKind, JobState
 from xsam.services.studies import export, reading
 from xsam.services.studies.analysis import paired_test
