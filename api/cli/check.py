@@ -111,6 +111,7 @@ def _facts(answer: CheckAnswer) -> list[tuple[str, str]]:
         ("loss", None if answer.loss is None else f"{answer.loss:.4f} at the first batch"),
         ("metrics", ", ".join(answer.metrics)),
         ("best", answer.best),
+        ("note", "; ".join(answer.notes)),
     ]
     return [("check", "[green]it can train[/]"), *((name, str(value)) for name, value in numbers if value)]
 

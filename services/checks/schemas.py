@@ -26,6 +26,8 @@ class CheckAnswer(Read):
     """Names of what evaluation measures."""
     best: str | None = None
     """What makes an epoch the best one."""
+    notes: list[str] = Field(default_factory=list)
+    """What is replaced of a project that is taken as it is."""
 
 
 class CheckRead(Read):

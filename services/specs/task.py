@@ -3,11 +3,11 @@
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from xsam.services.specs.base import PLAIN, Options, Spec
+from xsam.services.specs.base import PLAIN, Options, Spec, field_error
 from xsam.services.specs.model import Target
 
 METRIC_NAME_PATTERN = r"[A-Za-z_][\w./-]{0,62}"
@@ -88,8 +88,44 @@ def _looked_up(document: Mapping[str, Any], path: str) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-class OwnTask(Spec):
-    """Model, data, loss and metrics of the team's own: `target(**options)` returns a task of `xsam.sdk`."""
+DatasetFolder = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)*$", max_length=200)
+]
+
+
+class Part(Spec):
+    """Something of the team's own that is made by name: `target(**options)`."""
 
     target: Target
     options: Options = Field(default_factory=dict)
+
+
+class TaskData(Spec):
+    """Data of a project that is a task without a class for it: one of `target` and `folder`."""
+
+    target: Target | None = None
+    """A LightningDataModule; for a Hugging Face model a callable that returns datasets by split."""
+    options: Options = Field(default_factory=dict)
+    folder: DatasetFolder | None = None
+    """For a Hugging Face model: what `save_to_disk` of `datasets` wrote, below the datasets' root."""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.target is None) == (self.folder is None):
+            raise field_error("task.data", "task.data needs one of target and folder")
+        return self
+
+
+class OwnTask(Spec):
+    """Model, data, loss and metrics of the team's own: `target(**options)` returns a task of `xsam.sdk`.
+
+    Or a project as it is: a LightningModule with its `data`, or a class of Hugging Face's models with `data` and
+    `collate`.
+    """
+
+    target: Target
+    options: Options = Field(default_factory=dict)
+    data: TaskData | None = None
+    """Of a LightningModule or a Hugging Face model; other tasks have their own."""
+    collate: Part | None = None
+    """Of a Hugging Face model: a collator's class, or a function; a `tokenizer` is named by its folder."""

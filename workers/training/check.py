@@ -37,6 +37,8 @@ class Checked:
     metrics: list[str] = field(default_factory=list)
     """Names of what evaluation measures; those that `metrics()` adds may differ on one batch."""
     best: str | None = None
+    notes: tuple[str, ...] = ()
+    """What is replaced of a project that is taken as it is."""
 
 
 def check(spec: JobSpec, context: RankContext) -> Checked:
@@ -102,6 +104,7 @@ def _check_task(spec: JobSpec, context: RankContext) -> Checked:
         loss=loss,
         metrics=measured,
         best=str(parts.task.goal),
+        notes=parts.task.notes,
     )
 
 

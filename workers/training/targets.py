@@ -11,6 +11,9 @@ from xsam.workers.messages import RankContext
 from xsam.workers.sdk.task import FunctionTask
 from xsam.workers.training.errors import TargetError
 
+_MODEL_PACKAGES = ("transformers",)
+"""Packages beside the job's code whose classes it may name: models and collators are used as they are."""
+
 
 def load_target(target: str, context: RankContext, *, needs_call: bool = False) -> Any:
     """Return what `package.module:name` names.
@@ -44,6 +47,8 @@ def load_target(target: str, context: RankContext, *, needs_call: bool = False) 
 
 def _check_origin(target: str, module: ModuleType, found: Any, package: str, context: RankContext) -> None:
     """Refuse what the module has merely imported: an allowed package must not open all of Python."""
+    if context.code_dir is not None and package in _MODEL_PACKAGES:
+        return
     if context.code_dir is not None and package not in context.allowed_packages:
         origin = getattr(module, "__file__", None)
         if origin is None or not Path(origin).resolve().is_relative_to(context.code_dir.resolve()):

@@ -44,6 +44,7 @@ class ImageClassification:
         self._data = prepare_data(spec.dataset, context, ranks, seed=spec.seed)
         _check_batch_size(spec, self._data)
         self.goal = Goal.parse(spec.best or "accuracy:max")
+        self.notes: tuple[str, ...] = ()
         self.loss_limit = EXPLOSION_FACTOR * math.log(max(self._data.num_classes, 2))
 
     def model(self) -> nn.Module:

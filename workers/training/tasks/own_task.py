@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -18,6 +19,8 @@ from xsam.workers.training.errors import TargetError
 from xsam.workers.training.random_state import derive_seed, seed_everything
 from xsam.workers.training.targets import load_target
 from xsam.workers.training.tasks.goal import Goal
+from xsam.workers.training.tasks.hugging_face_task import HuggingFaceTask, hugging_face_task, is_hugging_face_model
+from xsam.workers.training.tasks.lightning_task import LightningTask, is_lightning_module
 
 REQUIRED = ("model", "train_data", "eval_data", "loss")
 MAIN_SET = "eval"
@@ -43,6 +46,7 @@ class OwnTask:
         self._name = "task" if spec.task is None else f"task {spec.task.target}"
         self.goal = self._goal()
         self.loss_limit = math.inf
+        self.notes: tuple[str, ...] = tuple(getattr(self._own, "notes", ()))
         self._num_trainable: int | None = None
 
     def model(self) -> nn.Module:
@@ -173,10 +177,13 @@ def load_task(spec: JobSpec, context: RankContext) -> Any:
     found = load_target(target, context)
     if isinstance(found, FunctionTask):
         task: Any = found.at(context.dataset_root)
-    elif callable(found):
+    elif callable(found) and not is_hugging_face_model(found):
         task = _made(found, target, options, spec, context)
     else:
         task = found
+    adapted = _adapted(task, spec, context)
+    if adapted is not None:
+        return adapted
     missing = [name for name in REQUIRED if not callable(getattr(task, name, None))]
     if missing:
         raise TargetError(
@@ -186,13 +193,44 @@ def load_task(spec: JobSpec, context: RankContext) -> Any:
     return task
 
 
-def _made(make: Callable[..., _T], target: str, options: Mapping[str, Any], spec: JobSpec, context: RankContext) -> _T:
-    offered = {
+def _adapted(found: Any, spec: JobSpec, context: RankContext) -> LightningTask | HuggingFaceTask | None:
+    """Return the task of a project that is taken as it is; None for a task."""
+    if is_lightning_module(found):
+        return LightningTask(found, _lightning_data(found, spec, context))
+    if is_hugging_face_model(found):
+        return hugging_face_task(found, spec.task, _offered(spec, context), partial(load_target, context=context))
+    if spec.task is not None and (spec.task.data is not None or spec.task.collate is not None):
+        raise TargetError(
+            f"task.data and task.collate are for a LightningModule or a Hugging Face model; {spec.task.target} gives a "
+            f"{type(found).__name__}, which has data of its own"
+        )
+    return None
+
+
+def _lightning_data(module: Any, spec: JobSpec, context: RankContext) -> Any:
+    """Return the DataModule that the job names, or the module where it has the DataLoaders itself."""
+    data = None if spec.task is None else spec.task.data
+    if data is None:
+        return module
+    if data.target is None:
+        raise TargetError(
+            "task.data.folder is for a Hugging Face model; name the LightningDataModule: task.data.target"
+        )
+    return _made(load_target(data.target, context, needs_call=True), data.target, data.options, spec, context)
+
+
+def _offered(spec: JobSpec, context: RankContext) -> dict[str, Any]:
+    """Return what a target may take besides its options."""
+    return {
         "data_root": context.dataset_root,
         "model_root": context.model_root,
         "seed": spec.seed,
         "num_threads": context.num_threads,
     }
+
+
+def _made(make: Callable[..., _T], target: str, options: Mapping[str, Any], spec: JobSpec, context: RankContext) -> _T:
+    offered = _offered(spec, context)
     try:
         signature = inspect.signature(make)
     except (TypeError, ValueError):

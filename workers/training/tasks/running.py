@@ -17,6 +17,8 @@ class RunningTask(Protocol):
     """What the best epoch is."""
     loss_limit: float
     """A loss above it has exploded."""
+    notes: tuple[str, ...]
+    """What whoever brought the task should know: what is replaced of it."""
 
     def model(self) -> nn.Module:
         """Return the network, on the CPU; called once, after seeding."""
