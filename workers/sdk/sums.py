@@ -7,6 +7,10 @@ import torch
 from torch import Tensor
 
 
+class NoSumError(TypeError):
+    """A loss named a value that is no number of a batch."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sum:
     """A total and its weight, of one batch; the metric is the sum of the totals over the sum of the weights."""
@@ -58,6 +62,11 @@ def as_sum(value: Value, weight: float = 1.0) -> Sum:
     given = value() if callable(value) else value
     if isinstance(given, Sum):
         return given
+    if not isinstance(given, Tensor | float | int):
+        raise NoSumError(
+            f"a value named beside the loss is a {type(given).__name__}; allowed are numbers, tensors, mean(...) and "
+            "ratio(...)"
+        )
     return mean(given, weight) if isinstance(given, Tensor) else Sum(given * weight, weight)
 
 

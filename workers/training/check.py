@@ -13,12 +13,13 @@ from torch import Tensor
 
 from xsam.services.specs.job import JobSpec
 from xsam.workers.messages import RankContext
-from xsam.workers.sdk.sums import Sum, as_sum
+from xsam.workers.sdk.sums import NoSumError, Sum, as_sum
 from xsam.workers.training.build import Parts, build_parts
 from xsam.workers.training.errors import TargetError, TrainingError
 from xsam.workers.training.optimizers import is_search_step
 from xsam.workers.training.ranks import Ranks
 from xsam.workers.training.stepping import Stepper
+from xsam_core.errors import StepError
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def check(spec: JobSpec, context: RankContext) -> Checked:
         return _check_task(spec, context)
     except (Exception, SystemExit) as e:  # the job's own code may raise anything; this boundary turns it into a value
         own = own_frames(e, context.code_dir)
-        is_told = isinstance(e, TrainingError)
+        is_told = isinstance(e, TrainingError | StepError | NoSumError)
         name = "" if is_told else f"{type(e).__name__}: "
         return Checked(error=f"{name}{e}", traceback=None if is_told and not own else own or traceback.format_exc())
 
@@ -70,6 +71,9 @@ def own_frames(error: BaseException, code_dir: Path | None) -> str:
         if frames:
             shown = [_relative(frame, code_dir) for frame in frames]
             lines = [*traceback.format_list(shown), *traceback.format_exception_only(current), *lines]
+        elif isinstance(current, SyntaxError) and Path(current.filename or "").is_relative_to(code_dir):
+            told = [line.replace(f"{code_dir}/", "") for line in traceback.format_exception_only(current)]
+            lines = [*told, *lines]
         current = current.__cause__ or current.__context__
     return "".join(lines)
 
