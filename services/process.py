@@ -1,21 +1,12 @@
-"""What a process of the service does about itself: log, spare its garbage collector, end with its parent."""
+"""What a process of the service does about itself: spare its garbage collector, end with its parent."""
 
 import gc
-import logging
 import os
 import signal
-import sys
 import threading
 import time
 
 _LOOK_EVERY_S = 0.5
-
-
-def set_up_logging(level: int = logging.INFO) -> None:
-    """Send records of this process to stderr; called once by each entry point."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=level, handlers=[handler])
 
 
 def freeze_imports() -> None:

@@ -152,6 +152,20 @@ class ArtifactSettings(_Group):
     """Checkpoints of jobs that ended longer ago are deleted; weights, logs and rows stay."""
 
 
+class LogSettings(_Group):
+    """Log lines of API, dispatcher and runners; what training prints lies with its attempt."""
+
+    format: Literal["text", "json"] = "text"
+    """json: a document on each line, with `request_id`, or `job` and `attempt`."""
+    folder: Path | None = None
+    """Where API and dispatcher write; by default `logs` in the data directory. Processes must not share a file: where
+    several of a kind share the data directory, give each a folder of its own host."""
+    max_bytes: Annotated[int, Field(ge=10_000)] = 10_000_000
+    """A file that reaches this is put aside and a new one begun."""
+    num_old_files: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Files put aside that are kept."""
+
+
 class CodeSettings(_Group):
     """Code that users bring with their jobs. It can do what a rank's process can: read shared files, use the net."""
 
@@ -242,6 +256,7 @@ class Settings(BaseSettings):
     training: TrainingSettings = TrainingSettings()
     code: CodeSettings = CodeSettings()
     trackers: TrackerSettings = TrackerSettings()
+    logs: LogSettings = LogSettings()
     parent_pid: Annotated[int, Field(ge=1)] | None = None
     """Stop in order when this process, the one that started this one, is gone; set by `xsam serve` for its children."""
 
@@ -256,6 +271,11 @@ class Settings(BaseSettings):
     def artifact_root(self) -> Path:
         """Folder of the artifact store."""
         return self.data_dir.resolve() / "artifacts"
+
+    @property
+    def log_folder(self) -> Path:
+        """Folder of the service's own logs with its default filled in."""
+        return (self.logs.folder or self.data_dir / "logs").resolve()
 
     @property
     def dataset_root(self) -> Path:

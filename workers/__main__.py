@@ -6,9 +6,10 @@ import sys
 
 import ray
 
+from xsam.services import logs
 from xsam.services.db import migrate
 from xsam.services.db.session import Database
-from xsam.services.process import freeze_imports, set_up_logging, stop_with
+from xsam.services.process import freeze_imports, stop_with
 from xsam.services.settings import get_settings
 from xsam.workers.dispatch import ray_cluster
 from xsam.workers.dispatch.dispatcher import Dispatcher
@@ -18,8 +19,11 @@ log = logging.getLogger("xsam.workers")
 
 def main() -> None:
     """Connect, dispatch, drain."""
-    set_up_logging()
     settings = get_settings()
+    if settings.parent_pid is None:
+        logs.to_stderr(settings.logs)
+    else:
+        logs.to_file(settings.log_folder / "dispatcher.log", settings.logs)
     database = Database(settings.database_url, pool_size=settings.database.pool_size, scheduling=settings.scheduling)
     migrate.upgrade(database)
     try:

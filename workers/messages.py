@@ -12,7 +12,7 @@ from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRe
 from xsam.workers.environments.store import EnvironmentStore
 
 if TYPE_CHECKING:  # whoever gets a handle loads this module, and needs none of pydantic for that
-    from xsam.services.settings import SchedulingSettings, TrackerSettings
+    from xsam.services.settings import LogSettings, SchedulingSettings, TrackerSettings
     from xsam.services.specs.job import JobSpec
 
 MAX_SENTENCE_CHARS = 500
@@ -39,6 +39,8 @@ class RunnerConfig:
     """By which what an attempt used is counted."""
     trackers: "TrackerSettings"
     """What else is told what jobs measure."""
+    logs: "LogSettings"
+    """How the runner's own log lines look."""
 
 
 class RunnerOutcome(StrEnum):

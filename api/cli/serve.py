@@ -15,9 +15,9 @@ from xsam.api.app import create_app
 from xsam.api.cli.options import CommandError, reported, settings_with
 from xsam.api.cli.show import err, out, print_next
 from xsam.api.http.dependencies import Service
-from xsam.api.server.logs import log_to_file
 from xsam.api.server.server import AddressError, Server, bind, url_of
 from xsam.api.server.supervisor import DISPATCHER, Supervisor
+from xsam.services import logs
 from xsam.services.cluster import service as cluster
 from xsam.services.db import migrate
 from xsam.services.db.session import Database
@@ -85,14 +85,15 @@ def run(settings: Settings, *, has_dispatcher: bool) -> None:
     if settings.parent_pid is not None:
         stop_with(settings.parent_pid)
     _keep_private(settings.data_dir)
-    log_dir = settings.data_dir.resolve() / "logs"
-    log_to_file(log_dir / "api.log")
+    logs.to_file(settings.log_folder / "api.log", settings.logs)
     try:
         listener = bind(settings.api.host, settings.api.port)
     except AddressError as e:
         raise CommandError(str(e)) from e
     database = Database(settings.database_url, pool_size=settings.database.pool_size, scheduling=settings.scheduling)
-    supervisor = Supervisor(DISPATCHER, environment=environment_for(settings), log_path=log_dir / "dispatcher.log")
+    supervisor = Supervisor(
+        DISPATCHER, environment=environment_for(settings), log_path=settings.log_folder / "dispatcher.err"
+    )
     with listener:
         try:
             migrate.upgrade(database)

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from xsam.api.http.counters import ApiCounters
 from xsam.api.http.error_handlers import problem_response, unexpected_problem
 from xsam.api.http.problems import make_problem
+from xsam.services import logs
 
 logger = logging.getLogger(__name__)
 access_logger = logging.getLogger("xsam.api.http.access")
@@ -60,15 +61,16 @@ class RequestLog:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        try:
-            await self._app(scope, receive, send_with_id)
-        except Exception:
-            logger.exception("request %s failed", request_id)
-            if status is not None:  # too late for another answer: the broken connection tells the caller
-                raise
-            await problem_response(unexpected_problem(), request_id)(scope, receive, send_with_id)
-        finally:
-            _log(scope, request_id, status, time.perf_counter() - started_s)
+        with logs.of_request(request_id):
+            try:
+                await self._app(scope, receive, send_with_id)
+            except Exception:
+                logger.exception("request failed")
+                if status is not None:  # too late for another answer: the broken connection tells the caller
+                    raise
+                await problem_response(unexpected_problem(), request_id)(scope, receive, send_with_id)
+            finally:
+                _log(scope, request_id, status, time.perf_counter() - started_s)
 
 
 class BodyLimit:
@@ -148,4 +150,4 @@ def _log(scope: Scope, request_id: str, status: int | None, duration_s: float) -
         "user": scope["state"].get("user"),
         "request_id": request_id,
     }
-    access_logger.info("%s", json.dumps(line))
+    access_logger.info("%s", json.dumps(line), extra={"fields": line})

@@ -17,6 +17,8 @@ DISPATCHER = (sys.executable, "-m", "xsam.workers")
 STOP_GRACE_S = 20.0
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
+LARGEST_LOG_BYTES = 10_000_000
+"""A longer one is put aside before the next start."""
 STEADY_AFTER_S = 60.0
 """A child that lived so long was sound; its end is not a repeated failure to start."""
 
@@ -98,6 +100,8 @@ class Supervisor:
         with self._lock:  # so that stop() either sees this child or prevents it
             if self._stopping.is_set():
                 return None
+            if self._log_path.exists() and self._log_path.stat().st_size > LARGEST_LOG_BYTES:
+                self._log_path.replace(self._log_path.with_name(self._log_path.name + ".1"))
             with self._log_path.open("ab") as log:
                 self._child = subprocess.Popen(  # noqa: S603 - the command is ours
                     self._command,

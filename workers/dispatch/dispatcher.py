@@ -73,6 +73,7 @@ class Dispatcher:
             is_cpu_only=settings.training.device == "cpu",
             scheduling=settings.scheduling,
             trackers=settings.trackers,
+            logs=settings.logs,
         )
         self._patience = Patience(
             stop_s=settings.dispatcher.cancel_grace_s,

@@ -1,6 +1,8 @@
 """One training job while a runner has it: lease, reports, ranks, and how it ended."""
 
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +12,7 @@ from ray.actor import ActorHandle
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from xsam.services import logs
 from xsam.services.artifacts.store import JobFolder
 from xsam.services.bundles.service import file_of
 from xsam.services.db.session import AWAY, Database, refusal
@@ -71,8 +74,12 @@ class Attempt:
         self._is_lost = False
         self._refusal = ""
         on_lost = self._note_lost
-        self._keeper = LeaseKeeper(database, claimed.lease, lease_s=config.lease_s, on_lost=on_lost)
+        number = claimed.lease.attempt
         self._folder = JobFolder(config.artifact_root, claimed.lease.job_id)
+        self._file = logs.AttemptFile(self._folder.attempt(number), self.job_id, number, config.logs)
+        self._log = logs.of_attempt(log, self.job_id, number)
+        self._log.info("the attempt begins in process %d on %s", os.getpid(), socket.gethostname())
+        self._keeper = LeaseKeeper(database, claimed.lease, lease_s=config.lease_s, on_lost=on_lost)
         self._recorder = Recorder(
             database, claimed.lease, self._folder.checkpoints, on_lost=on_lost, on_refused=self._note_refused
         )
@@ -132,14 +139,18 @@ class Attempt:
 
     def end(self, ending: GroupEnding) -> RunnerOutcome | None:
         """Store what was reported and how the run ended; then trackers hear of it."""
-        outcome = self._end(ending)
-        self._trackers.close(_ended(ending))
-        return outcome
+        try:
+            outcome = self._end(ending)
+            self._trackers.close(_ended(ending))
+            return outcome
+        finally:
+            self._file.close()
 
     def _end(self, ending: GroupEnding) -> RunnerOutcome | None:
         self._recorder.close()
         self._keeper.close()
         if self._is_lost:
+            self._log.warning("the lease is lost: the job is somebody else's")
             return None
         if self._refusal:
             ending = _unstored(f"what it reported can't be stored: {self._refusal}")
@@ -147,6 +158,8 @@ class Attempt:
             self._store(ending)
         except LeaseLostError:
             return None
+        failed = ending.result is None or ending.result.failure_kind
+        self._log.info("the attempt ended: %s", ending.not_placed or failed or "no failure")
         if ending.result is not None and ending.result.is_device_failure:
             return RunnerOutcome.DEVICES_FAILED
         return RunnerOutcome.RANKS_CLEAN if ending.is_clean else RunnerOutcome.RANKS_SPENT
@@ -207,7 +220,7 @@ class Attempt:
         try:
             self._when_database_answers(lambda: self._finish(ending))
         except DBAPIError as e:
-            log.exception("the end of job %s can't be stored", self._claimed.lease.job_id)
+            self._log.exception("the end can't be stored")
             failed = _unstored(f"how it ended can't be stored: {refusal(e)}")
             self._when_database_answers(lambda: self._finish(failed))
 
@@ -224,7 +237,7 @@ class Attempt:
             try:
                 return write()
             except AWAY as e:
-                log.warning("the database did not answer, trying again: %s", e)
+                self._log.warning("the database did not answer, trying again: %s", e)
                 time.sleep(RETRY_INTERVAL_S)
 
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from xsam.services import logs
 from xsam.services.db.session import AWAY, Database
 from xsam.services.errors import LeaseLostError
 from xsam.services.jobs import queue
@@ -29,6 +30,7 @@ class LeaseKeeper:
     def __init__(self, database: Database, lease: Lease, *, lease_s: float, on_lost: Callable[[], None]) -> None:
         self._database = database
         self._lease = lease
+        self._log = logs.of_attempt(log, lease.job_id, lease.attempt)
         self._lease_s = lease_s
         self._on_lost = on_lost
         self._closed = threading.Event()
@@ -50,9 +52,9 @@ class LeaseKeeper:
                 self._on_lost()
                 return
             except AWAY as e:
-                log.warning("the database did not answer, trying again: %s", e)
+                self._log.warning("the database did not answer, trying again: %s", e)
             except Exception:  # the thread's boundary: a lease that nobody renews any more is as good as lost
-                log.exception("the lease of job %s can't be renewed", self._lease.job_id)
+                self._log.exception("the lease can't be renewed")
                 self._on_lost()
                 return
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
+from xsam.services import logs
 from xsam.services.artifacts import service as artifacts
 from xsam.services.db.session import AWAY, Database, refusal
 from xsam.services.errors import LeaseLostError
@@ -57,6 +58,7 @@ class Recorder:
         self._database = database
         self._checkpoint_dir = checkpoint_dir
         self._lease = lease
+        self._log = logs.of_attempt(log, lease.job_id, lease.attempt)
         self._on_lost = on_lost
         self._on_refused = on_refused
         self._inbox: queues.SimpleQueue[Report | threading.Event | None] = queues.SimpleQueue()
@@ -93,7 +95,7 @@ class Recorder:
                 self._on_lost()
                 return
             except Exception as e:  # the thread's boundary: reports must not be dropped in silence
-                log.exception("reports of job %s can't be stored; the attempt ends", self._lease.job_id)
+                self._log.exception("reports can't be stored; the attempt ends")
                 self._on_refused(refusal(e))
                 return
 
@@ -114,7 +116,7 @@ class Recorder:
                     _write(session, self._lease, reports, self._checkpoint_dir)
                 return
             except AWAY as e:
-                log.warning("the database did not answer, trying again with %d reports: %s", len(reports), e)
+                self._log.warning("the database did not answer, trying again with %d reports: %s", len(reports), e)
                 time.sleep(RETRY_INTERVAL_S)
 
 

@@ -110,7 +110,7 @@ def running_service(output_dir: Path) -> Iterator[str]:
         )
     url = f"http://{_HOST}:{port}"
     try:
-        _wait_until_ready(url, process, (log_path, data_dir / "logs" / "dispatcher.log"))
+        _wait_until_ready(url, process, (log_path, data_dir / "logs" / "dispatcher.err"))
         yield url
     finally:
         _stop(process)

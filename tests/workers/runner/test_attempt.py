@@ -11,7 +11,7 @@ from xsam.services.jobs.models import KIND_TRAINING
 from xsam.services.jobs.queue import ClaimedJob
 from xsam.services.jobs.states import FailureKind, JobState
 from xsam.services.metrics.records import EpochRecord
-from xsam.services.settings import SchedulingSettings, TrackerSettings
+from xsam.services.settings import LogSettings, SchedulingSettings, TrackerSettings
 from xsam.services.specs.job import JobSpec
 from xsam.workers.environments.store import EnvironmentStore
 from xsam.workers.messages import RankResult, RunnerConfig, RunnerOutcome
@@ -36,6 +36,7 @@ def _attempt(database: Database, folder: Path) -> Attempt:
         is_cpu_only=True,
         scheduling=SchedulingSettings(),
         trackers=TrackerSettings(),
+        logs=LogSettings(),
     )
     claimed = ClaimedJob(lease, KIND_TRAINING, JobSpec.model_validate(jobs.read(database, lease.job_id).spec))
     return Attempt(config, database, claimed, cast(Any, None))
