@@ -19,6 +19,7 @@ from xsam.api.http.health import VERSION
 _COMMANDS = {
     "serve": "xsam.api.cli.serve:serve",
     "migrate": "xsam.api.cli.migrate:migrate",
+    "doctor": "xsam.api.cli.doctor:doctor",
     "submit": "xsam.api.cli.jobs:submit",
     "check": "xsam.api.cli.check:check",
     "run": "xsam.api.cli.check:run",

@@ -29,6 +29,8 @@ class Histogram(BaseModel):
 class DispatcherCounters(BaseModel):
     """Counts since the process started. What another release counts besides is ignored, what it lacks is 0."""
 
+    release: str = ""
+    """Of the code that the process runs."""
     turns: Histogram = Field(default_factory=Histogram)
     decisions: Histogram = Field(default_factory=Histogram)
     """Reading the queue, planning and acting on the plan."""

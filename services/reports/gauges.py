@@ -52,7 +52,12 @@ class NodeGauges:
     num_cpus: float
     foreign_gpus: float
     foreign_cpus: float
-    is_set_aside: bool
+    set_aside: str | None
+
+    @property
+    def is_set_aside(self) -> bool:
+        """Whether its GPUs are not used."""
+        return self.set_aside is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,5 +142,5 @@ def _node(node: ClusterNode) -> NodeGauges:
         num_cpus=node.num_cpus,
         foreign_gpus=sum(one["num_gpus"] for one in held),
         foreign_cpus=sum(one["num_cpus"] for one in held),
-        is_set_aside=node.set_aside is not None,
+        set_aside=node.set_aside,
     )

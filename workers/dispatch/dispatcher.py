@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import version
 
 import ray
 from ray.actor import ActorHandle
@@ -82,7 +83,7 @@ class Dispatcher:
             queue_s=settings.dispatcher.max_queue_s,
             pause_s=settings.dispatcher.max_pause_s,
         )
-        self._counters = DispatcherCounters()
+        self._counters = DispatcherCounters(release=version("xsam"))
         database.on_statement(self._counters.statements.observe)
         self._nodes: Sequence[NodeSeen] = ray_cluster.nodes()
         here = ray.get_runtime_context().get_node_id()

@@ -2,8 +2,9 @@
 
 import pytest
 
-from tests.support import jobs, studies
+from tests.support import jobs, planning, studies
 from tests.support.studies import HandRunner
+from xsam.services.cluster import cordons
 from xsam.services.cluster.service import NodeSeen
 from xsam.services.db.session import Database
 from xsam.services.errors import LeaseLostError
@@ -110,6 +111,17 @@ def test_hand_over__prefers_an_own_trial_that_waited_longer(database):
     first, waiting, newest = (runner.propose(POINT, config=i) for i in range(3))
     runner.finish(runner.claim(first), 0.5)
     assert hand_over(runner, first, newest) == waiting
+
+
+@pytest.mark.parametrize("cordoned", ["node-1", "host-1", "*", "host-2"])
+def test_hand_over__not_on_a_node_that_takes_no_new_jobs(database, cordoned):
+    planning.report_nodes(database, NodeSeen("node-1", "host-1", 4, 0), NodeSeen("node-2", "host-2", 4, 0))
+    runner = HandRunner.start(database, studies.submit(database))
+    first, second = runner.propose(POINT), runner.propose(POINT, config=1)
+    runner.finish(runner.claim(first), 0.5)
+    with database.unit_of_work() as session:
+        cordons.put(session, cordoned, reason=None, by="root", drain_within_s=None)
+    assert hand_over(runner, first, second) == (second if cordoned == "host-2" else None)
 
 
 @pytest.mark.parametrize("priority", [-5, 0, 5])
