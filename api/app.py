@@ -31,6 +31,7 @@ from xsam.api.routes import (
     job_verbs,
     jobs,
     monitoring,
+    nodes,
     requirements,
     scheduling,
     sessions,
@@ -62,6 +63,7 @@ _TAGS = [
     {"name": "artifacts", "description": "Weights, checkpoints, logs and the model card of a job."},
     {"name": "bundles", "description": "Code that jobs bring: a folder, named by its content."},
     {"name": "teams", "description": "Teams with their weight and quota, their members, users."},
+    {"name": "nodes", "description": "Set machines, or the whole service, apart."},
     {"name": "tokens", "description": "Make, list and revoke tokens; sessions of browsers; who changed what."},
     {"name": "catalog", "description": "What a job may name, with the JSON Schema of its options."},
     {"name": "health", "description": "Probes for whoever keeps the service running."},
@@ -87,6 +89,7 @@ _ROUTES = tuple(
         changes,
         health,
         monitoring,
+        nodes,
     )
 )
 

@@ -35,6 +35,8 @@ _COMMANDS = {
     "set": "xsam.api.cli.job_verbs:change",
     "queue": "xsam.api.cli.scheduling:queue",
     "cluster": "xsam.api.cli.scheduling:cluster",
+    "node": "xsam.api.cli.nodes:app",
+    "maintenance": "xsam.api.cli.nodes:maintenance",
     "usage": "xsam.api.cli.scheduling:usage",
     "study": "xsam.api.cli.studies:app",
     "pull": "xsam.api.cli.pull:pull",

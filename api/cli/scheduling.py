@@ -12,7 +12,7 @@ from rich.table import Table
 from xsam.api import formats
 from xsam.api.cli.options import DEFAULT_URL, JobIdArgument, UrlOption, connected
 from xsam.api.cli.show import Output, OutputOption, err, fact_table, show, table
-from xsam.services.cluster.schemas import ClusterRead, NodeRead
+from xsam.services.cluster.schemas import ClusterRead, CordonRead, NodeRead
 from xsam.services.reports.schemas import QueueRead, WhyRead
 from xsam.services.usage.schemas import ShareRead, UsageRead
 
@@ -110,10 +110,18 @@ def _queue_table(found: QueueRead) -> Table:
 
 def _cluster_sentence(found: ClusterRead) -> str:
     used = f"{found.used_gpus:g} of {found.num_gpus:g} GPUs and {found.used_cpus:g} of {found.num_cpus:g} CPUs are used"
+    if found.maintenance is not None:
+        used += f". [yellow]In maintenance, nothing new starts:[/] {escape(_why_apart(found.maintenance))}"
     if found.is_live:
         return f"{used}."
     seen = "never" if found.seen_at is None else f"{found.seen_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     return f"[yellow]No dispatcher is running[/]; last seen {seen}: {used}."
+
+
+def _why_apart(cordon: CordonRead) -> str:
+    reason = cordon.reason or "no reason given"
+    leaving = "" if cordon.drain_at is None else f", jobs move from {cordon.drain_at.astimezone(UTC):%H:%M:%S} UTC on"
+    return f"{reason} ({cordon.set_by}{leaving})"
 
 
 def _node_table(found: ClusterRead) -> Table:
@@ -139,6 +147,8 @@ def _node_name(node: NodeRead, found: ClusterRead) -> str:
 def _occupants(node: NodeRead) -> str:
     others = [f"{held.num_gpus:g} GPUs, {held.num_cpus:g} CPUs: {held.what}" for held in node.foreign]
     lines = [escape(_jobs(node)), *(f"[yellow]not ours:[/] {escape(line)}" for line in others)]
+    if node.cordon is not None:
+        lines.append(f"[yellow]takes no new jobs:[/] {escape(_why_apart(node.cordon))}")
     if node.set_aside is not None:
         lines.append(f"[red]GPUs set aside:[/] {escape(node.set_aside)}")
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from xsam.api.client.http import Http
+from xsam.services.cluster.schemas import CordonRead
 from xsam.services.teams.roles import Role
 from xsam.services.teams.schemas import (
     DEFAULT_LIFETIME_S,
@@ -78,6 +79,24 @@ class AdminClient:
     def put_user(self, name: str, *, is_admin: bool) -> UserRead:
         """Create a user, or change whether they are an admin of the service."""
         return self._http.read(UserRead, "PUT", f"/v1/users/{name}", json={"is_admin": is_admin})
+
+    def cordon(self, node: str, *, reason: str | None = None, drain_within_s: float | None = None) -> CordonRead:
+        """Let a node take no new jobs; with `drain_within_s`, those that still run there then move."""
+        document = {"reason": reason, "drain_within_s": drain_within_s}
+        return self._http.read(CordonRead, "PUT", f"/v1/nodes/{node}/cordon", json=document)
+
+    def uncordon(self, node: str) -> None:
+        """Let a node take jobs again."""
+        self._http.send("DELETE", f"/v1/nodes/{node}/cordon")
+
+    def begin_maintenance(self, *, reason: str | None = None, drain_within_s: float | None = None) -> CordonRead:
+        """Let nothing new start anywhere; with `drain_within_s`, running jobs then go back to the queue."""
+        document = {"reason": reason, "drain_within_s": drain_within_s}
+        return self._http.read(CordonRead, "PUT", "/v1/maintenance", json=document)
+
+    def end_maintenance(self) -> None:
+        """Let jobs start again."""
+        self._http.send("DELETE", "/v1/maintenance")
 
     def create_token(
         self,

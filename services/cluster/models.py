@@ -62,6 +62,20 @@ class ClusterSample(Base):
     """GPUs and CPUs that each team held: `{"vision": [6, 24]}`."""
 
 
+class Cordon(Base):
+    """Somebody's word that a node takes no new jobs."""
+
+    __tablename__ = "cordons"
+
+    node: Mapped[str] = mapped_column(String(255), primary_key=True)
+    """A host, a Ray node's id, or `*` for all: maintenance."""
+    reason: Mapped[str | None]
+    set_by: Mapped[str] = mapped_column(String(63))
+    since: Mapped[datetime]
+    drain_at: Mapped[datetime | None]
+    """When jobs that still run there are asked to move; null lets them finish."""
+
+
 class LeaderLease(Base):
     """Who leads, among processes of which only one may act at a time."""
 

@@ -1,6 +1,9 @@
 """What the API shows of the cluster."""
 
 from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from xsam.services.schemas import Read
 
@@ -36,6 +39,27 @@ class ForeignRead(Read):
     num_cpus: float
 
 
+class CordonWrite(BaseModel):
+    """How a node is set apart."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    reason: Annotated[str, StringConstraints(max_length=300)] | None = None
+    """For people."""
+    drain_within_s: Annotated[float, Field(ge=0, le=31_622_400)] | None = None
+    """Jobs that still run there after so long save their state and go back to the queue; null lets them finish."""
+
+
+class CordonRead(Read):
+    """Why a node takes no new jobs."""
+
+    reason: str | None
+    set_by: str
+    since: datetime
+    drain_at: datetime | None
+    """When jobs that still run there are asked to move; null lets them finish."""
+
+
 class NodeRead(Read):
     """A machine as last seen."""
 
@@ -52,6 +76,8 @@ class NodeRead(Read):
     """What Ray holds there besides; jobs are placed around it."""
     set_aside: str | None
     """Why no job gets its GPUs; null while they work, as far as is known."""
+    cordon: CordonRead | None
+    """Why it takes no new jobs; null where it does."""
 
 
 class ClusterRead(Read):
@@ -65,6 +91,8 @@ class ClusterRead(Read):
     num_cpus: float
     used_gpus: float
     used_cpus: float
+    maintenance: CordonRead | None
+    """Why nothing new starts; null where jobs do."""
     nodes: list[NodeRead]
     """Those alive first."""
     dispatchers: list[DispatcherRead]

@@ -7,9 +7,9 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from xsam.services.cluster import leader
-from xsam.services.cluster.models import ClusterNode, Dispatcher
-from xsam.services.cluster.schemas import ClusterRead, DispatcherRead, ForeignRead, NodeRead, Occupant
+from xsam.services.cluster import cordons, leader
+from xsam.services.cluster.models import ClusterNode, Cordon, Dispatcher
+from xsam.services.cluster.schemas import ClusterRead, CordonRead, DispatcherRead, ForeignRead, NodeRead, Occupant
 from xsam.services.cluster.service import live_dispatchers
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import JobState
@@ -26,7 +26,8 @@ def overview(session: Session, *, visible_team: str | None = None) -> ClusterRea
         visible_team: the only team whose jobs the caller may identify; None for all.
     """
     occupants = _occupants(session, visible_team)
-    nodes = [_node(node, occupants.get(node.id, ())) for node in _nodes(session)]
+    apart = cordons.read(session)
+    nodes = [_node(node, occupants.get(node.id, ()), _cordon(apart.of(node.host, node.id))) for node in _nodes(session)]
     alive = [node for node in nodes if node.is_alive]
     live = {dispatcher.id for dispatcher in live_dispatchers(session)}
     all_dispatchers = session.scalars(select(Dispatcher).order_by(Dispatcher.id)).all()
@@ -38,6 +39,7 @@ def overview(session: Session, *, visible_team: str | None = None) -> ClusterRea
         num_cpus=sum(node.num_cpus for node in alive),
         used_gpus=sum(node.used_gpus for node in alive),
         used_cpus=sum(node.used_cpus for node in alive),
+        maintenance=_cordon(apart.maintenance),
         nodes=nodes,
         dispatchers=[
             DispatcherRead(id=one.id, started_at=one.started_at, seen_at=one.seen_at, is_leader=one.id == leading)
@@ -53,7 +55,11 @@ def _nodes(session: Session) -> Sequence[ClusterNode]:
     return [*session.scalars(alive), *session.scalars(lost)]
 
 
-def _node(node: ClusterNode, jobs: Sequence[Occupant]) -> NodeRead:
+def _cordon(row: Cordon | None) -> CordonRead | None:
+    return None if row is None else CordonRead.model_validate(row)
+
+
+def _node(node: ClusterNode, jobs: Sequence[Occupant], cordon: CordonRead | None) -> NodeRead:
     return NodeRead(
         id=node.id,
         host=node.host,
@@ -66,6 +72,7 @@ def _node(node: ClusterNode, jobs: Sequence[Occupant]) -> NodeRead:
         jobs=list(jobs),
         foreign=[ForeignRead.model_validate(held) for held in node.held_by_others or ()] if node.is_alive else [],
         set_aside=node.set_aside,
+        cordon=cordon,
     )
 
 

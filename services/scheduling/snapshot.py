@@ -8,6 +8,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, select, true, tuple_
 from sqlalchemy.orm import Session
 
+from xsam.services.cluster import cordons
+from xsam.services.cluster.cordons import EVERYWHERE
+from xsam.services.cluster.models import Cordon
 from xsam.services.cluster.service import NodeSeen
 from xsam.services.db.clock import db_now
 from xsam.services.jobs.models import KIND_STUDY, Job, JobAttempt
@@ -41,6 +44,7 @@ def take_snapshot(
         run_times: estimates, kept by the caller; by default nothing is estimated.
     """
     now = session.execute(select(db_now())).scalar_one()
+    apart = cordons.read(session)
     waiting, running = _waiting(session, true() if takers is None else takers), _running_rows(session)
     if run_times is not None:
         run_times.look(session, [*(job.id for job, _ in running), *(row.id for row in waiting)], now)
@@ -49,14 +53,14 @@ def take_snapshot(
         now=now,
         pending=[_pending(row, run_times) for row in waiting],
         running=[_running(job, started_at, run_times) for job, started_at in running],
-        nodes=[_node(node, is_schedulable=node.id not in silent) for node in nodes],
+        nodes=[_node(node, apart.of(node.host, node.id), is_silent=node.id in silent) for node in nodes],
         quotas=limits.quotas(session),
         shares=ledger.shares(session, limits.weights(session)),
         holders=holders,
     )
 
 
-def _node(node: NodeSeen, *, is_schedulable: bool) -> Node:
+def _node(node: NodeSeen, cordon: Cordon | None, *, is_silent: bool) -> Node:
     lost_gpus = int(node.num_gpus) if node.set_aside is not None else math.ceil(node.foreign_gpus)
     remarks = []
     if node.foreign:
@@ -64,6 +68,10 @@ def _node(node: NodeSeen, *, is_schedulable: bool) -> Node:
         remarks.append(f"On {node.host} {amounts} are held in Ray by no job of this service.")
     if node.set_aside is not None:
         remarks.append(f"The GPUs of {node.host} are set aside: {node.set_aside}.")
+    if cordon is not None:
+        what = "The service is in maintenance" if cordon.node == EVERYWHERE else f"{node.host} takes no new jobs"
+        remarks.append(f"{what}: {cordon.reason}." if cordon.reason else f"{what}.")
+    is_schedulable = cordon is None and not is_silent
     return Node(
         node.id, int(node.num_gpus), node.num_cpus, is_schedulable, lost_gpus, node.foreign_cpus, " ".join(remarks)
     )

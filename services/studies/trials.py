@@ -12,6 +12,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from xsam.services.cluster import cordons
+from xsam.services.cluster.models import ClusterNode
 from xsam.services.db.base import new_id
 from xsam.services.db.clock import db_now
 from xsam.services.jobs import queue, wishes
@@ -188,8 +190,8 @@ def hand_over(  # noqa: PLR0913 - the place, and who asks for whom
 ) -> ClaimedJob | None:
     """Claim a trial for the place that another trial of its study leaves in this transaction, if that is fair.
 
-    It is not where any other job is due, whoever's: then the dispatcher decides. Among the study's own, those that have
-    waited longer go first.
+    It is not where any other job is due, whoever's, or a node takes no new jobs: then the dispatcher decides. Among the
+    study's own, those that have waited longer go first.
 
     Args:
         session: open in the unit of work that ends the trial which leaves.
@@ -203,7 +205,7 @@ def hand_over(  # noqa: PLR0913 - the place, and who asks for whom
     due = (Job.state == JobState.QUEUED, Job.scheduled_at <= db_now())
     own = Job.id.in_(select(Trial.job_id).where(Trial.study_id == study_lease.job_id))
     others = select(Job.id).where(*due, ~own, Job.kind != KIND_STUDY)
-    if session.scalar(select(exists(others))):
+    if session.scalar(select(exists(others))) or _is_set_apart(session, nodes):
         return None
     shape = (
         Job.num_workers == left.num_workers,
@@ -213,6 +215,14 @@ def hand_over(  # noqa: PLR0913 - the place, and who asks for whom
     waiting = select(Job.id).where(*due, own, *shape).order_by(Job.created_at, Job.id).limit(1)
     first_id = session.scalar(waiting) or next_id
     return queue.claim(session, first_id, runner=runner, lease_s=lease_s, placement=nodes)
+
+
+def _is_set_apart(session: Session, nodes: Sequence[str]) -> bool:
+    apart = cordons.read(session)
+    if not apart.rows:
+        return False
+    places = session.execute(select(ClusterNode.host, ClusterNode.id).where(ClusterNode.id.in_(nodes)))
+    return apart.maintenance is not None or any(apart.of(host, node_id) for host, node_id in places)
 
 
 def due_studies(session: Session) -> Sequence[str]:

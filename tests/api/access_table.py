@@ -67,6 +67,10 @@ TABLE = (
     Access("GET", "/v1/changes", _ALL),
     Access("GET", "/v1/queue", _ALL),
     Access("GET", "/metrics", _ALL),
+    Access("PUT", "/v1/nodes/{node}/cordon", (403, 403, 403, 403, 404), {}),  # no node has been seen
+    Access("DELETE", "/v1/nodes/{node}/cordon", (403, 403, 403, 403, 404)),
+    Access("PUT", "/v1/maintenance", _ADMIN, {"reason": "new kernel"}),
+    Access("DELETE", "/v1/maintenance", (403, 403, 403, 403, 404)),
     Access("GET", "/v1/cluster", _ALL),
     Access("GET", "/v1/usage", _ALL),
     Access("GET", "/v1/jobs/{job_id}/metrics", _OWN),

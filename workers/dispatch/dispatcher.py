@@ -20,7 +20,7 @@ from xsam.services.cluster import service as cluster_service
 from xsam.services.cluster.counters import DispatcherCounters
 from xsam.services.cluster.service import DispatcherId, NodeSeen
 from xsam.services.db.session import AWAY, Database
-from xsam.services.jobs import stalled
+from xsam.services.jobs import draining, stalled
 from xsam.services.jobs.stalled import Patience
 from xsam.services.settings import Settings
 from xsam.workers.dispatch import ray_cluster
@@ -221,12 +221,20 @@ class Dispatcher:
         ]
         if self._is_leader:
             self._holdings.sweep()
+            self._empty_drained_nodes()
         num_warm = self._processes.runners.num_ready
         with self._database.unit_of_work() as session:
             cluster_service.report_alive(
                 session, self.id, nodes=self._nodes, num_warm_runners=num_warm, counters=self._counters
             )
         self._report_at = time.monotonic() + REPORT_INTERVAL_S
+
+    def _empty_drained_nodes(self) -> None:
+        with self._database.read() as session:
+            leaving = draining.jobs_to_move(session)
+        for job_id in leaving:
+            with self._database.unit_of_work() as session:
+                draining.ask_to_move(session, job_id)
 
     def _clean_up(self) -> None:
         """Delete what nobody needs any more, a few jobs at a time."""

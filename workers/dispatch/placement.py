@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from ray.actor import ActorHandle
 
+from xsam.services.cluster import cordons
 from xsam.services.cluster.counters import DispatcherCounters
 from xsam.services.cluster.service import NodeSeen
 from xsam.services.db.session import Database
@@ -75,7 +76,8 @@ class JobPlacer:
         with self._database.read() as session:
             if not queue.has_queued(session):
                 return
-            due_studies = trials.due_studies(session)
+            # A study's runner holds no node, so the plan does not keep it from starting.
+            due_studies = () if cordons.read(session).maintenance else trials.due_studies(session)
         for ref, claimed, runner in self._studies.start(due_studies):
             self._in_flight.add(ref, InFlightJob(claimed, runner))
         self._silent = {node_id for node_id in self._silent if not self._processes.runners.has_ready(node_id)}

@@ -31,7 +31,9 @@ OUT_OF_LINE = frozenset(
     }
 )
 _WITHOUT_SHORTAGE = frozenset({ReasonCode.NOT_YET_ELIGIBLE, ReasonCode.NO_NODES})
-_ABOUT_NODES = frozenset({ReasonCode.INSUFFICIENT_RESOURCES, ReasonCode.FRAGMENTED, ReasonCode.RESERVED})
+_ABOUT_NODES = frozenset(
+    {ReasonCode.INSUFFICIENT_RESOURCES, ReasonCode.FRAGMENTED, ReasonCode.RESERVED, ReasonCode.NO_NODES}
+)
 _ABOUT_QUOTA = frozenset({ReasonCode.INFEASIBLE_QUOTA, ReasonCode.TEAM_QUOTA, ReasonCode.QUOTA_RESERVED})
 
 
@@ -162,7 +164,7 @@ class Reasons(Mapping[str, Reason]):
 
     @cached_property
     def _remarks(self) -> tuple[str, ...]:
-        said = [node.remark for node in self._outcome.cluster.nodes if node.remark]
+        said = list(dict.fromkeys(node.remark for node in self._outcome.snapshot.nodes if node.remark))
         rest = (f"{len(said) - MAX_REMARKS} more nodes miss something.",) if len(said) > MAX_REMARKS else ()
         return (*said[:MAX_REMARKS], *rest)
 

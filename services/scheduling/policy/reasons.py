@@ -149,7 +149,7 @@ def _not_yet_eligible(reason: Reason) -> str:
 
 
 def _no_nodes(reason: Reason) -> str:
-    return "No node that takes jobs is known: the cluster is away, or all its nodes are draining."
+    return "No node that takes jobs is known: the cluster is away, or all its nodes are set apart."
 
 
 def _infeasible_cluster(reason: Reason) -> str:

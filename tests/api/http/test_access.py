@@ -56,6 +56,7 @@ def _names(database: Database, settings: Settings, job_id: str) -> dict[str, str
         "job_id": job_id,
         "name": "weights/best.safetensors",
         "team": "red",
+        "node": "node-1",
         "user": "dora",
         "token_id": token_id,
         "session_id": begin_session(database, token_id)[0],
