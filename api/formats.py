@@ -73,8 +73,9 @@ def optimizer(job: JobRead) -> str:
     return " ".join(part for part in (spec.variant, base, f"rho={rho:g}" if rho is not None else "") if part)
 
 
-def request(num_workers: int, gpus_per_worker: float, cpus_per_worker: float) -> str:
+def request(num_workers: int, gpus_per_worker: float, cpus_per_worker: float, gpu_kind: str | None = None) -> str:
     """Return what all workers of a job ask for: `2 x 1 GPU, 4 CPUs`."""
     amounts = ((gpus_per_worker, "GPU"), (cpus_per_worker, "CPU"))
     each = ", ".join(f"{amount:g} {noun}{'' if amount == 1 else 's'}" for amount, noun in amounts if amount)
+    each = f"{each} of {gpu_kind}" if gpu_kind else each
     return each if num_workers == 1 else f"{num_workers} x {each}"

@@ -99,7 +99,12 @@ def _queue_table(found: QueueRead) -> Table:
             escape(entry.team),
             escape(entry.user or formats.NOTHING),
             str(entry.priority),
-            formats.request(entry.request.num_workers, entry.request.gpus_per_worker, entry.request.cpus_per_worker),
+            formats.request(
+                entry.request.num_workers,
+                entry.request.gpus_per_worker,
+                entry.request.cpus_per_worker,
+                entry.request.gpu_kind,
+            ),
             entry.code.replace("_", " "),
             formats.age(entry.queued_since),
         )
@@ -128,7 +133,7 @@ def _node_table(found: ClusterRead) -> Table:
     rows = (
         (
             escape(_node_name(node, found)) + ("" if node.is_alive else " [red](gone)[/]"),
-            f"{node.used_gpus:g}/{node.num_gpus:g}",
+            f"{node.used_gpus:g}/{node.num_gpus:g}" + (f" {escape(node.gpu_kind)}" if node.gpu_kind else ""),
             f"{node.used_cpus:g}/{node.num_cpus:g}",
             formats.age(node.seen_at),
             _occupants(node),

@@ -34,6 +34,8 @@ class ClusterNode(Base):
     host: Mapped[str] = mapped_column(String(255))
     num_cpus: Mapped[float]
     num_gpus: Mapped[float]
+    gpu_kind: Mapped[str | None] = mapped_column(String(63))
+    """What its GPUs are, as Ray names them; null where it does not say."""
     is_alive: Mapped[bool]
     seen_at: Mapped[datetime] = mapped_column(default=db_now())
     held_by_others: Mapped[list[dict[str, Any]] | None]

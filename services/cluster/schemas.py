@@ -68,6 +68,8 @@ class NodeRead(Read):
     is_alive: bool
     seen_at: datetime
     num_gpus: float
+    gpu_kind: str | None
+    """What its GPUs are, as Ray names them; `resources.gpu_kind` of a job asks for one."""
     num_cpus: float
     used_gpus: float
     used_cpus: float

@@ -41,6 +41,8 @@ class NodeSeen:
     foreign: tuple[ForeignHolding, ...] = ()
     set_aside: str | None = None
     """Why its GPUs are not used; None while they work, as far as is known."""
+    gpu_kind: str = ""
+    """What its GPUs are, as Ray names them; empty where it does not say."""
 
     @property
     def foreign_gpus(self) -> float:
@@ -96,6 +98,7 @@ def report_alive(
             "is_alive": True,
             "held_by_others": [asdict(held) for held in n.foreign],
             "set_aside": n.set_aside,
+            "gpu_kind": n.gpu_kind or None,
             **seen,
         }
         for n in nodes
@@ -141,17 +144,31 @@ def check_feasible(session: Session, wanted: Resources) -> None:
     nodes = live_nodes(session)
     if not nodes:
         return
+    if wanted.gpu_kind is not None:
+        nodes = _of_kind(nodes, wanted.gpu_kind)
     room = sum(workers_that_fit(node.num_cpus, node.num_gpus, wanted) for node in nodes)
     if room >= wanted.num_workers:
         return
+    of_kind = "" if wanted.gpu_kind is None else f" of kind {wanted.gpu_kind}"
     largest = max(nodes, key=lambda node: (node.num_gpus, node.num_cpus))
     total = f"{sum(n.num_gpus for n in nodes):g} GPUs and {sum(n.num_cpus for n in nodes):g} CPUs"
     raise InfeasibleError(
         f"{wanted.num_workers} workers of {wanted.gpus_per_worker:g} GPUs and {wanted.cpus_per_worker} CPUs don't fit: "
-        f"the cluster has {len(nodes)} nodes with {total} in all, the largest with {largest.num_gpus:g} GPUs and "
-        f"{largest.num_cpus:g} CPUs; room for {room} such workers",
+        f"the cluster has {len(nodes)} nodes{of_kind} with {total} in all, the largest with "
+        f"{largest.num_gpus:g} GPUs and {largest.num_cpus:g} CPUs; room for {room} such workers",
         field=_field_at_fault(room, wanted, largest),
     )
+
+
+def _of_kind(nodes: Sequence[ClusterNode], kind: str) -> Sequence[ClusterNode]:
+    found = [node for node in nodes if node.gpu_kind == kind]
+    if not found:
+        kinds = sorted({node.gpu_kind for node in nodes if node.gpu_kind})
+        raise InfeasibleError(
+            f"gpu_kind is {kind!r}; the cluster has {', '.join(kinds) or 'none that Ray names'}",
+            field="resources.gpu_kind",
+        )
+    return found
 
 
 def workers_that_fit(num_cpus: float, num_gpus: float, wanted: Resources) -> int:

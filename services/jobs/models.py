@@ -47,6 +47,8 @@ class Job(Base):
     num_workers: Mapped[int]
     gpus_per_worker: Mapped[float]
     cpus_per_worker: Mapped[int]
+    gpu_kind: Mapped[str | None] = mapped_column(String(63))
+    """Kind that its GPUs must be of; null is any."""
 
     state: Mapped[str] = mapped_column(String(16), default=JobState.QUEUED)
     state_since: Mapped[datetime] = mapped_column(default=db_now())

@@ -66,6 +66,7 @@ def _node(node: ClusterNode, jobs: Sequence[Occupant], cordon: CordonRead | None
         is_alive=node.is_alive,
         seen_at=node.seen_at,
         num_gpus=node.num_gpus,
+        gpu_kind=node.gpu_kind,
         num_cpus=node.num_cpus,
         used_gpus=sum(job.num_gpus for job in jobs),
         used_cpus=sum(job.num_cpus for job in jobs),

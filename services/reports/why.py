@@ -30,6 +30,7 @@ _SHOWN: tuple[Any, ...] = (
     Job.num_workers,
     Job.gpus_per_worker,
     Job.cpus_per_worker,
+    Job.gpu_kind,
     Job.state_since,
     Job.attempt,
 )
@@ -172,7 +173,7 @@ def _entry(position: int, job: Any, code: str, visible_team: str | None) -> Queu
 
 
 def _request(job: Any) -> Request:
-    return Request(job.num_workers, job.gpus_per_worker, job.cpus_per_worker)
+    return Request(job.num_workers, job.gpus_per_worker, job.cpus_per_worker, job.gpu_kind or "")
 
 
 def _running(job: Job) -> str:

@@ -22,7 +22,7 @@ from xsam.services.jobs.states import JobState
 from xsam.services.scheduling.policy.explain import OUT_OF_LINE
 from xsam.services.scheduling.policy.plan import Plan
 from xsam.services.scheduling.policy.reasons import Reason, ReasonCode
-from xsam.services.scheduling.policy.types import Snapshot
+from xsam.services.scheduling.policy.types import PendingJob, Snapshot
 
 THE_ROW = 1
 LINE_LENGTH = 1000
@@ -100,7 +100,7 @@ def publish(session: Session, snapshot: Snapshot, decision: Plan) -> None:
     for job in snapshot.pending:
         if job.job_id in reasons:
             waiting[job.team][reasons.code(job.job_id)] += 1
-            samples[_kind(job.team, job.num_workers, job.gpus_per_worker, job.cpus_per_worker)] = job.job_id
+            samples[_kind(job)] = job.job_id
     kinds = {
         kind: job_id for kind, job_id in samples.items() if reasons.code(job_id) is not ReasonCode.NOT_YET_ELIGIBLE
     }
@@ -136,7 +136,7 @@ def waiting(session: Session) -> tuple[datetime, dict[str, dict[str, int]]] | No
 
 def decided_about(session: Session, job: Job) -> Decided | None:
     """Return what the last decision said about a queued job; None if none was ever made."""
-    kind = _kind(job.team, job.num_workers, job.gpus_per_worker, job.cpus_per_worker)
+    kind = _kind(job)
     columns = (
         QueueView.planned_at,
         QueueView.num_queued,
@@ -191,8 +191,9 @@ def _for(job: Job, alike: Reason, position: int | None) -> Reason:
     return replace(alike, job_id=job.id, user=job.submitted_by, attempt=job.attempt + 1, position=position)
 
 
-def _kind(team: str, num_workers: int, gpus_per_worker: float, cpus_per_worker: float) -> str:
-    return f"{team} {num_workers} x {gpus_per_worker:g} GPUs {cpus_per_worker:g} CPUs"
+def _kind(job: Job | PendingJob) -> str:
+    each = f"{job.gpus_per_worker:g} GPUs {job.cpus_per_worker:g} CPUs {job.gpu_kind or ''}"
+    return f"{job.team} {job.num_workers} x {each}"
 
 
 def _num_queued(session: Session) -> int:

@@ -73,7 +73,14 @@ def _node(node: NodeSeen, cordon: Cordon | None, *, is_silent: bool) -> Node:
         remarks.append(f"{what}: {cordon.reason}." if cordon.reason else f"{what}.")
     is_schedulable = cordon is None and not is_silent
     return Node(
-        node.id, int(node.num_gpus), node.num_cpus, is_schedulable, lost_gpus, node.foreign_cpus, " ".join(remarks)
+        node.id,
+        int(node.num_gpus),
+        node.num_cpus,
+        is_schedulable,
+        lost_gpus,
+        node.foreign_cpus,
+        " ".join(remarks),
+        node.gpu_kind,
     )
 
 
@@ -96,6 +103,7 @@ def _pending(row: Any, run_times: RunTimes) -> PendingJob:
         max_run_time_s=None if row.max_run_s is None else max(0.0, row.max_run_s - row.ran_s),
         expected_run_time_s=run_times.left_s(row.id, share_done=row.epochs_done / row.num_epochs),
         attempt=row.attempt + 1,
+        gpu_kind=row.gpu_kind or "",
     )
 
 
@@ -109,6 +117,7 @@ def _line(takers: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
         Job.num_workers,
         Job.gpus_per_worker,
         Job.cpus_per_worker,
+        Job.gpu_kind,
         Job.scheduled_at,
         Job.max_run_s,
         Job.ran_s,

@@ -27,6 +27,8 @@ class Resources(Spec):
     gpus_per_worker: Annotated[float, Field(ge=0, le=16)] = 0
     """Whole GPUs, or a fraction below one to share a GPU."""
     cpus_per_worker: Annotated[int, Field(ge=1, le=256)] = 1
+    gpu_kind: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)] | None = None
+    """Kind that the GPUs must be of, `H100` for one, as `xsam cluster` shows it; by default any."""
 
     @model_validator(mode="after")
     def _gpus_are_whole_or_a_share(self) -> Self:
@@ -34,6 +36,10 @@ class Resources(Spec):
             raise field_error(
                 "resources.gpus_per_worker",
                 f"gpus_per_worker is {self.gpus_per_worker}; allowed are whole numbers, or a fraction below 1",
+            )
+        if self.gpu_kind is not None and not self.gpus_per_worker:
+            raise field_error(
+                "resources.gpu_kind", f"gpu_kind is {self.gpu_kind!r}, but gpus_per_worker is 0; ask for GPUs as well"
             )
         return self
 

@@ -211,6 +211,7 @@ def hand_over(  # noqa: PLR0913 - the place, and who asks for whom
         Job.num_workers == left.num_workers,
         Job.gpus_per_worker == left.gpus_per_worker,
         Job.cpus_per_worker == left.cpus_per_worker,
+        Job.gpu_kind.is_not_distinct_from(left.gpu_kind),
     )
     waiting = select(Job.id).where(*due, own, *shape).order_by(Job.created_at, Job.id).limit(1)
     first_id = session.scalar(waiting) or next_id

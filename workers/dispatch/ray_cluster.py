@@ -7,7 +7,7 @@ import secrets
 import socket
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import ray
 from ray._private import state as ray_state
@@ -30,6 +30,7 @@ CONTROL_AWAY_S = 10
 for it for a minute, and nothing brings it back."""
 _LEAST = 1e-6
 _JOB_ID_DIGITS = 8
+_KIND_LABEL, _KIND_RESOURCE = "ray.io/accelerator-type", "accelerator_type:"
 _IN_GROUP = re.compile(r"bundle_group_([0-9a-f]{36})")
 """A resource that Ray adds to a node for each placement group there."""
 _TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
@@ -191,6 +192,12 @@ def _left(amount: float, taken: float) -> float:
     return left if left > _LEAST else 0.0
 
 
+def _gpu_kind(node: Mapping[str, Any]) -> str:
+    """Return what Ray says the GPUs are: the label of the node, or else the resource that Ray found or was given."""
+    named = [name.removeprefix(_KIND_RESOURCE) for name in node["Resources"] if name.startswith(_KIND_RESOURCE)]
+    return str(node.get("Labels", {}).get(_KIND_LABEL) or next(iter(sorted(named)), ""))[:63]
+
+
 def nodes() -> Sequence[NodeSeen]:
     """Return the nodes that are alive, with all they have."""
     return [
@@ -199,6 +206,7 @@ def nodes() -> Sequence[NodeSeen]:
             host=node["NodeManagerAddress"],
             num_cpus=node["Resources"].get("CPU", 0.0),
             num_gpus=node["Resources"].get("GPU", 0.0),
+            gpu_kind=_gpu_kind(node),
         )
         for node in ray.nodes()
         if node["Alive"]

@@ -11,7 +11,7 @@ from bisect import bisect_left, insort
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from xsam.services.scheduling.policy.types import Node, RunningJob
+from xsam.services.scheduling.policy.types import Node, PendingJob, RunningJob
 
 UNITS = 10_000
 _WITHOUT_GPUS = -1
@@ -28,6 +28,8 @@ class Shape(NamedTuple):
     num_workers: int
     gpus: int
     cpus: int
+    gpu_kind: str = ""
+    """Of the GPUs; any where it is empty."""
 
     @property
     def whole_gpus(self) -> int:
@@ -46,6 +48,7 @@ class Free(NamedTuple):
     gpus: int
     cpus: int
     shared: tuple[int, ...] = ()
+    gpu_kind: str = ""
 
     @property
     def gpu_units(self) -> int:
@@ -54,6 +57,8 @@ class Free(NamedTuple):
 
     def num_workers(self, shape: Shape) -> int:
         """Return how many workers of the shape find room."""
+        if shape.gpu_kind and shape.gpu_kind != self.gpu_kind:
+            return 0
         fit = self.cpus // shape.cpus if shape.cpus else shape.num_workers
         if fit <= 0:
             return 0
@@ -68,7 +73,7 @@ class Free(NamedTuple):
         """Return what is left after `count` workers; more than there is leaves nothing (a node that shrank)."""
         left = max(0, self.cpus - cpus * count)
         if not 0 < gpus < UNITS:
-            return Free(max(0, self.gpus - gpus // UNITS * count), left, self.shared)
+            return Free(max(0, self.gpus - gpus // UNITS * count), left, self.shared, self.gpu_kind)
         whole, rests = self.gpus, list(self.shared)
         for _ in range(count):
             at = bisect_left(rests, gpus)
@@ -80,7 +85,7 @@ class Free(NamedTuple):
                 continue
             if rest:
                 insort(rests, rest)
-        return Free(whole, left, tuple(rests))
+        return Free(whole, left, tuple(rests), self.gpu_kind)
 
 
 class Book:
@@ -169,6 +174,8 @@ class Book:
         for key in keys:
             bucket = self._buckets.get(key, [])
             at = bisect_left(bucket, (need_cpus, -1)) if key >= need_gpus or not need_gpus else len(bucket)
+            while at < len(bucket) and shape.gpu_kind not in ("", self.free[bucket[at][1]].gpu_kind):
+                at += 1
             if at < len(bucket):
                 return (bucket[at][1],) * count
         return None
@@ -177,7 +184,8 @@ class Book:
         if count == 1:
             for rest_index in range(bisect_left(self._shared, (shape.gpus, -1)), len(self._shared)):
                 index = self._shared[rest_index][1]
-                if self.free[index].cpus >= shape.cpus:
+                free = self.free[index]
+                if free.cpus >= shape.cpus and shape.gpu_kind in ("", free.gpu_kind):
                     return (index,)
         for key in sorted(self._buckets):
             for _, index in self._buckets[key]:
@@ -219,7 +227,11 @@ class Cluster:
         self.total_gpus = sum(node.num_gpus for node in known)
         self.total_cpus = sum(node.num_cpus for node in known)
         self._capacity = [
-            Free(max(0, node.num_gpus - node.lost_gpus), max(0, to_units(node.num_cpus - node.lost_cpus)))
+            Free(
+                max(0, node.num_gpus - node.lost_gpus),
+                max(0, to_units(node.num_cpus - node.lost_cpus)),
+                gpu_kind=node.gpu_kind,
+            )
             for node in self.nodes
         ]
         self._all_capacity = [_capacity(node) for node in known]
@@ -264,10 +276,15 @@ class Cluster:
         return tuple(self.nodes[index].node_id for index in indices)
 
 
+def shape_of(job: PendingJob) -> Shape:
+    """Return what a queued job asks for."""
+    return Shape(job.num_workers, to_units(job.gpus_per_worker), to_units(job.cpus_per_worker), job.gpu_kind)
+
+
 def _capacity(node: Node) -> Free:
-    return Free(node.num_gpus, to_units(node.num_cpus))
+    return Free(node.num_gpus, to_units(node.num_cpus), gpu_kind=node.gpu_kind)
 
 
 def overlap(now: Free, later: Free) -> Free:
     """Return what is free both now and later. Rests of shared GPUs are left out: which GPU they are on is unknown."""
-    return Free(min(now.gpus, later.gpus), min(now.cpus, later.cpus))
+    return Free(min(now.gpus, later.gpus), min(now.cpus, later.cpus), gpu_kind=now.gpu_kind)

@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import cached_property
 
 from xsam.services.scheduling.policy.backfill import End, earliest_start, known_end, sort_ends
-from xsam.services.scheduling.policy.capacity import UNITS, Book, Cluster, Shape, to_units
+from xsam.services.scheduling.policy.capacity import UNITS, Book, Cluster, Shape, shape_of
 from xsam.services.scheduling.policy.free_nodes import Board
 from xsam.services.scheduling.policy.order import ShareLedger, line_up
 from xsam.services.scheduling.policy.quotas import QuotaBook, amount_of
@@ -92,11 +92,11 @@ class Reasons(Mapping[str, Reason]):
     def code(self, job_id: str) -> ReasonCode:
         """Return the code of a job's reason alone."""
         job, blocked = self._by_id[job_id]
-        return self._code(job, _shape(job), blocked)
+        return self._code(job, shape_of(job), blocked)
 
     def __getitem__(self, job_id: str) -> Reason:
         job, blocked = self._by_id[job_id]
-        shape = _shape(job)
+        shape = shape_of(job)
         code = self._code(job, shape, blocked)
         starts_at, is_lower_bound = self._estimate(shape, code, blocked)
         return Reason(
@@ -104,7 +104,7 @@ class Reasons(Mapping[str, Reason]):
             job_id=job.job_id,
             team=job.team,
             user=job.user,
-            request=Request(job.num_workers, job.gpus_per_worker, job.cpus_per_worker),
+            request=Request(job.num_workers, job.gpus_per_worker, job.cpus_per_worker, job.gpu_kind),
             position=self._positions.get(job_id),
             num_in_line=len(self._positions),
             shortage=None if code in _WITHOUT_SHORTAGE else self._shortage(job.team, shape, code),
@@ -283,10 +283,6 @@ class Reasons(Mapping[str, Reason]):
                 holding=self._holding(team),
             )
         return self._standings[team, user]
-
-
-def _shape(job: PendingJob) -> Shape:
-    return Shape(job.num_workers, to_units(job.gpus_per_worker), to_units(job.cpus_per_worker))
 
 
 def _finite(amount: float) -> float | None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from xsam.services.scheduling.policy.backfill import End, known_end, make_reservation, sort_ends, time_bound_s
-from xsam.services.scheduling.policy.capacity import Cluster, Shape, to_units
+from xsam.services.scheduling.policy.capacity import Cluster, Shape, shape_of
 from xsam.services.scheduling.policy.explain import OUT_OF_LINE, Blocked, Outcome, Reasons
 from xsam.services.scheduling.policy.free_nodes import Board
 from xsam.services.scheduling.policy.order import ShareLedger, line_up
@@ -77,7 +77,7 @@ class _Planner:
         self._quotas = QuotaBook(snapshot.quotas, self._running, self._board.leaving)
         self._ledger = ShareLedger(snapshot.shares, self._running, snapshot.now, config)
         self._victims = VictimFinder(self._running, self._board, snapshot.now, config)
-        self._blocked: dict[tuple[str, int, float, float], Blocked] = {}
+        self._blocked: dict[tuple[str, Shape], Blocked] = {}
         self._feasible: dict[Shape, bool] = {}
         self._without_victims: set[Shape] = set()
         self._reserved_start: datetime | None = None
@@ -96,7 +96,7 @@ class _Planner:
     def run(self) -> Plan:
         for job in self._line():
             # What stopped a request of a team stops the same request behind it: free resources and quota only shrink.
-            blocked = self._blocked.get((job.team, job.num_workers, job.gpus_per_worker, job.cpus_per_worker))
+            blocked = self._blocked.get((job.team, shape_of(job)))
             if blocked is None or (blocked.may_end_in_time and self._ends_in_time(job)):
                 blocked = self._serve(job)
             if blocked is not None:
@@ -153,7 +153,7 @@ class _Planner:
 
     def _serve(self, job: PendingJob) -> Blocked | None:
         """Place a job, or do what its rank entitles it to; return what blocks it."""
-        shape = Shape(job.num_workers, to_units(job.gpus_per_worker), to_units(job.cpus_per_worker))
+        shape = shape_of(job)
         never = self._never(job, shape)
         if never is not None:
             return self._remember(job, never)
@@ -175,7 +175,7 @@ class _Planner:
         return None if self._feasible[shape] else Blocked(ReasonCode.INFEASIBLE_CLUSTER)
 
     def _remember(self, job: PendingJob, blocked: Blocked) -> Blocked:
-        self._blocked[job.team, job.num_workers, job.gpus_per_worker, job.cpus_per_worker] = blocked
+        self._blocked[job.team, shape_of(job)] = blocked
         return blocked
 
     def _place(self, job: PendingJob, shape: Shape) -> bool:

@@ -40,6 +40,8 @@ class Request:
     num_workers: int
     gpus_per_worker: float
     cpus_per_worker: float
+    gpu_kind: str = ""
+    """Kind that its GPUs must be of; any where it is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +242,8 @@ def _amounts(gpus: float, cpus: float) -> str:
 
 def _request_text(request: Request) -> str:
     each = _amounts(request.gpus_per_worker, request.cpus_per_worker)
+    if request.gpu_kind:
+        each = f"{each} (of kind {request.gpu_kind})"
     return each if request.num_workers == 1 else f"{request.num_workers} workers with {each} each"
 
 

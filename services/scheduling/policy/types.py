@@ -35,6 +35,7 @@ class PendingJob:
         max_run_time_s: Time after which the next attempt is stopped for certain; None means no limit.
         expected_run_time_s: Estimate of what is left to run; None where nobody knows.
         attempt: Number of the attempt that waits, from 1.
+        gpu_kind: Kind that its GPUs must be of; any where it is empty.
     """
 
     job_id: str
@@ -49,6 +50,7 @@ class PendingJob:
     max_run_time_s: float | None = None
     expected_run_time_s: float | None = None
     attempt: int = 1
+    gpu_kind: str = ""
 
     def __post_init__(self) -> None:
         """Refuse amounts that no placement can mean."""
@@ -113,6 +115,7 @@ class Node:
         lost_gpus: GPUs that no job can have for now, held by others or set aside; they count for what could ever fit.
         lost_cpus: Likewise.
         remark: Why, for people.
+        gpu_kind: What its GPUs are, as Ray names them; empty where it does not say.
     """
 
     node_id: str
@@ -122,6 +125,7 @@ class Node:
     lost_gpus: int = 0
     lost_cpus: float = 0.0
     remark: str = ""
+    gpu_kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

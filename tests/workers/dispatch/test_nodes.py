@@ -13,6 +13,8 @@ from ray.util import placement_group
 
 from tests.support.live_service import LiveService, Nodes, OtherProgram, live_service
 from tests.workers.conftest import Clusters
+from xsam.services.artifacts.store import JobFolder
+from xsam.services.cluster import cordons
 from xsam.services.jobs.states import JobState
 from xsam.workers.dispatch import device_checks, dispatcher
 from xsam.workers.dispatch.device_checks import UNCHECKED, DeviceChecks
@@ -70,6 +72,29 @@ def test_two_workers__train_on_two_nodes_as_two_do_on_cpus_and_give_all_back(liv
     assert on_cpus.summary is not None
     assert on_gpus.summary["final_eval_loss"] == on_cpus.summary["final_eval_loss"]
     live.turn_until(live.all_resources_are_free)
+
+
+def test_drained_node__sends_its_job_to_another_without_losing_an_epoch(live: LiveService) -> None:
+    job_id = live.submit(epochs=8, resources={"gpus_per_worker": 1}, steps_per_epoch=40)
+    live.reach_epoch(job_id, 2)
+    (left,) = live.job(job_id).placement or []
+    with live.database.unit_of_work() as session:
+        cordons.put(session, left, reason="new fans", by="root", drain_within_s=0)
+    live.turn_until(lambda: live.job(job_id).attempt == 2)
+    assert live.job(job_id).placement != [left]
+    assert live.finish(job_id).state == JobState.SUCCEEDED
+    with live.database.unit_of_work() as session:
+        cordons.lift(session, left)
+    first, second = live.attempts(job_id)
+    assert (first.outcome, second.outcome) == ("preempted", "succeeded")
+    assert first.finished_at is not None
+    assert second.first_step_at is not None
+    print(f"without training for {(second.first_step_at - first.finished_at).total_seconds():.2f} s")
+    assert [epoch.epoch for epoch in live.epochs(job_id)] == list(range(1, 9))
+    for attempt, ending in ((1, "the attempt ended: no failure"), (2, "the attempt ended: no failure")):
+        text = (JobFolder(live.settings.artifact_root, job_id).attempt(attempt) / "runner.log").read_text()
+        assert f"[job {job_id}, attempt {attempt}]" in text
+        assert ending in text
 
 
 def _visible_gpus(live: LiveService, job_id: str) -> list[list[str]]:

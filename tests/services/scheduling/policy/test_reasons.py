@@ -28,7 +28,7 @@ def test_no_nodes():
     reason, sentence = reason_of("j", decide([pending("j")], []))
     assert (reason.code, reason.position) == (ReasonCode.NO_NODES, 1)
     assert sentence == (
-        "No node that takes jobs is known: the cluster is away, or all its nodes are draining. Position 1 of 1."
+        "No node that takes jobs is known: the cluster is away, or all its nodes are set apart. Position 1 of 1."
     )
 
 
