@@ -75,7 +75,7 @@ def test_two_workers__train_on_two_nodes_as_two_do_on_cpus_and_give_all_back(liv
 
 
 def test_drained_node__sends_its_job_to_another_without_losing_an_epoch(live: LiveService) -> None:
-    job_id = live.submit(epochs=8, resources={"gpus_per_worker": 1}, steps_per_epoch=40)
+    job_id = live.submit(epochs=8, optimizer={"variant": "sgd"}, batch_size=8, resources={"gpus_per_worker": 1})
     live.reach_epoch(job_id, 2)
     (left,) = live.job(job_id).placement or []
     with live.database.unit_of_work() as session:
