@@ -19,6 +19,8 @@ from xsam.api.http.health import VERSION
 _COMMANDS = {
     "serve": "xsam.api.cli.serve:serve",
     "migrate": "xsam.api.cli.migrate:migrate",
+    "backup": "xsam.api.cli.backup:backup",
+    "restore": "xsam.api.cli.backup:restore",
     "doctor": "xsam.api.cli.doctor:doctor",
     "submit": "xsam.api.cli.jobs:submit",
     "check": "xsam.api.cli.check:check",
