@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, select, true, tuple_
@@ -47,12 +47,12 @@ def take_snapshot(
     apart = cordons.read(session)
     waiting, running = _waiting(session, true() if takers is None else takers), _running_rows(session)
     if run_times is not None:
-        run_times.look(session, [*(job.id for job, _ in running), *(row.id for row in waiting)], now)
+        run_times.look(session, [*(job.id for job in running), *(row.id for row in waiting)], now)
     run_times = run_times or RunTimes()
     return Snapshot(
         now=now,
         pending=[_pending(row, run_times) for row in waiting],
-        running=[_running(job, started_at, run_times) for job, started_at in running],
+        running=[_running(job, run_times) for job in running],
         nodes=[_node(node, apart.of(node.host, node.id), is_silent=node.id in silent) for node in nodes],
         quotas=limits.quotas(session),
         shares=ledger.shares(session, limits.weights(session)),
@@ -149,29 +149,46 @@ def _owners(session: Session) -> Iterator[tuple[str, str]]:
         found = session.execute(query.where(tuple_(*owner) > tuple_(*found))).one_or_none()
 
 
-def _running_rows(session: Session) -> Sequence[tuple[Job, datetime]]:
+def _running_rows(session: Session) -> Sequence[Any]:
+    # Columns, not jobs: a job's specification is most of its row, and thousands of them took seconds to read.
+    columns: tuple[Any, ...] = (
+        Job.id,
+        Job.team,
+        Job.submitted_by,
+        Job.priority,
+        Job.placement,
+        Job.gpus_per_worker,
+        Job.cpus_per_worker,
+        Job.wish,
+        Job.max_run_s,
+        Job.ran_s,
+        Job.epochs_done,
+        Job.num_epochs,
+        Job.progress["step"].as_integer().label("step"),
+        Job.reported_at,
+        JobAttempt.started_at.label("started_at"),
+    )
     query = (
-        select(Job, JobAttempt.started_at)
+        select(*columns)
         .join(JobAttempt, (JobAttempt.job_id == Job.id) & (JobAttempt.number == Job.attempt))
         .where(Job.state == JobState.RUNNING, Job.kind != KIND_STUDY)
     )
-    return [(job, started_at) for job, started_at in session.execute(query)]
+    return session.execute(query).all()
 
 
-def _running(job: Job, started_at: datetime, run_times: RunTimes) -> RunningJob:
-    share_done, step = job.epochs_done / job.num_epochs, job.progress.get("step") or 0
-    left_s = run_times.left_s(job.id, share_done=share_done, step=step)
+def _running(job: Any, run_times: RunTimes) -> RunningJob:
+    left_s = run_times.left_s(job.id, share_done=job.epochs_done / job.num_epochs, step=job.step or 0)
     return RunningJob(
         job_id=job.id,
         team=job.team,
         user=job.submitted_by,
         priority=job.priority,
-        started_at=started_at,
+        started_at=job.started_at,
         node_ids=tuple(job.placement or ()),
         gpus_per_worker=job.gpus_per_worker,
         cpus_per_worker=job.cpus_per_worker,
         is_stopping=job.wish is not None,
         max_run_time_s=None if job.max_run_s is None else max(0.0, job.max_run_s - job.ran_s),
         # Counted from the last sign of progress, when that much was done.
-        expected_end_at=None if left_s is None else (job.reported_at or started_at) + timedelta(seconds=left_s),
+        expected_end_at=None if left_s is None else (job.reported_at or job.started_at) + timedelta(seconds=left_s),
     )
