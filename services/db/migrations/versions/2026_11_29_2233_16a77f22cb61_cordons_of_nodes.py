@@ -1,7 +1,7 @@
 """cordons of nodes.
 
 Revision: 16a77f22cb61
-Follows: 3f04a95bea19
+Follows: f0ecfb11ad39
 """
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ from alembic import op
 from xsam.services.db import base
 
 revision = "16a77f22cb61"
-down_revision = "3f04a95bea19"
+down_revision = "f0ecfb11ad39"
 branch_labels = None
 depends_on = None
 
