@@ -21,6 +21,8 @@ def param(value: Any) -> str:
     """Return a parameter's value: numbers with three significant digits."""
     if isinstance(value, bool) or value is None:
         return NOTHING if value is None else str(value).lower()
+    if isinstance(value, int):
+        return whole(value)
     if not isinstance(value, float):
         return plain(value)
     text = f"{value:.3g}"
@@ -86,6 +88,11 @@ def plain(value: Any) -> str:
     return NOTHING if value is None else _BIDI.sub(_SHOWN_BIDI, str(value))
 
 
+def request(wanted: Any) -> str:
+    """Return what all workers of a job ask for."""
+    return formats.request(wanted.num_workers, wanted.gpus_per_worker, wanted.cpus_per_worker)
+
+
 def query(values: Mapping[str, Any], **changes: Any) -> str:
     """Return a query with changes; None takes a parameter away. Begins with `?`, also when nothing is left."""
     merged = {**values, **changes}
@@ -107,6 +114,7 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "percent": formats.percent,
     "plain": plain,
     "query": query,
+    "request": request,
     "short": short,
     "size": size,
     "whole": whole,

@@ -5,12 +5,43 @@ from fastapi.responses import RedirectResponse
 
 from xsam.api.dashboard import assets
 from xsam.api.dashboard.pages import Pages
-from xsam.api.dashboard.views import jobs, new_job, new_study, studies, study
+from xsam.api.dashboard.views import (
+    audit,
+    cluster,
+    compare,
+    home,
+    job,
+    jobs,
+    new_job,
+    new_study,
+    queue,
+    studies,
+    study,
+    teams,
+    tokens,
+    usage,
+)
 from xsam.services.errors import NotFoundError
 
 _frame = Pages()
 
-VIEWS = (_frame, new_job.pages, jobs.pages, new_study.pages, studies.pages, study.pages)
+VIEWS = (
+    _frame,
+    home.pages,
+    jobs.pages,
+    compare.pages,
+    new_job.pages,
+    job.pages,  # after those whose paths look like a job's
+    new_study.pages,
+    studies.pages,
+    study.pages,
+    queue.pages,
+    cluster.pages,
+    usage.pages,
+    teams.pages,
+    tokens.pages,
+    audit.pages,
+)
 """A new view is a module in `views/` with its `pages`, listed here, and a template."""
 
 

@@ -1,5 +1,6 @@
 // Starts everything that a page needs: moves within a view without a reload, modules, menus, keys, times.
 
+import { startConfirms } from "./confirm.js";
 import { getPart } from "./http.js";
 import { startKeys } from "./keys.js";
 import { morphChildren } from "./morph.js";
@@ -133,6 +134,7 @@ function startTheme() {
 
 startMoves();
 startMenus();
+startConfirms();
 startTheme();
 startTimes();
 startKeys();

@@ -1,0 +1,95 @@
+"""Teams and their members: who belongs where, what a team is entitled to and what it may hold."""
+
+from typing import Any
+
+from fastapi import Response
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from xsam.api.dashboard.pages import Page, PageDep, Pages
+from xsam.api.dashboard.visitors import Form, FormDep
+from xsam.api.http.dependencies import ReadSession, WriteSession
+from xsam.api.http.queries import TeamPath, UserPath
+from xsam.api.http.validation import field_errors
+from xsam.services.errors import InvalidRequestError
+from xsam.services.reports import usage
+from xsam.services.teams import service as teams
+from xsam.services.teams.roles import Role
+from xsam.services.teams.schemas import MemberRead, MemberWrite, TeamRead, TeamWrite
+
+_QUOTA = ("gpus", "cpus", "running_jobs")
+_MOST = 200
+
+pages = Pages()
+
+
+@pages.get("/admin/teams")
+def show_teams(page: PageDep, session: ReadSession) -> Response:
+    """Show one's own team; all teams, to admins of the service."""
+    return _list(page, session)
+
+
+@pages.post("/admin/teams")
+def make_team(page: PageDep, session: WriteSession, form: FormDep) -> Response:
+    """Make a team, or give it another weight and quota."""
+    name = form.one("name")
+    teams.put_team(session, page.principal, name, _wanted(form))
+    return page.go(f"/admin/teams/{name}")
+
+
+@pages.get("/admin/teams/{team}")
+def show_team(team: TeamPath, page: PageDep, session: ReadSession) -> Response:
+    """Show a team's weight, quota and members."""
+    row = TeamRead.of(teams.get_team(session, page.principal, team))
+    members = [MemberRead.of(one) for one in teams.list_members(session, page.principal, team, limit=_MOST)]
+    shares = usage.usage(session).shares
+    return page.render(
+        "team.html",
+        team=row,
+        members=members,
+        roles=list(Role),
+        share=next((share for share in shares if share.team == team), None),
+        may_manage=page.principal.is_admin or (page.principal.team == team and page.principal.may(Role.ADMIN)),
+    )
+
+
+@pages.post("/admin/teams/{team}/members")
+def put_member(team: TeamPath, page: PageDep, session: WriteSession, form: FormDep) -> Response:
+    """Take a user into the team, or change their role."""
+    wanted = _checked(MemberWrite, {"role": form.one("role")})
+    user = form.one("user")
+    if not user:
+        raise InvalidRequestError("user must be given", field="user")
+    teams.put_member(session, page.principal, team, user, wanted.role)
+    return page.go(f"/admin/teams/{team}")
+
+
+@pages.post("/admin/teams/{team}/members/{user}/remove")
+def remove_member(team: TeamPath, user: UserPath, page: PageDep, session: WriteSession, form: FormDep) -> Response:
+    """Take a user out of the team, with the tokens they have in it."""
+    teams.remove_member(session, page.principal, team, user)
+    return page.go(f"/admin/teams/{team}")
+
+
+def _list(page: Page, session: Session) -> Response:
+    rows = [TeamRead.of(row) for row in teams.list_teams(session, page.principal, limit=_MOST)]
+    shares = {share.team: share for share in usage.usage(session).shares}
+    return page.render("teams.html", teams=rows, shares=shares)
+
+
+def _wanted(form: Form) -> TeamWrite:
+    quota = {name: form.one(name) or None for name in _QUOTA}
+    return _checked(TeamWrite, {"weight": form.one("weight", "1") or "1", "quota": quota})
+
+
+def _checked(model: Any, given: dict[str, Any]) -> Any:
+    """Return what a form says as REST would take it.
+
+    Raises:
+        InvalidRequestError: a field is not valid; names it.
+    """
+    try:
+        return model.model_validate(given)
+    except ValidationError as e:
+        first = field_errors(e.errors(), model)[0]
+        raise InvalidRequestError(f"{first.field} {first.message}", field=first.field) from e
