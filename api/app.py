@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from xsam.api.dashboard import routes as dashboard
 from xsam.api.dashboard.middleware import ErrorPages
+from xsam.api.dashboard.views import sign_in
 from xsam.api.http import error_handlers
 from xsam.api.http.changes import Hub
 from xsam.api.http.compression import Compression
@@ -149,7 +150,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     error_handlers.install(app)
     larger = {"/v1/bundles/": settings.code.max_packed_bytes} if settings.allowed_code.takes_bundles else {}
     app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_bytes, larger=larger)
-    app.add_middleware(Gate, service=service)
+    app.add_middleware(Gate, service=service, open_path=sign_in.PATH)
     app.add_middleware(Compression)
     if settings.page.enabled:
         app.add_middleware(ErrorPages)

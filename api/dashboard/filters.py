@@ -1,5 +1,6 @@
 """How templates write values: numbers, times, sizes, text of people; more of it stands in `xsam.api.formats`."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -12,6 +13,8 @@ from xsam.api.formats import NOTHING
 _KIBI = 1024
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 _THOUSAND = 1000
+_NEXT_UNIT = 999.5
+_SMALL, _HUGE = 1e-3, 1e7
 _LARGE = ("", "k", "M", "G", "T")
 _BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _SHOWN_BIDI = "\u2426"
@@ -25,9 +28,12 @@ def param(value: Any) -> str:
         return whole(value)
     if not isinstance(value, float):
         return plain(value)
-    text = f"{value:.3g}"
-    mantissa, e, exponent = text.partition("e")
-    return f"{mantissa}e{int(exponent)}" if e else text
+    if not math.isfinite(value):
+        return NOTHING
+    if value and not _SMALL <= abs(value) < _HUGE:
+        mantissa, _, exponent = f"{value:.2e}".partition("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:,.0f}" if value.is_integer() or abs(value) >= _THOUSAND else f"{value:.3g}"
 
 
 def whole(value: int | None) -> str:
@@ -40,9 +46,9 @@ def short(value: float | None) -> str:
     if value is None:
         return NOTHING
     step = 0
-    while abs(value) >= _THOUSAND and step < len(_LARGE) - 1:
+    while abs(value) >= _NEXT_UNIT and step < len(_LARGE) - 1:
         value, step = value / _THOUSAND, step + 1
-    return f"{value:.3g}{_LARGE[step]}" if step and abs(value) < 10 else f"{value:.0f}{_LARGE[step]}"
+    return f"{value:.{2 if step and abs(value) < 10 else 3}g}{_LARGE[step]}"
 
 
 def size(value: float | None) -> str:

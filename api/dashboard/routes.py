@@ -15,6 +15,7 @@ from xsam.api.dashboard.views import (
     new_job,
     new_study,
     queue,
+    sign_in,
     studies,
     study,
     teams,
@@ -27,6 +28,7 @@ _frame = Pages()
 
 VIEWS = (
     _frame,
+    sign_in.pages,
     home.pages,
     jobs.pages,
     compare.pages,

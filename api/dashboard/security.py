@@ -1,9 +1,6 @@
-"""What browsers are told to refuse, and which posts they are believed to have meant. The wall behind the escaping."""
+"""What browsers are told to refuse: the wall behind the escaping; and where a link may lead."""
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
-
-from xsam.services.errors import ForbiddenError
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -33,23 +30,6 @@ HTML_HEADERS: Mapping[str, str] = {
 """Of every answer that is HTML."""
 
 _OWN_PATH = "/"
-
-
-def check_same_origin(host: str, headers: Mapping[str, str]) -> None:
-    """Refuse a post that another site makes through somebody's browser.
-
-    Args:
-        host: in the Host header, with its port.
-        headers: of the request.
-
-    Raises:
-        ForbiddenError: it does not come from a page of this service.
-    """
-    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    # Browsers that are too old for the first header send the second with every post.
-    is_own = site == "same-origin" if site is not None else origin is not None and urlsplit(origin).netloc == host
-    if not is_own:
-        raise ForbiddenError("this form was not sent from a page of this service; open the page and send it again")
 
 
 def own_path(wanted: str | None, default: str = "/home") -> str:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from fastapi import Depends, Request
 
-from xsam.api.dashboard.security import check_same_origin
+from xsam.api.http.browsers import check_same_origin
 from xsam.api.http.dependencies import PrincipalDep
 from xsam.services.errors import ForbiddenError
 from xsam.services.teams.roles import Principal, Role

@@ -69,15 +69,18 @@ def check_is_local(host: str | None, origin: str | None) -> None:
             )
 
 
-def authenticate(session: Session, token: str | None) -> tokens.Authenticated:
-    """Return who a token speaks for.
+def authenticate(session: Session, token: str | None, secret: str | None = None) -> tokens.Authenticated:
+    """Return who a token speaks for, or, where there is none, a browser's session.
 
     Raises:
-        UnauthenticatedError: there is none, or it is not valid.
+        UnauthenticatedError: there is neither, or it is not valid.
     """
-    if token is None:
+    if token is not None:
+        return tokens.authenticate(session, token)
+    if secret is None:
         raise UnauthenticatedError(_NO_TOKEN)
-    return tokens.authenticate(session, token)
+    signed_in = sessions.authenticate(session, secret)
+    return tokens.Authenticated(signed_in.principal, signed_in.needs_touch)
 
 
 def check_request(
@@ -146,10 +149,12 @@ class Admission:
             return tokens.is_valid(session, token_id)
 
 
-def note_use(database: Database, token_id: str) -> None:
-    """Write when a token was used, if that is possible now: a busy database must not refuse a request that reads."""
+def note_use(database: Database, principal: Principal) -> None:
+    """Write when a token or a session was used, if that is possible now: a read must not fail on a busy database."""
     try:
         with database.unit_of_work() as session:
-            tokens.touch(session, token_id)
+            tokens.touch(session, principal.token_id or "")
+            if principal.session_id is not None:
+                sessions.touch(session, principal.session_id)
     except DBAPIError:
-        logger.warning("the use of token %s was not noted", token_id, exc_info=True)
+        logger.warning("the use of token %s was not noted", principal.token_id, exc_info=True)

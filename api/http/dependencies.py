@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
-from xsam.api.http import access
+from xsam.api.http import access, browsers
 from xsam.api.http.changes import Hub
 from xsam.api.http.counters import ApiCounters
 from xsam.api.http.rate_limit import OpenStreams, RateLimitedError, RateLimiter
@@ -114,19 +114,23 @@ def admit(
         request.state.user = principal.user
         access.check_request(session, principal, request.method, request.url.path, request.path_params)
     if caller.needs_touch:
-        access.note_use(service.database, principal.token_id or "")
+        access.note_use(service.database, principal)
     return principal
 
 
 def identify(service: Service, session: Session, token: str | None, request: Request) -> Authenticated:
-    """Return who a request's token speaks for, and count the request.
+    """Return who a request's token, or its browser's session, speaks for, and count the request.
 
     Raises:
-        UnauthenticatedError: no valid token.
+        UnauthenticatedError: no valid token, and no open session.
+        ForbiddenError: another site's page would change something through a browser that is signed in here.
         RateLimitedError: the token is used too often, or too many requests without a valid one come from the address.
     """
+    secret = browsers.session_secret(request) if token is None else None
+    if secret is not None and request.method not in access.SAFE_METHODS:
+        browsers.check_same_origin(request.headers.get("host", ""), request.headers)
     try:
-        caller = access.authenticate(session, token)
+        caller = access.authenticate(session, token, secret)
     except UnauthenticatedError as e:
         wait_s = service.refusals.take(request.client.host if request.client else "")
         if wait_s > 0:
@@ -135,6 +139,7 @@ def identify(service: Service, session: Session, token: str | None, request: Req
     wait_s = service.limiter.take(caller.principal.token_id or "")
     if wait_s > 0:
         raise RateLimitedError(wait_s)
+    request.state.session_secret = secret
     return caller
 
 

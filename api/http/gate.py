@@ -20,15 +20,17 @@ class Gate:
     Args:
         app: what follows.
         service: whose tokens count.
+        open_path: takes a body from everybody, small as it is.
     """
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: ASGIApp, service: Service, open_path: str) -> None:
         self._app = app
         self._service = service
+        self._open_path = open_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] == "http" and self._service.settings.api.needs_token and _has_body(Headers(scope=scope)):
+        if scope["type"] == "http" and self._is_guarded(scope):
             request = Request(scope)
             try:
                 scope["state"]["caller"] = await run_in_threadpool(self._identify, request)
@@ -39,6 +41,10 @@ class Gate:
                 await on_database_error(request, e)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+    def _is_guarded(self, scope: Scope) -> bool:
+        is_open = not self._service.settings.api.needs_token or scope["path"] == self._open_path
+        return not is_open and _has_body(Headers(scope=scope))
 
     def _identify(self, request: Request) -> Authenticated:
         scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))

@@ -23,6 +23,16 @@ async function mountModules() {
   }
 }
 
+// On a phone a row is a card, where each value says what it is.
+function labelCells() {
+  for (const table of document.querySelectorAll("table.list")) {
+    const names = [...table.querySelectorAll("thead th")].map((cell) => (cell.querySelector(".unseen") ? "" : cell.textContent.trim()));
+    for (const row of table.tBodies[0]?.rows ?? []) {
+      [...row.cells].forEach((cell, i) => names[i] && cell.dataset.label === undefined && (cell.dataset.label = names[i]));
+    }
+  }
+}
+
 function withoutEmpty(url) {
   const kept = [...url.searchParams].filter(([, value]) => value !== "");
   url.search = new URLSearchParams(kept).toString();
@@ -42,6 +52,7 @@ export async function show(url, { part = "main", into = main, push = false, repl
     morphChildren(into, answer.part);
     hideStrip("refused");
     retime();
+    labelCells();
     await mountModules();
     document.dispatchEvent(new CustomEvent("xsam:shown", { detail: { part } }));
     return true;
@@ -137,6 +148,7 @@ startMenus();
 startConfirms();
 startTheme();
 startTimes();
+labelCells();
 startKeys();
 if (document.getElementById("light") !== null) startStream();
 mountModules();

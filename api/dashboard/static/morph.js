@@ -1,12 +1,14 @@
 // Turns what is shown into what should be, touching only what differs: focus, scroll, selection and open menus stay.
 
+// What scripts have set, and answers don't know.
+const OURS = new Set(["open", "aria-busy", "data-label", "data-titled"]);
 const keyOf = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.id || node.dataset.key || null : null);
 const isSame = (one, other) => one.nodeType === other.nodeType && one.nodeName === other.nodeName && keyOf(one) === keyOf(other);
 
 function morphAttributes(old, wanted) {
   let differs = false;
   for (const { name } of [...old.attributes]) {
-    if (!wanted.hasAttribute(name) && name !== "open" && name !== "aria-busy") {
+    if (!wanted.hasAttribute(name) && !OURS.has(name)) {
       old.removeAttribute(name);
       differs = true;
     }
@@ -43,11 +45,18 @@ function morphNode(old, wanted) {
 
 export function morphChildren(old, wanted) {
   const keyed = new Map([...old.childNodes].filter(keyOf).map((node) => [keyOf(node), node]));
+  const kept = new Set([...wanted.childNodes].map(keyOf).filter((key) => key !== null));
   let at = old.firstChild;
   for (const next of [...wanted.childNodes]) {
     const key = keyOf(next);
     const known = key === null ? at : keyed.get(key);
     if (known && isSame(known, next)) {
+      // What lies before it goes first: a node that is moved loses its scroll position.
+      while (key !== null && at && at !== known && !kept.has(keyOf(at))) {
+        const following = at.nextSibling;
+        at.remove();
+        at = following;
+      }
       if (known === at) at = at.nextSibling;
       else old.insertBefore(known, at);
       morphNode(known, next);

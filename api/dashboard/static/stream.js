@@ -11,6 +11,7 @@ let state = "reconnecting";
 let since = Date.now();
 let isPaused = false;
 let isStale = false;
+let wasLive = false;
 let wasLost = false;
 
 function shine() {
@@ -36,7 +37,8 @@ function become(next, at) {
   const isBack = next === "live" && wasLost;
   state = next;
   since = at;
-  if (next !== "live") wasLost = wasLost || next === "signed-out" || document.readyState === "complete";
+  wasLive = wasLive || next === "live";
+  wasLost = wasLost || (wasLive && next !== "live");
   if (next === "signed-out") {
     const here = encodeURIComponent(location.pathname + location.search);
     showStrip("signed-out", "Signed out. What you filled in is kept.", { action: `/sign-in?next=${here}`, label: "Sign in" });

@@ -29,7 +29,7 @@ class CompareView(ViewQuery):
     x: Annotated[str, Field(pattern="^(epoch|step|time|evals)$")] = "epoch"
     y: Annotated[str, Field(pattern="^(eval_accuracy|eval_loss|train_loss|train_accuracy|lr)$")] = "eval_accuracy"
     smooth: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    diff: bool = False
+    diff: bool = True
     """Whether only parameters that differ are shown."""
     add: Annotated[str, Field(max_length=32)] | None = None
     """Another job to compare with."""

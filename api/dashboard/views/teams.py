@@ -1,9 +1,9 @@
 """Teams and their members: who belongs where, what a team is entitled to and what it may hold."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Response
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import Session
 
 from xsam.api.dashboard.pages import Page, PageDep, Pages
@@ -19,6 +19,7 @@ from xsam.services.teams.schemas import MemberRead, MemberWrite, TeamRead, TeamW
 
 _QUOTA = ("gpus", "cpus", "running_jobs")
 _MOST = 200
+_Model = TypeVar("_Model", bound=BaseModel)
 
 pages = Pages()
 
@@ -82,7 +83,7 @@ def _wanted(form: Form) -> TeamWrite:
     return _checked(TeamWrite, {"weight": form.one("weight", "1") or "1", "quota": quota})
 
 
-def _checked(model: Any, given: dict[str, Any]) -> Any:
+def _checked(model: type[_Model], given: dict[str, Any]) -> _Model:
     """Return what a form says as REST would take it.
 
     Raises:

@@ -32,14 +32,14 @@ class Element:
             if isinstance(child, Element):
                 yield from child.walk()
 
-    def all(self, name: str, **attributes: str) -> list["Element"]:
+    def all(self, tag: str, **attributes: str) -> list["Element"]:
         """Return the elements of a name with these attributes (`class_` has the word, `data_x` is `data-x`)."""
-        return [one for one in self.walk() if one.name == name and one._has(attributes)]
+        return [one for one in self.walk() if one.name == tag and one._has(attributes)]
 
-    def one(self, name: str, **attributes: str) -> "Element":
+    def one(self, tag: str, **attributes: str) -> "Element":
         """Return the only such element."""
-        found = self.all(name, **attributes)
-        assert len(found) == 1, f"{len(found)} of {name} {attributes}"
+        found = self.all(tag, **attributes)
+        assert len(found) == 1, f"{len(found)} of {tag} {attributes}"
         return found[0]
 
     def _has(self, wanted: dict[str, str]) -> bool:

@@ -1,0 +1,139 @@
+"""What pages change, by plain forms: as REST would, with the same refusals."""
+
+from collections.abc import Callable
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.api.dashboard.conftest import OWN, form_token
+from tests.api.dashboard.reading import read
+from tests.api.token_service import Callers
+from tests.support.row_runner import RowRunner
+
+SignIn = Callable[[str], TestClient]
+
+
+@pytest.fixture
+def job(browser: TestClient) -> str:
+    return str(browser.post("/v1/jobs", json={"name": "first"}).json()["id"])
+
+
+@pytest.mark.parametrize(
+    ("verbs", "state"),
+    [
+        (["cancel"], "cancelled"),
+        (["pause"], "paused"),
+        (["pause", "resume"], "queued"),
+        (["cancel", "retry"], "queued"),
+    ],
+)
+def test_verbs__do_what_their_button_says(browser: TestClient, job: str, verbs: list[str], state: str) -> None:
+    for verb in verbs:
+        page = read(browser.get(f"/jobs/{job}").text)
+        form = page.one("form", action=f"/jobs/{job}/{verb}")
+        answer = browser.post(form.attributes["action"], data={"form_token": form_token(form)}, headers=OWN)
+        assert (answer.status_code, answer.headers["location"]) == (303, f"/jobs/{job}")
+    assert browser.get(f"/v1/jobs/{job}").json()["state"] == state
+
+
+def test_verb__that_no_longer_fits_is_refused_with_the_reason(browser: TestClient, runner: RowRunner, job: str) -> None:
+    runner.run(job)
+    answer = browser.post(f"/jobs/{job}/pause", data={"form_token": ""}, headers=OWN)
+    assert answer.status_code == 409
+    assert "succeeded" in read(answer.text).one("main").text
+
+
+def test_unknown_verb__is_refused(browser: TestClient, job: str) -> None:
+    assert browser.post(f"/jobs/{job}/explode", data={"form_token": ""}, headers=OWN).status_code == 404
+
+
+def test_bulk__tells_what_came_of_each(browser: TestClient, runner: RowRunner) -> None:
+    ids = [str(browser.post("/v1/jobs", json={}).json()["id"]) for _ in range(3)]
+    runner.run(ids[0])
+    answer = browser.post("/jobs/bulk", data={"form_token": "", "verb": "pause", "sel": ids}, headers=OWN)
+    rows = {row.one("th").text: row.text for row in read(answer.text).one("tbody").all("tr")}
+    assert "refused" in rows[ids[0]]
+    assert all("done" in rows[one] for one in ids[1:])
+    assert browser.get(f"/v1/jobs/{ids[1]}").json()["state"] == "paused"
+
+
+def test_bulk__changes_priority_and_labels(browser: TestClient, job: str) -> None:
+    form = {"form_token": "", "verb": "update", "sel": [job], "priority": "7", "label": "exp=a=b"}
+    assert browser.post("/jobs/bulk", data=form, headers=OWN).status_code == 200
+    read_back = browser.get(f"/v1/jobs/{job}").json()
+    assert (read_back["priority"], read_back["labels"]) == (7, {"exp": "a=b"})
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ({"verb": "cancel"}, "no job is selected"),
+        ({"verb": "explode", "sel": "{job}"}, "allowed are cancel"),
+        ({"verb": "update", "sel": "{job}", "priority": "high"}, "change.priority"),
+    ],
+)
+def test_bulk__says_what_is_wrong(browser: TestClient, job: str, form: dict[str, str], words: str) -> None:
+    sent = {"form_token": "", **{name: value.format(job=job) for name, value in form.items()}}
+    answer = browser.post("/jobs/bulk", data=sent, headers=OWN)
+    assert answer.status_code == 422
+    assert words in read(answer.text).one("main").text
+
+
+def test_bulk__leads_to_compare(browser: TestClient, job: str) -> None:
+    answer = browser.post("/jobs/bulk", data={"form_token": "", "verb": "compare", "sel": [job, "x"]}, headers=OWN)
+    assert answer.headers["location"] == f"/jobs/compare?id={job}&id=x"
+
+
+def test_other_teams__can_not_be_changed(guarded: TestClient, callers: Callers, sign_in: SignIn) -> None:
+    found = guarded.post("/v1/jobs", json={}, headers=callers.headers("member")).json()["id"]
+    browser = sign_in("stranger")
+    token = form_token(read(browser.get("/admin/tokens").text))
+    assert browser.post(f"/jobs/{found}/cancel", data={"form_token": token}, headers=OWN).status_code == 404
+    sent = {"form_token": token, "verb": "cancel", "sel": [found]}
+    assert "refused" in read(browser.post("/jobs/bulk", data=sent, headers=OWN).text).one("tbody").text
+
+
+def test_viewers__change_nothing(guarded: TestClient, callers: Callers, sign_in: SignIn) -> None:
+    found = guarded.post("/v1/jobs", json={}, headers=callers.headers("member")).json()["id"]
+    browser = sign_in("viewer")
+    token = form_token(read(browser.get("/home").text))
+    for path in (f"/jobs/{found}/cancel", "/jobs/bulk", "/admin/tokens", "/admin/teams/red/members"):
+        assert browser.post(path, data={"form_token": token}, headers=OWN).status_code == 403, path
+
+
+def test_token__is_shown_once_and_can_be_revoked(sign_in: SignIn) -> None:
+    browser = sign_in("member")
+    page = read(browser.get("/admin/tokens").text)
+    made = read(browser.post("/admin/tokens", data={"form_token": form_token(page), "label": "lap"}, headers=OWN).text)
+    text = made.one("code", id="token").text
+    assert browser.get("/v1/whoami", headers={"Authorization": f"Bearer {text}"}).json()["user"] == "ann"
+    again = browser.get("/admin/tokens")
+    assert text not in again.text
+    row = next(row for row in read(again.text).one("tbody").all("tr") if "lap" in row.text)
+    answer = browser.post(row.one("form").attributes["action"], data={"form_token": form_token(row)}, headers=OWN)
+    assert answer.status_code == 303
+    browser.cookies.clear()
+    assert browser.get("/v1/whoami", headers={"Authorization": f"Bearer {text}"}).status_code == 401
+
+
+def test_teams__are_made_and_staffed(sign_in: SignIn) -> None:
+    browser = sign_in("admin")
+    token = form_token(read(browser.get("/admin/teams").text))
+    form = {"form_token": token, "name": "green", "weight": "2", "gpus": "6", "cpus": "", "running_jobs": ""}
+    answer = browser.post("/admin/teams", data=form, headers=OWN)
+    assert answer.headers["location"] == "/admin/teams/green"
+    browser.post("/admin/teams/green/members", data={"form_token": token, "user": "gil", "role": "member"}, headers=OWN)
+    page = read(browser.get("/admin/teams/green").text)
+    assert "6 GPUs, - CPUs" in page.text
+    assert page.one("tbody").one("th").text == "gil"
+    remove = page.one("tbody").one("form").attributes["action"]
+    assert browser.post(remove, data={"form_token": token}, headers=OWN).status_code == 303
+    assert "Nobody yet" in browser.get("/admin/teams/green").text
+
+
+def test_teams__refuse_what_rest_refuses(sign_in: SignIn) -> None:
+    browser = sign_in("admin")
+    token = form_token(read(browser.get("/admin/teams").text))
+    answer = browser.post("/admin/teams", data={"form_token": token, "name": "green", "weight": "-1"}, headers=OWN)
+    assert answer.status_code == 422
+    assert "weight must be greater than 0" in read(answer.text).one("main").text
