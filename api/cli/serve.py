@@ -142,6 +142,8 @@ class _Greeting:
     def start(self) -> None:
         data_dir = escape(str(self._service.settings.data_dir.resolve()))
         out.print(f"[bold]XSAM training service[/] at [bold]{self._url}[/]   data: {data_dir}")
+        if self._service.settings.page.enabled:
+            out.print(f"The page: [bold]{self._url}/home[/]")
         if self._first_token is not None:
             # On the console alone: it is in no log file, and the database has its digest.
             out.print(f"First admin token, shown this once: [bold]{self._first_token}[/]")

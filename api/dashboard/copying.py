@@ -1,13 +1,14 @@
 """What a view shows, as a line for the shell or for Python. No line holds a token: `$XSAM_TOKEN` stands for it."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 from xsam.services.jobs.schemas import JobRead
 
+_CLIENT_NAMES = {"state": "states", "label": "labels", "failure": "failures"}
 _CURL = 'curl -s -H "Authorization: Bearer $XSAM_TOKEN" "$XSAM_URL{path}"'
 
 
@@ -26,17 +27,22 @@ def of_job(job: JobRead) -> Copied:
 
 
 def of_jobs(filters: Mapping[str, Any]) -> Copied:
-    """Return how else the jobs of a filter are listed."""
+    """Return how else the jobs of a filter are listed; the command's options are named as the query's parameters."""
     words = ["xsam", "list"]
     pairs: list[tuple[str, str]] = []
     for name, value in filters.items():
-        for one in value if isinstance(value, list | tuple) else [value]:
-            words += [f"--{name.replace('_', '-')}", shlex.quote(str(one))]
+        for one in value if isinstance(value, list) else [value]:
+            # Joined, so that a value with a minus is no option.
+            words.append(shlex.quote(f"--{name}={one}"))
             pairs.append((name, str(one)))
     query = f"?{urlencode(pairs)}" if pairs else ""
-    arguments = ", ".join(f"{name}={_python(value)}" for name, value in filters.items())
-    return Copied(" ".join(words), _CURL.format(path=f"/v1/jobs{query}"), f"client.jobs({arguments})")
+    arguments = ", ".join(f"{name}={value!r}" for name, value in _arguments(filters).items())
+    return Copied(" ".join(words), _CURL.format(path=f"/v1/jobs{query}"), f"client.page({arguments})")
 
 
-def _python(value: Any) -> str:
-    return repr(list(value)) if isinstance(value, Sequence) and not isinstance(value, str) else repr(value)
+def _arguments(filters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the client's arguments, which call some of them by other names than the query does."""
+    found = {_CLIENT_NAMES.get(name, name): value for name, value in filters.items()}
+    if "labels" in found:
+        found["labels"] = dict(one.split("=", 1) for one in found["labels"])
+    return found

@@ -48,6 +48,7 @@ def _run(output_dir: Path) -> None:
     started_s = time.monotonic()
     with running_service(output_dir) as url, Client(url) as client:
         out.print(f"Service ready at {url} after {time.monotonic() - started_s:.1f} s.")
+        out.print(f"Watch it in a browser while it runs: [bold]{url}/home[/]")
         jobs = [Watched(client.submit(spec)) for spec in demo_specs()]
         out.print(
             f"Submitted {len(jobs)} jobs: digits, {LABEL_NOISE:.0%} of the training labels redrawn, {EPOCHS} epochs."

@@ -8,11 +8,11 @@ from sqlalchemy.orm import Session
 
 from xsam.api.dashboard.pages import PageDep, Pages
 from xsam.api.http.dependencies import ReadSession
-from xsam.services.jobs import service as jobs
-from xsam.services.jobs.schemas import JobRead
-from xsam.services.jobs.service import JobFilter
+from xsam.services.jobs import listing
+from xsam.services.jobs.listing import JobFilter
 from xsam.services.jobs.states import TERMINAL_STATES, JobState
-from xsam.services.reports import cluster, usage, why
+from xsam.services.reports import cluster, job_rows, usage, why
+from xsam.services.reports.job_rows import JobRow
 from xsam.services.studies import reading
 from xsam.services.teams.roles import Principal
 
@@ -53,16 +53,16 @@ def show_home(page: PageDep, session: ReadSession) -> Response:
     )
 
 
-def _mine(session: Session, principal: Principal) -> list[JobRead]:
-    where = JobFilter(states=_ALIVE, team=principal.visible_team)
-    found, _ = jobs.list_jobs(session, where=where, limit=_LOOKED_AT)
-    own = [job for job in found if (job.submitted_by, job.team) == (principal.user, principal.team)]
-    return [JobRead.of(job) for job in sorted(own, key=lambda job: job.state != JobState.RUNNING)[:_SHOWN]]
+def _mine(session: Session, principal: Principal) -> list[JobRow]:
+    where = JobFilter(states=_ALIVE, team=principal.team, user=principal.user)
+    found, _ = listing.list_jobs(session, where=where, limit=_LOOKED_AT)
+    first = sorted(found, key=lambda job: job.state != JobState.RUNNING)[:_SHOWN]
+    return job_rows.rows_of(session, first, visible_team=principal.visible_team)
 
 
 def _ended(session: Session, principal: Principal) -> Counter[str]:
     """Return how the latest jobs of one day ended: by failure's kind, or `succeeded`, or `cancelled`."""
     where = JobFilter(states=tuple(TERMINAL_STATES), team=principal.visible_team)
-    found, _ = jobs.list_jobs(session, where=where, limit=_LOOKED_AT)
+    found, _ = listing.list_jobs(session, where=where, limit=_LOOKED_AT)
     since = datetime.now(UTC) - _DAY
     return Counter(job.failure_kind or job.state for job in found if job.finished_at and job.finished_at > since)

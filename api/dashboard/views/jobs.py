@@ -113,9 +113,7 @@ def show_rows(page: PageDep, session: ReadSession, view: Annotated[RowsView, Que
     """Show single rows of the list; those that the visitor may not see are not there."""
     found = [session.get(Job, job_id) for job_id in view.id]
     seen = [job for job in found if job is not None and job.kind != KIND_STUDY and page.principal.sees(job.team)]
-    return page.render(
-        "job_rows.html", rows=job_rows.rows_of(session, seen, visible_team=page.principal.visible_team)
-    )
+    return page.render("job_rows.html", rows=job_rows.rows_of(session, seen, visible_team=page.principal.visible_team))
 
 
 @pages.post("/jobs/bulk")
@@ -146,7 +144,9 @@ def _change(page: PageDep, session: Session, verb: str, ids: list[str], form: Fo
         wanted = _update(ids, form)
         return bulk.update(session, wanted.chosen(visible), wanted.change, actor=page.principal)
     if verb not in BULK:
-        raise InvalidRequestError(f"verb is {verb[:40]!r}; allowed are {', '.join(BULK)}, update, compare", field="verb")
+        raise InvalidRequestError(
+            f"verb is {verb[:40]!r}; allowed are {', '.join(BULK)}, update, compare", field="verb"
+        )
     return BULK[verb](session, Selection(ids=ids, visible_team=visible), actor=page.principal)
 
 

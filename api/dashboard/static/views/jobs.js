@@ -85,12 +85,13 @@ function flash(row) {
 }
 
 function bulkActions(form) {
-  const bar = document.getElementById("bulk");
   const boxes = () => [...form.querySelectorAll("input[data-selects]")];
   const picked = () => boxes().filter(({ checked }) => checked);
-  const matching = () => bar.querySelector("[data-matching]");
+  const matching = () => form.querySelector("[data-matching]");
 
   const show = () => {
+    const bar = form.querySelector("#bulk");
+    if (bar === null) return; // an empty list
     const number = picked().length;
     bar.querySelector("[data-number]").textContent = matching()?.checked ? "All that match" : `${number} selected`;
     for (const button of bar.querySelectorAll("button, a")) button.disabled = number === 0 && !matching()?.checked;
@@ -110,6 +111,7 @@ function bulkActions(form) {
 
   form.addEventListener("submit", async (event) => {
     const verb = event.submitter?.value;
+    const bar = form.querySelector("#bulk");
     if (event.submitter?.name !== "verb") return;
     event.preventDefault();
     if (verb === "compare") {

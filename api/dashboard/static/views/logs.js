@@ -5,7 +5,7 @@ import { showRefusal } from "../strips.js";
 import { visible } from "../charts/format.js";
 import { remember } from "./state.js";
 
-const LINE_PX = 20;
+const LINE_PX = 24;
 const SPARE = 20;
 const ANSI = /\u001b\[([0-9;]*)m|\u001b\[[0-9;?]*[A-Za-z]/g;
 const COLOURS = { 31: "red", 32: "green", 33: "yellow", 34: "blue", 35: "magenta", 36: "cyan", 91: "red", 92: "green", 93: "yellow", 94: "blue" };
@@ -42,6 +42,7 @@ export function mount(element) {
   let isFollowing = element.dataset.line === "";
   let isLocal = false;
   let wanted = Number(element.dataset.line) || null;
+  let linked = wanted;
 
   const find = Object.assign(make("input"), { type: "search", placeholder: "find", value: element.dataset.find });
   find.setAttribute("aria-label", "Find in the log");
@@ -173,8 +174,11 @@ export function mount(element) {
         search();
         draw();
         if (isFollowing) box.scrollTop = box.scrollHeight;
+        else if (linked !== null && lines.length >= linked) {
+          goTo(linked - 1);
+          linked = null;
+        }
       }
-      if (wanted !== null) goTo(Math.min(wanted, lines.length) - 1);
       if (!lines.length) count.textContent = "Nothing was written yet.";
     } catch (error) {
       if (element.isConnected) showRefusal(error, read);
