@@ -134,7 +134,7 @@ def _counts(found: JobCount) -> dict[str | None, str]:
     def text(num: int, is_exact: bool) -> str:
         return f"{num:,}{'' if is_exact else '+'}"
 
-    groups = {str(group.state): text(group.num, group.is_exact) for group in found.groups}
+    groups: dict[str | None, str] = {str(group.state): text(group.num, group.is_exact) for group in found.groups}
     return {None: text(found.num, found.is_exact), **groups}
 
 
