@@ -1,6 +1,7 @@
 """The service as README's "For a team" sets it up: a Ray cluster of two nodes, the API, and a dispatcher that joins."""
 
 import contextlib
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ def team_service(
     quiet = ("--ray-client-server-port", str(free_port()), "--include-dashboard", "false")
     with contextlib.ExitStack() as stack:
         stack.enter_context(_running([str(RAY), "start", "--block", *head, *quiet], environment))
+        wait_until(lambda: _answers(address))
         joined = stack.enter_context(_running([str(RAY), "start", "--block", *node], environment))
         service = stack.enter_context(served(data_dir, *options, "--no-dispatcher", environment=environment))
         named = {"XSAM_DATA_DIR": str(service.data_dir), "XSAM_RAY__ADDRESS": address}
@@ -45,6 +47,15 @@ def team_service(
 
         wait_until(sees_both)
         yield service
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
