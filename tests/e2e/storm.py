@@ -51,6 +51,7 @@ STUDY: dict[str, Any] = {
     "num_trials": 5,
     "concurrency": 2,
     "confirm_seeds": 2,
+    **_SURVIVES,
 }
 
 
