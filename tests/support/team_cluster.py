@@ -20,6 +20,9 @@ def team_service(
 ) -> Iterator[Served]:
     """Start a head without GPUs, a node with them, the API and a dispatcher; end them in the opposite order.
 
+    The home folder has what any program that starts a Ray of its own leaves there: with that file `ray start --head`
+    demands a token, which no other node brings, unless it is told what is meant.
+
     Args:
         data_dir: the service's, shared by all of them.
         options: of `xsam serve`.
@@ -27,6 +30,10 @@ def team_service(
         num_gpus: likewise.
         environment: of all processes.
     """
+    home = data_dir.with_name("home")
+    (home / ".ray").mkdir(parents=True)
+    (home / ".ray" / "auth_token").write_text("0" * 64)
+    environment = {**environment, "HOME": str(home), "RAY_AUTH_MODE": "disabled"}
     address = f"127.0.0.1:{free_port()}"
     head = ("--head", "--port", address.rpartition(":")[2], "--num-cpus", "1", "--num-gpus", "0")
     node = ("--address", address, "--num-cpus", str(num_cpus), "--num-gpus", str(num_gpus))
