@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast bench bench-core bench-service bench-study bench-scheduling storm docs fmt lint types check migrate revision api worker serve up down clean
+.PHONY: help setup demo test test-fast bench bench-core bench-service bench-study bench-loop bench-scheduling storm docs fmt lint types check migrate revision api worker serve up down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -49,6 +49,10 @@ bench-service: $(READY) ## time to the first step, submit latency
 
 bench-study: $(READY) ## figures of studies
 	$(BIN)/python -m tests.bench.study
+
+bench-loop: $(READY) ## the training loop against a bare one, image folders against torchvision's
+	$(BIN)/python -m tests.bench.loop
+	$(BIN)/python -m tests.bench.image_folder
 
 bench-scheduling: $(READY) ## the scheduling policy on a trace of 10,000 jobs
 	$(BIN)/python -m tests.bench.scheduling
