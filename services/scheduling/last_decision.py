@@ -168,7 +168,7 @@ def decided_about_all(session: Session, jobs: Sequence[Job]) -> dict[str, Decide
             row.planned_at,
             row.num_queued,
             row.reasons.get(job.id),
-            row.kinds.get(_kind(job.team, job.num_workers, job.gpus_per_worker, job.cpus_per_worker)),
+            row.kinds.get(_kind(job)),
             row.positions.get(job.id),
         )
         for job in jobs
