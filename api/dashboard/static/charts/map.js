@@ -50,7 +50,7 @@ const MAP = {
             : [blank(place, column, row)]),
         );
       }
-    frame.place = place;
+    frame.grid = place;
     frame.cursor = svg("g", {});
     frame.svg.replaceChildren(names(place, options), group, isoCost(place, options), frame.cursor);
     frame.under.replaceChildren(ramped(ramp, low, high, options));
@@ -279,7 +279,7 @@ function where({ column, row }, { across, down }) {
   return `${across.label} ${across.names[column]}, ${down.label} ${down.names[row]}`;
 }
 
-function cellAt({ place, options }, x, y) {
+function cellAt({ grid: place, options }, x, y) {
   if (!place || x < place.left || x >= place.right || y < place.top || y >= place.bottom) return null;
   return {
     column: Math.min(Math.floor((x - place.left) / place.width), options.across.names.length - 1),
@@ -294,7 +294,7 @@ function withValue({ options }, { column, row }) {
 }
 
 function pointAt(frame, at, isShown) {
-  const { options, place } = frame;
+  const { options, grid: place } = frame;
   const cell = withValue(frame, at);
   frame.cell = { column: at.column, row: at.row };
   frame.cursor.replaceChildren(

@@ -9,6 +9,7 @@ const QUIET_MS = 400;
 
 export function mount(form) {
   const kept = `xsam-form ${location.pathname}`;
+  const path = form.getAttribute("action"); // form.action is a button of that name
   let timer = null;
   let latest = 0;
 
@@ -20,7 +21,7 @@ export function mount(form) {
     const into = document.getElementById(part);
     into.setAttribute("aria-busy", "true");
     try {
-      const answer = await getPart(form.action, part, { method: "POST", body });
+      const answer = await getPart(path, part, { method: "POST", body });
       if (mine !== latest) return;
       morphChildren(into, answer.part);
       hideStrip("refused");
@@ -52,6 +53,9 @@ export function mount(form) {
   });
   form.addEventListener("submit", () => sessionStorage.removeItem(kept));
   restore(form, kept, again);
+  // Typed before this was loaded, or filled in by the browser.
+  const isTyped = ({ type, value, defaultValue }) => type === "text" && value !== defaultValue;
+  if ([...form.elements].some(isTyped)) asked("preview", "refresh");
 }
 
 // Who had to sign in on the way finds what they had typed.

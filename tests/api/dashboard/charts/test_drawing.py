@@ -131,6 +131,12 @@ def test_map__walk_reads_cells_and_enter_picks_one(charts: Page) -> None:
     assert "2 of 6 cells tried" in summary(charts)
 
 
+def test_map__a_click_picks_the_cell(charts: Page) -> None:
+    draw(charts, "map", "mapChart", MAP)
+    charts.locator("rect.cell:not(.is-blank)").first.click(force=True)
+    assert charts.evaluate("picked.map(({ column, row, num }) => [column, row, num])") == [[0, 0, 2]]
+
+
 def test_map__empty_cells_are_hatched_and_costs_are_lines(charts: Page) -> None:
     draw(charts, "map", "mapChart", MAP)
     assert charts.locator("rect.cell").count() == 6
