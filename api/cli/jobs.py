@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -40,6 +40,7 @@ from xsam.services.jobs.states import JobState
 from xsam.services.reports.job_rows import JobCount
 
 _PAGE_LIMIT = 200
+_MOST_LINES = 5000
 _COLUMNS = {"id": 12, "name": None, "state": 9, "epochs": 6, "accuracy": 8, "optimizer": None, "by": 4, "age": 8}
 """Of a list, with the width each needs; the others wrap on a narrow screen."""
 
@@ -150,16 +151,21 @@ def show_job(job_id: JobIdArgument, output: OutputOption = Output.TABLE, url: Ur
         out.print(f"[dim]{event.at:%Y-%m-%d %H:%M:%S}[/]  {event.kind:<16} {escape(event.message)}")
 
 
-def logs(
+def logs(  # noqa: PLR0913, PLR0917 - options of a command line
     job_id: JobIdArgument,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
     attempt: Annotated[int | None, typer.Option(min=1, help="Of this attempt.", show_default="the latest")] = None,
     rank: Annotated[int | None, typer.Option(min=0, help="Of this rank.", show_default="all")] = None,
     tail: Annotated[int | None, typer.Option(min=0, help="Only the last N lines.", show_default="all")] = None,
+    find: Annotated[str | None, typer.Option(help="Only lines with this text in any case, numbered.")] = None,
+    from_line: Annotated[int | None, typer.Option(min=1, help="From this line on, with numbers.")] = None,
     url: UrlOption = DEFAULT_URL,
 ) -> None:
     """Print a job's log, all ranks merged by time."""
     with connected(url) as client:
+        if find is not None or from_line is not None:
+            _print_lines(client, job_id, attempt=attempt, rank=rank, find=find, from_line=from_line, limit=tail)
+            return
         if not follow:
             sys.stdout.write(printable(client.logs(job_id, attempt=attempt, rank=rank, tail=tail)))
             return
@@ -169,6 +175,15 @@ def logs(
                 sys.stdout.flush()
         except KeyboardInterrupt:
             err.print("\nDetached.")
+
+
+def _print_lines(client: Client, job_id: str, *, limit: int | None, **which: Any) -> None:
+    most = _MOST_LINES if limit is None else min(limit, _MOST_LINES)
+    found = client.log_lines(job_id, limit=most, **which)
+    for line in found.items:
+        sys.stdout.write(f"{line.number:>7}  {line.at} [rank {line.rank}] {printable(line.text)}\n")
+    num = found.last_number if found.num_found is None else found.num_found
+    err.print(f"{len(found.items)} of {num} lines{'' if found.num_found is None else ' with it'}.")
 
 
 def _follow(client: Client, job: JobRead, url: str) -> None:

@@ -1,4 +1,4 @@
-"""`xsam why, queue, cluster, usage`: why a job waits, the queue, what runs where, who used how much."""
+"""`xsam why, queue, cluster, status, usage`: why a job waits, the queue, what runs where, who used how much."""
 
 from collections import defaultdict
 from datetime import UTC, date, datetime
@@ -14,6 +14,7 @@ from xsam.api.cli.options import DEFAULT_URL, JobIdArgument, UrlOption, connecte
 from xsam.api.cli.show import Output, OutputOption, err, fact_table, show, table
 from xsam.services.cluster.schemas import ClusterRead, CordonRead, NodeRead
 from xsam.services.reports.schemas import QueueRead, WhyRead
+from xsam.services.reports.status import StatusRead
 from xsam.services.usage.schemas import ShareRead, UsageRead
 
 _PAGE_LIMIT = 200
@@ -48,6 +49,36 @@ def cluster(output: OutputOption = Output.TABLE, url: UrlOption = DEFAULT_URL) -
     with connected(url) as client:
         found = client.cluster()
     show(output, found, lambda found: Group(_cluster_sentence(found), *([_node_table(found)] if found.nodes else [])))
+
+
+def status(output: OutputOption = Output.TABLE, url: UrlOption = DEFAULT_URL) -> None:
+    """Show how the service is: release, who leads, Ray, the database."""
+    with connected(url) as client:
+        found = client.status()
+    show(output, found, lambda found: fact_table(_status_facts(found)))
+
+
+def _status_facts(found: StatusRead) -> list[tuple[str, str]]:
+    ray, database, leading = found.ray, found.database, found.leader
+    seen = "never" if ray.seen_at is None else f"{formats.age(ray.seen_at)} ago"
+    is_old = "" if database.is_current else f"; this release has {database.newest_migration}: run `xsam migrate`"
+    return [
+        ("service", f"xsam {found.version}"),
+        (
+            "leader",
+            "[red]none[/]: jobs are kept, nothing starts"
+            if leading is None
+            else f"{escape(leading.id)} for {formats.age(leading.since)}",
+        ),
+        ("dispatchers", str(found.num_dispatchers)),
+        (
+            "Ray",
+            f"{ray.num_nodes} nodes, {ray.num_gpus:g} GPUs, {ray.num_cpus:g} CPUs"
+            if ray.is_live
+            else f"[red]down[/], last seen {seen}",
+        ),
+        ("database", f"{database.kind} at {database.migration}{is_old}"),
+    ]
 
 
 def usage(

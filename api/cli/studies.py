@@ -235,7 +235,7 @@ def _look(client: Client, study_id: str) -> tuple[StudyRead, Group]:
 def _picture(client: Client, study: StudyRead) -> Group:
     best = client.studies.trial_page(study.id, sort=study_views.best_first(study), limit=5).items
     running = client.studies.trial_page(study.id, states=[JobState.RUNNING], limit=10).items
-    return study_views.picture(study, best, running, client.studies.plots(study.id))
+    return study_views.picture(study, best, running, client.studies.plots(study.id).model_dump(mode="json"))
 
 
 def _state(study: StudyRead) -> str:

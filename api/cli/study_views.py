@@ -35,7 +35,7 @@ def picture(
 ) -> Group:
     """Return everything about a study as one block."""
     parts: list[RenderableType] = [_facts(study)]
-    points = [p for p in plots["points"] if p["arm"] == study.arms[0].arm]
+    points = [p for p in plots["points"] if p["arm"] == study.arms[0].arm and p["best"] is not None]
     if points:
         parts.append(Text(f"best so far  {sparkline([p['best'] for p in points])}  {points[-1]['best']:.4g}"))
     parts.append(_arm_table(study.arms))

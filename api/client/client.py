@@ -9,7 +9,7 @@ with Client("http://127.0.0.1:8042") as client:
 from collections.abc import Iterator, Sequence
 from datetime import date
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from xsam.api.client.admin import AdminClient
 from xsam.api.client.bundles import BundlesClient
@@ -20,7 +20,10 @@ from xsam.api.client.studies import StudiesClient
 from xsam.api.http.health import Health, Readiness
 from xsam.services.cluster.schemas import ClusterRead
 from xsam.services.reports.changes import ChangesRead
+from xsam.services.reports.occupancy import OccupancyRead, SamplesRead
 from xsam.services.reports.schemas import QueueRead
+from xsam.services.reports.spending import SpendingRead
+from xsam.services.reports.status import StatusRead
 from xsam.services.specs.catalog import Catalog, CatalogEntry
 from xsam.services.teams.schemas import WhoAmI
 from xsam.services.usage.schemas import UsageRead
@@ -84,6 +87,40 @@ class Client(JobsClient):
         """Return what was used on some days, by team and user; by default in the last 30 days."""
         days = {"since": since and since.isoformat(), "until": until and until.isoformat()}
         return self._http.read(UsageRead, "GET", "/v1/usage", params={**days, "team": team})
+
+    def usage_sums(
+        self,
+        *,
+        by: str = "optimizer",
+        since: str | None = None,
+        until: str | None = None,
+        team: str | None = None,
+        limit: int = 50,
+    ) -> SpendingRead:
+        """Return what was used over a time, by `optimizer`, `model`, `study`, `job`, `user` or `team`, most first."""
+        query = {"by": by, "since": since, "until": until, "team": team, "limit": limit}
+        return self._http.read(SpendingRead, "GET", "/v1/usage/sums", params=query)
+
+    def occupancy(
+        self, *, since: str | None = None, until: str | None = None, node: str | None = None
+    ) -> OccupancyRead:
+        """Return which job held which node from when to when; by default over the last day."""
+        query = {"since": since, "until": until, "node": node}
+        return self._http.read(OccupancyRead, "GET", "/v1/cluster/occupancy", params=query)
+
+    def samples(self, *, since: str | None = None, until: str | None = None, points: int | None = None) -> SamplesRead:
+        """Return how full the cluster was; by default over the last day."""
+        query = {"since": since, "until": until, "points": points}
+        return self._http.read(SamplesRead, "GET", "/v1/cluster/samples", params=query)
+
+    def status(self) -> StatusRead:
+        """Return the release, who leads, whether Ray answers, and the database's schema."""
+        return self._http.read(StatusRead, "GET", "/v1/status")
+
+    def schema(self, kind: str) -> dict[str, Any]:
+        """Return the JSON Schema of a specification, `job` or `study`, with units and groups."""
+        found: dict[str, Any] = self._http.send("GET", f"/v1/schemas/{kind}").json()
+        return found
 
     def optimizers(self) -> Sequence[CatalogEntry]:
         """Return the optimizers a job may name."""

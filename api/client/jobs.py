@@ -8,12 +8,13 @@ from urllib.parse import quote
 
 from xsam.api.client.errors import WaitTimeoutError
 from xsam.api.client.http import Http, document, once
+from xsam.services.artifacts.log_lines import LinesRead
 from xsam.services.artifacts.schemas import ArtifactRead, ArtifactsRead, ModelCard
 from xsam.services.checks.schemas import CheckRead
 from xsam.services.jobs.schemas import AttemptRead, AttemptsRead, BulkRead, EventPage, EventRead, JobPage, JobRead
 from xsam.services.jobs.states import JobState, is_terminal
 from xsam.services.metrics.records import AlphaRecord
-from xsam.services.metrics.schemas import AlphasRead, EpochRead, MetricsRead
+from xsam.services.metrics.schemas import AlphaMap, AlphasRead, EpochRead, MetricsRead, SeveralMetrics
 from xsam.services.reports.job_preview import JobPreview
 from xsam.services.reports.job_rows import JobCount, JobRowPage
 from xsam.services.reports.schemas import WhyRead
@@ -123,13 +124,26 @@ class JobsClient:
         """
         return self._http.read(JobCount, "GET", "/v1/jobs:count", params={**job_query(wanted), "by": list(by)})
 
-    def metrics(self, job_id: str, *, after: int = 0) -> Sequence[EpochRead]:
-        """Return the job's epochs above `after`, in order."""
-        return self._http.read(MetricsRead, "GET", f"/v1/jobs/{job_id}/metrics", params={"after": after}).items
+    def metrics(self, job_id: str, *, after: int = 0, points: int | None = None) -> Sequence[EpochRead]:
+        """Return the job's epochs above `after`, in order; thinned to so many points where asked for."""
+        query = {"after": after, "points": points}
+        return self._http.read(MetricsRead, "GET", f"/v1/jobs/{job_id}/metrics", params=query).items
 
-    def alphas(self, job_id: str, *, after_step: int = 0) -> Sequence[AlphaRecord]:
-        """Return the job's alpha estimates after a training step, in order."""
-        return self._http.read(AlphasRead, "GET", f"/v1/jobs/{job_id}/alpha", params={"after": after_step}).items
+    def metrics_of(self, job_ids: Sequence[str], *, points: int | None = None) -> Mapping[str, Sequence[EpochRead]]:
+        """Return several jobs' epochs by job, to compare them; at most twenty jobs."""
+        query = {"job": list(job_ids), "points": points}
+        found = self._http.read(SeveralMetrics, "GET", "/v1/jobs:metrics", params=query)
+        return {job.job_id: job.items for job in found.items}
+
+    def alphas(self, job_id: str, *, after_step: int = 0, points: int | None = None) -> Sequence[AlphaRecord]:
+        """Return the job's alpha estimates after a training step, in order; thinned where asked for."""
+        query = {"after": after_step, "points": points}
+        return self._http.read(AlphasRead, "GET", f"/v1/jobs/{job_id}/alpha", params=query).items
+
+    def alpha_map(self, job_id: str, *, columns: int = 200, rows: int = 64) -> AlphaMap:
+        """Return all of the job's probe curves on one grid."""
+        query = {"columns": columns, "rows": rows}
+        return self._http.read(AlphaMap, "GET", f"/v1/jobs/{job_id}/alpha-map", params=query)
 
     def events(self, job_id: str, *, after: int = 0) -> Sequence[EventRead]:
         """Return what happened to the job after the event with this id, oldest first, at most 1,000 events."""
@@ -164,6 +178,22 @@ class JobsClient:
         """
         query = {"attempt": attempt, "rank": rank, "tail": tail, "follow": True}
         yield from self._http.lines(f"/v1/jobs/{job_id}/logs", params=query)
+
+    def log_lines(  # noqa: PLR0913 - ways to say which lines
+        self,
+        job_id: str,
+        *,
+        attempt: int | None = None,
+        rank: int | None = None,
+        from_line: int | None = None,
+        before: int | None = None,
+        find: str | None = None,
+        limit: int = 500,
+    ) -> LinesRead:
+        """Return numbered log lines: from one on, before one, or the last ones; with `find`, those with a text."""
+        which = {"attempt": attempt, "rank": rank, "from_line": from_line, "before": before}
+        query = {**which, "find": find, "limit": limit}
+        return self._http.read(LinesRead, "GET", f"/v1/jobs/{job_id}/log-lines", params=query)
 
     def artifacts(self, job_id: str) -> Sequence[ArtifactRead]:
         """Return the job's files."""

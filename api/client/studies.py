@@ -6,6 +6,9 @@ from typing import Any
 from xsam.api.client.http import Http, document, once
 from xsam.services.jobs.schemas import JobRead
 from xsam.services.jobs.states import FailureKind, JobState
+from xsam.services.studies.curves import CurvesRead
+from xsam.services.studies.plots import MapRead, PlotsRead
+from xsam.services.studies.rungs import RungsRead
 from xsam.services.studies.schemas import StudyPage, StudyPreview, StudyRead, TrialPage, TrialRead
 from xsam.services.studies.spec import StudySpec
 
@@ -61,12 +64,14 @@ class StudiesClient:
         states: Sequence[JobState] = (),
         arm: str | None = None,
         phase: str | None = None,
+        ranges: Sequence[str] = (),
         sort: str = "number",
         cursor: str | None = None,
         limit: int = 50,
     ) -> TrialPage:
-        """Return one page of a study's trials."""
-        query = {"state": list(states), "arm": arm, "phase": phase, "sort": sort, "cursor": cursor, "limit": limit}
+        """Return one page of a study's trials; a range is `optimizer.rho:0.01..0.1` or `value:0.9..`."""
+        which = {"state": list(states), "arm": arm, "phase": phase, "range": list(ranges)}
+        query = {**which, "sort": sort, "cursor": cursor, "limit": limit}
         return self._http.read(TrialPage, "GET", f"{_ROOT}/{study_id}/trials", params=query)
 
     def trials(self, study_id: str, *, phase: str | None = None, sort: str = "number") -> Iterator[TrialRead]:
@@ -79,14 +84,35 @@ class StudiesClient:
         query = {"format": file_format}
         return self._http.send("GET", f"{_ROOT}/{study_id}/trials/export", params=query).content
 
+    def plots(self, study_id: str, *, after: str | None = None, phases: Sequence[str] = ()) -> PlotsRead:
+        """Return what the usual plots are drawn from; with `after` (an answer's `as_of`), only newer points."""
+        query = {"after": after, "phase": list(phases)}
+        return self._http.read(PlotsRead, "GET", f"{_ROOT}/{study_id}/plots", params=query)
+
+    def map(
+        self,
+        study_id: str,
+        *,
+        across: str | None = None,
+        down: str | None = None,
+        stat: str = "best",
+        arm: str | None = None,
+    ) -> MapRead:
+        """Return what trials are worth, and cost, over two searched fields; `stat` is `best`, `mean` or `count`."""
+        query = {"across": across, "down": down, "stat": stat, "arm": arm}
+        return self._http.read(MapRead, "GET", f"{_ROOT}/{study_id}/map", params=query)
+
+    def curves(self, study_id: str, *, top: int = 20, arm: str | None = None) -> CurvesRead:
+        """Return the objective of the best trials epoch by epoch, over gradient evaluations."""
+        return self._http.read(CurvesRead, "GET", f"{_ROOT}/{study_id}/curves", params={"top": top, "arm": arm})
+
+    def rungs(self, study_id: str) -> RungsRead:
+        """Return the rungs of early stopping: levels, values, cuts."""
+        return self._http.read(RungsRead, "GET", f"{_ROOT}/{study_id}/rungs")
+
     def importances(self, study_id: str) -> dict[str, float]:
         """Return how much each searched field matters."""
         found: dict[str, float] = self._http.send("GET", f"{_ROOT}/{study_id}/importances").json()
-        return found
-
-    def plots(self, study_id: str) -> dict[str, Any]:
-        """Return the data of the usual plots, as plain values."""
-        found: dict[str, Any] = self._http.send("GET", f"{_ROOT}/{study_id}/plots").json()
         return found
 
     def pause(self, study_id: str) -> StudyRead:

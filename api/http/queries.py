@@ -5,9 +5,9 @@ A filter that is misspelt and ignored would show all jobs as if they matched.
 
 import re
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Header, Path
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -18,9 +18,13 @@ from xsam.services.errors import InvalidRequestError
 from xsam.services.jobs.bodies import DayOrInstant, instant_of
 from xsam.services.jobs.listing import CountBy, JobFilter, JobSort
 from xsam.services.jobs.states import FailureKind, JobState
+from xsam.services.reports.occupancy import MOST_SAMPLES
+from xsam.services.reports.spending import SpendingBy
 from xsam.services.scheduling import last_decision
 from xsam.services.specs.base import PLAIN
 from xsam.services.specs.job import MAX_LABELS
+from xsam.services.studies import ranges
+from xsam.services.studies.plots import MapStat
 from xsam.services.studies.reading import TrialFilter, TrialSort
 from xsam.services.teams.schemas import TeamName, UserName
 
@@ -36,6 +40,16 @@ LabelEquals = Annotated[
 ]
 After = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
 Limit = Annotated[int, Field(ge=1, le=200)]
+RangeText = Annotated[
+    str, StringConstraints(pattern=r"^[a-z_]+(\.[a-z_0-9]+)*:-?[0-9.eE+-]*\.\.[0-9.eE+-]*$", max_length=200)
+]
+TrialSortText = Annotated[
+    str,
+    StringConstraints(pattern=r"^-?(number|value|grad_evals|seconds|params\.[a-z_]+(\.[a-z_0-9]+)*)$", max_length=120),
+]
+MAX_RANGES = 20
+Points = Annotated[int, Field(ge=10, le=10_000)]
+MOST_COMPARED = 20
 Cursor = Annotated[str | Absent, Field(max_length=500)]
 
 _ID = r"^[a-z0-9]{1,32}$"
@@ -209,6 +223,26 @@ class MetricsQuery(_Query):
 
     after: After = 0
     """Only epochs above this one."""
+    points: Points | Absent = None
+    """At most so many, thinned so that curves keep their lows and highs; by default all."""
+
+
+class SeveralMetricsQuery(_Query):
+    """Which jobs' epochs to read."""
+
+    job: Annotated[list[Annotated[str, Field(pattern=_ID)]], Field(min_length=1, max_length=MOST_COMPARED)]
+    """These jobs; repeat the parameter for several."""
+    points: Points | Absent = None
+    """At most so many of each; by default all."""
+
+
+class AlphaMapQuery(_Query):
+    """How fine a map of probe curves is."""
+
+    columns: Annotated[int, Field(ge=1, le=1000)] = 200
+    """At most so many; neighbouring searches are averaged."""
+    rows: Annotated[int, Field(ge=2, le=256)] = 64
+    """At most so many values of alpha."""
 
 
 class AlphaQuery(_Query):
@@ -216,6 +250,8 @@ class AlphaQuery(_Query):
 
     after: After = 0
     """Only estimates after this training step."""
+    points: Points | Absent = None
+    """At most so many, thinned so that the line of alpha* keeps its lows and highs; by default all."""
 
 
 class EventsQuery(_Query):
@@ -240,6 +276,23 @@ class LogsQuery(_Query):
     """Keep the answer open and send lines as they come, until the job ends."""
 
 
+class LinesQuery(_Query):
+    """Which numbered log lines to read."""
+
+    attempt: Annotated[int, Field(ge=1, le=LARGEST_COUNT)] | Absent = None
+    """Lines of this attempt; by default of the latest."""
+    rank: Annotated[int, Field(ge=0, le=LARGEST_COUNT)] | Absent = None
+    """Lines of this rank, numbered by themselves; by default of all, merged by time."""
+    from_line: Annotated[int, Field(ge=1, le=LARGEST_COUNT)] | Absent = None
+    """Lines from this number on; by default the last ones."""
+    before: Annotated[int, Field(ge=1, le=LARGEST_COUNT)] | Absent = None
+    """Lines below this number."""
+    find: Annotated[Text, StringConstraints(min_length=1)] | Absent = None
+    """Only lines with this text, in any case."""
+    limit: Annotated[int, Field(ge=0, le=5000)] = 500
+    """Lines at most; 0 only counts."""
+
+
 class QueueQuery(_Query):
     """Which part of the queue to read."""
 
@@ -260,6 +313,48 @@ class UsageQuery(_Query):
     """Usage of this team."""
 
 
+class _Span(_Query):
+    """A time."""
+
+    since: DayOrInstant | Absent = None
+    """A day (UTC) or a time; by default a day before the end."""
+    until: DayOrInstant | Absent = None
+    """A time, or a day, which is included; by default now."""
+
+    def ends(self) -> tuple[datetime | None, datetime | None]:
+        """Return both ends.
+
+        Raises:
+            InvalidRequestError: one of them is no time.
+        """
+        return instant_of(self.since, "since"), instant_of(self.until, "until", is_end=True)
+
+
+class OccupancyQuery(_Span):
+    """Which part of the cluster's past to read."""
+
+    node: Text | Absent = None
+    """Only this node."""
+
+
+class SamplesQuery(_Span):
+    """Which samples to read."""
+
+    points: Annotated[int, Field(ge=10, le=MOST_SAMPLES)] = MOST_SAMPLES
+    """At most so many."""
+
+
+class SpendingQuery(_Span):
+    """What usage to sum, and by what."""
+
+    by: SpendingBy = SpendingBy.OPTIMIZER
+    """What to sum by."""
+    team: Text | Absent = None
+    """Usage of this team."""
+    limit: Limit = 50
+    """So many are shown apart; the others together."""
+
+
 class ExportFormat(StrEnum):
     """Files of all trials."""
 
@@ -276,12 +371,53 @@ class _TrialsWanted(_Query):
     """`search` or `confirm`."""
     stopped_early: bool | Absent = None
     """Trials that the early stopper ended, or the others."""
-    sort: TrialSort = TrialSort.NUMBER
-    """Order; a minus descends. Trials without a value come last in either."""
+    range: Annotated[list[RangeText], Field(default_factory=list, max_length=MAX_RANGES)]
+    """Trials with this between two numbers, ends included: `optimizer.rho:0.01..0.1`, `value:0.9..`,
+    `grad_evals:..5000`; repeated, all must hold."""
+    sort: TrialSortText = TrialSort.NUMBER
+    """`number`, `value`, `grad_evals`, `seconds`, or a searched field (`params.optimizer.rho`); a minus before it
+    descends. Trials without a value come last in either."""
 
     def as_filter(self) -> TrialFilter:
         """Return the filter that the service understands."""
-        return TrialFilter(states=self.state, arm=self.arm, phase=self.phase, stopped_early=self.stopped_early)
+        return TrialFilter(
+            states=self.state,
+            arm=self.arm,
+            phase=self.phase,
+            stopped_early=self.stopped_early,
+            ranges=[ranges.Range.parse(text) for text in self.range],
+        )
+
+
+class PlotsQuery(_Query):
+    """Which points to draw."""
+
+    after: DayOrInstant | Absent = None
+    """`as_of` of an earlier answer: only what is newer, or a little older."""
+    phase: list[Literal["search", "confirm"]] = []
+    """Trials of this phase, by default of the search; repeat the parameter for both."""
+
+
+class MapQuery(_Query):
+    """Which map to draw."""
+
+    across: Text | Absent = None
+    """A searched field; by default the first two, the one with many values across."""
+    down: Text | Absent = None
+    """Another one."""
+    stat: MapStat = MapStat.BEST
+    """What a cell shows of its trials."""
+    arm: Text | Absent = None
+    """Of this arm; by default the main one."""
+
+
+class CurvesQuery(_Query):
+    """Which trials' curves to read."""
+
+    top: Annotated[int, Field(ge=1, le=200)] = 20
+    """At most so many: the best ones, then those that run."""
+    arm: Text | Absent = None
+    """Of this arm; by default of all."""
 
 
 class TrialsQuery(_TrialsWanted):

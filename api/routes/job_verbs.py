@@ -8,14 +8,18 @@ from fastapi import Body, Query, Response, status
 from xsam.api.examples import SUBMIT_EXAMPLES
 from xsam.api.http.access import visible_team
 from xsam.api.http.dependencies import AllowedCodeDep, PrincipalDep, ReadSession, WriteSession
-from xsam.api.http.queries import IdempotencyKey, JobCountQuery, JobId
+from xsam.api.http.queries import IdempotencyKey, JobCountQuery, JobId, SeveralMetricsQuery
 from xsam.api.http.router import Router
 from xsam.api.routes.jobs import wanted_jobs
+from xsam.services.errors import NotFoundError
 from xsam.services.jobs import bulk, verbs
+from xsam.services.jobs import service as jobs
 from xsam.services.jobs.bodies import CloneJob, JobSelection, JobsUpdate
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.schemas import BulkRead, JobRead, JobUpdate
 from xsam.services.jobs.states import JobState
+from xsam.services.metrics import service as metrics
+from xsam.services.metrics.schemas import JobMetrics, SeveralMetrics
 from xsam.services.reports import job_preview, job_rows
 from xsam.services.reports.job_preview import JobPreview
 from xsam.services.reports.job_rows import JobCount
@@ -94,6 +98,22 @@ def clone_job(  # noqa: PLR0913, PLR0917 - what the framework hands over
 def count_jobs(session: ReadSession, principal: PrincipalDep, query: Annotated[JobCountQuery, Query()]) -> JobCount:
     """Return how many jobs match, in all and by state, team or user; exact up to ten thousand of a group."""
     return job_rows.count(session, where=wanted_jobs(session, principal, query), by=query.by)
+
+
+@router.route("GET", "/jobs:metrics", "Read several jobs' epochs", refuses=("not_found",))
+def list_several_metrics(
+    session: ReadSession, principal: PrincipalDep, query: Annotated[SeveralMetricsQuery, Query()]
+) -> SeveralMetrics:
+    """Return what each epoch of some jobs has measured, to compare them."""
+    wanted = list(dict.fromkeys(query.job))
+    for job_id in wanted:
+        if not principal.sees(jobs.get(session, job_id).team):
+            raise NotFoundError(f"no job {job_id}", field="job_id")
+    found = [
+        JobMetrics(job_id=job_id, items=list(metrics.list_epochs(session, job_id, points=query.points)))
+        for job_id in wanted
+    ]
+    return SeveralMetrics(items=found)
 
 
 @router.route("POST", "/jobs:cancel", "Cancel several jobs")

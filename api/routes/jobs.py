@@ -12,6 +12,7 @@ from xsam.api.http import streams
 from xsam.api.http.access import Admission, visible_team
 from xsam.api.http.dependencies import AllowedCodeDep, PrincipalDep, ReadSession, ServiceDep, WriteSession
 from xsam.api.http.queries import (
+    AlphaMapQuery,
     AlphaQuery,
     EventsQuery,
     IdempotencyKey,
@@ -20,10 +21,13 @@ from xsam.api.http.queries import (
     JobsQuery,
     JobsWanted,
     LastEventId,
+    LinesQuery,
     LogsQuery,
     MetricsQuery,
 )
 from xsam.api.http.router import Router
+from xsam.services.artifacts import log_lines
+from xsam.services.artifacts.log_lines import LinesRead
 from xsam.services.artifacts.store import JobFolder
 from xsam.services.errors import NotFoundError
 from xsam.services.jobs import events, listing
@@ -32,7 +36,7 @@ from xsam.services.jobs.listing import JobFilter
 from xsam.services.jobs.schemas import EventPage, EventRead, JobPage, JobRead
 from xsam.services.jobs.states import JobState, is_terminal
 from xsam.services.metrics import service as metrics
-from xsam.services.metrics.schemas import AlphasRead, MetricsRead
+from xsam.services.metrics.schemas import AlphaMap, AlphasRead, MetricsRead
 from xsam.services.reports import job_rows
 from xsam.services.reports.job_rows import JobRowPage
 from xsam.services.specs.job import JobSpec
@@ -134,15 +138,22 @@ def get_job(job_id: JobId, session: ReadSession) -> JobRead:
 def list_metrics(job_id: JobId, session: ReadSession, query: Annotated[MetricsQuery, Query()]) -> MetricsRead:
     """Return what each epoch measured, in order."""
     jobs.get(session, job_id)
-    return MetricsRead(items=list(metrics.list_epochs(session, job_id, after=query.after)))
+    return MetricsRead(items=list(metrics.list_epochs(session, job_id, after=query.after, points=query.points)))
 
 
 @router.route("GET", "/{job_id}/alpha", "Read a job's alpha estimates")
 def list_alpha_estimates(job_id: JobId, session: ReadSession, query: Annotated[AlphaQuery, Query()]) -> AlphasRead:
     """Return every search for alpha* with its probe curve, in order; empty for optimizers that don't search."""
     jobs.get(session, job_id)
-    rows = metrics.list_alphas(session, job_id, after_step=query.after)
+    rows = metrics.list_alphas(session, job_id, after_step=query.after, points=query.points)
     return AlphasRead(items=list(rows))
+
+
+@router.route("GET", "/{job_id}/alpha-map", "Read a job's probe curves as a map")
+def get_alpha_map(job_id: JobId, session: ReadSession, query: Annotated[AlphaMapQuery, Query()]) -> AlphaMap:
+    """Return all probe curves on one grid, and how often alpha* was at the edge of its own."""
+    jobs.get(session, job_id)
+    return metrics.alpha_map(session, job_id, columns=query.columns, rows=query.rows)
 
 
 @router.route(
@@ -199,3 +210,21 @@ def read_logs(
     folder = JobFolder(service.settings.artifact_root, job_id)
     text = streams.log_text(folder, query.attempt or attempt, rank=query.rank, tail=query.tail)
     return StreamingResponse(text, media_type="text/plain")
+
+
+@router.route("GET", "/{job_id}/log-lines", "Read a job's log by line numbers", refuses=("storage_error",))
+def read_log_lines(
+    job_id: JobId, session: ReadSession, service: ServiceDep, query: Annotated[LinesQuery, Query()]
+) -> LinesRead:
+    """Return numbered lines: from one on, before one, the last ones, or those with a text; and how many there are."""
+    attempt = query.attempt or jobs.get(session, job_id).attempt
+    folder = JobFolder(service.settings.artifact_root, job_id).logs(attempt)
+    return log_lines.read_numbered(
+        folder,
+        attempt,
+        rank=query.rank,
+        from_line=query.from_line,
+        before=query.before,
+        find=query.find,
+        limit=query.limit,
+    )

@@ -6,13 +6,17 @@ from fastapi import Query
 
 from xsam.api.http.access import visible_team
 from xsam.api.http.dependencies import PrincipalDep, ReadSession
-from xsam.api.http.queries import JobId, QueueQuery, UsageQuery
+from xsam.api.http.health import VERSION
+from xsam.api.http.queries import JobId, OccupancyQuery, QueueQuery, SamplesQuery, SpendingQuery, UsageQuery
 from xsam.api.http.router import Router
 from xsam.services.cluster.schemas import ClusterRead
 from xsam.services.jobs import service as jobs
 from xsam.services.jobs.schemas import AttemptRead, AttemptsRead
-from xsam.services.reports import cluster, usage, why
+from xsam.services.reports import cluster, occupancy, spending, status, usage, why
+from xsam.services.reports.occupancy import OccupancyRead, SamplesRead
 from xsam.services.reports.schemas import QueueRead, WhyRead
+from xsam.services.reports.spending import SpendingRead
+from xsam.services.reports.status import StatusRead
 from xsam.services.usage.schemas import UsageRead
 
 router = Router("/v1", "scheduling")
@@ -50,3 +54,36 @@ def read_usage(session: ReadSession, principal: PrincipalDep, query: Annotated[U
     """Return GPU-hours and CPU-hours by day, team and user, and where teams stand in the fair share."""
     team = visible_team(principal, query.team)
     return usage.usage(session, since=query.since, until=query.until, team=team)
+
+
+@router.route("GET", "/usage/sums", "Read what usage was for")
+def read_spending(
+    session: ReadSession, principal: PrincipalDep, query: Annotated[SpendingQuery, Query()]
+) -> SpendingRead:
+    """Return GPU-hours and CPU-hours over a time by optimizer, model, study, job, user or team, most first."""
+    since, until = query.ends()
+    team = visible_team(principal, query.team)
+    return spending.spending(session, by=query.by, since=since, until=until, team=team, limit=query.limit)
+
+
+@router.route("GET", "/cluster/occupancy", "Read what ran where")
+def read_occupancy(
+    session: ReadSession, principal: PrincipalDep, query: Annotated[OccupancyQuery, Query()]
+) -> OccupancyRead:
+    """Return which job held which node from when to when; of other teams' jobs only team and size."""
+    since, until = query.ends()
+    seen = visible_team(principal, None)
+    return occupancy.occupancy(session, since=since, until=until, node=query.node, visible_team=seen)
+
+
+@router.route("GET", "/cluster/samples", "Read how full the cluster was")
+def list_samples(session: ReadSession, query: Annotated[SamplesQuery, Query()]) -> SamplesRead:
+    """Return nodes, what teams held, and the length of the queue: a sample a minute, of old times one an hour."""
+    since, until = query.ends()
+    return occupancy.list_samples(session, since=since, until=until, points=query.points)
+
+
+@router.route("GET", "/status", "Read how the service is")
+def read_status(session: ReadSession) -> StatusRead:
+    """Return the release, who leads, whether Ray answers, and the database's schema, in one."""
+    return status.read_status(session, version=VERSION)

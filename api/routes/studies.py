@@ -12,7 +12,6 @@ from xsam.api.http.queries import ExportFormat, ExportQuery, IdempotencyKey, Stu
 from xsam.api.http.router import Router
 from xsam.services.jobs.schemas import JobRead
 from xsam.services.studies import export, reading, service, verbs
-from xsam.services.studies.plots import PlotsRead
 from xsam.services.studies.schemas import (
     ExtendStudy,
     PromoteStudy,
@@ -181,18 +180,6 @@ def export_trials(study_id: StudyId, session: ReadSession, query: Annotated[Expo
         return Response(export.as_csv(found), media_type="text/csv", headers={"Content-Disposition": name})
     media_type = "application/vnd.apache.parquet"
     return Response(export.as_parquet(found), media_type=media_type, headers={"Content-Disposition": name})
-
-
-@router.route("GET", "/studies/{study_id}/importances", "Read which fields matter")
-def get_importances(study_id: StudyId, session: ReadSession) -> dict[str, float]:
-    """Return each searched field's share of the objective's variation (PED-ANOVA); empty for too few trials."""
-    return reading.read_plots(session, study_id).importances
-
-
-@router.route("GET", "/studies/{study_id}/plots", "Read the data of the usual plots")
-def get_plots(study_id: StudyId, session: ReadSession) -> PlotsRead:
-    """Return what history, parallel coordinates, slices, the map of two fields and importances are drawn from."""
-    return reading.read_plots(session, study_id)
 
 
 @router.route("POST", "/studies:preview", "See what a study would take", refuses=("infeasible",))

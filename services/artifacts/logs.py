@@ -16,6 +16,7 @@ from xsam.services.db.clock import utc_now
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
 MAX_LINE_CHARS = 8_192
+_CHUNK_BYTES = 1 << 20
 _STAMP_BYTES = len("2026-01-01T00:00:00.000000Z")
 
 
@@ -58,6 +59,8 @@ class LogWriter:
             self._file.close()
 
     def _rotate(self) -> None:
+        with suppress(OSError):  # a full disk: numbers of lines matter less than the lines
+            _note_dropped(self._path)
         with suppress(FileNotFoundError):  # moved before, when there was no room for the new one
             self._path.replace(_rotated(self._path))
         full, self._file = self._file, self._path.open("ab", buffering=0)
@@ -84,6 +87,32 @@ def read_lines(folder: Path, *, rank: int | None = None) -> Iterator[LogLine]:
     wanted = f"rank-{rank}.log" if rank is not None else "rank-*.log"
     streams = [_read_rank(path) for path in sorted(folder.glob(wanted))]
     yield from heapq.merge(*streams, key=lambda line: (line.at, line.rank))
+
+
+def num_dropped(folder: Path, *, rank: int | None = None) -> int:
+    """Return how many lines were there before those that are kept, so that lines keep their numbers."""
+    wanted = f"rank-{rank}.dropped" if rank is not None else "rank-*.dropped"
+    return sum(_read_count(path) for path in folder.glob(wanted))
+
+
+def _note_dropped(path: Path) -> None:
+    """Count the lines that are lost when a file is rotated onto an earlier one."""
+    earlier = _rotated(path)
+    if not (earlier.exists() and path.exists()):
+        return
+    with earlier.open("rb") as file:
+        lost = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""))
+    count = path.with_suffix(".dropped")
+    fresh = count.with_suffix(".dropped-new")
+    fresh.write_text(str(_read_count(count) + lost))
+    fresh.replace(count)
+
+
+def _read_count(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return 0
 
 
 class LogFollower:

@@ -1,5 +1,6 @@
 """Bring a database to the schema of this code; safe to call from several processes at once."""
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -7,6 +8,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, text
+from sqlalchemy.orm import Session
 
 from xsam.services.db.base import Base
 from xsam.services.db.session import Database
@@ -40,10 +42,16 @@ def is_current(database: Database) -> bool:
     return set(heads) == set(ScriptDirectory.from_config(_config(None)).get_heads())
 
 
-def revisions() -> list[str]:
+def applied(session: Session) -> str | None:
+    """Return the newest revision that the database has; None of an empty one."""
+    return MigrationContext.configure(session.connection()).get_current_revision()
+
+
+@cache
+def revisions() -> tuple[str, ...]:
     """Return all revisions of this code, oldest first."""
     scripts = ScriptDirectory.from_config(_config(None))
-    return [script.revision for script in scripts.walk_revisions()][::-1]
+    return tuple(script.revision for script in scripts.walk_revisions())[::-1]
 
 
 def check(database: Database, models: MetaData) -> None:

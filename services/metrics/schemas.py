@@ -36,6 +36,46 @@ class MetricsRead(Read):
     items: list[EpochRead]
 
 
+class JobMetrics(Read):
+    """One of several jobs' epochs."""
+
+    job_id: str
+    items: list[EpochRead]
+
+
+class SeveralMetrics(Read):
+    """Several jobs' epochs, in the order in which they were asked for."""
+
+    items: list[JobMetrics]
+
+
+class AlphaColumn(Read):
+    """Some searches that follow each other, as one column of a map."""
+
+    step: int
+    """Of the first of them."""
+    epoch: int
+    num: int
+    """How many searches."""
+    alpha: float
+    """Mean of what they found."""
+    losses: list[float | None]
+    """For each alpha of the map: how far the loss is above the curve's own lowest, on average; null where no curve
+    reaches."""
+
+
+class AlphaMap(Read):
+    """All probe curves of a job on one grid, for a heat map."""
+
+    alphas: list[float]
+    columns: list[AlphaColumn]
+    num_searches: int
+    low_edge_share: float | None
+    """Share of the searches that found the lowest alpha of their grid; null without searches."""
+    high_edge_share: float | None
+    """Share of the searches that found the highest: where it is large, the range is too narrow."""
+
+
 class AlphasRead(Read):
     """The job's alpha estimates, in order."""
 

@@ -1,7 +1,8 @@
 """Storing and reading what runs measured; every write is fenced by the job's lease."""
 
+import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from sqlalchemy import Select, and_, delete, select
@@ -12,7 +13,13 @@ from xsam.services.jobs import queue
 from xsam.services.jobs.queue import Lease
 from xsam.services.metrics.models import AlphaEstimate, EpochMetric, NamedMetric
 from xsam.services.metrics.records import FIELDS, AlphaRecord, EpochRecord
-from xsam.services.metrics.schemas import EpochRead
+from xsam.services.metrics.schemas import AlphaColumn, AlphaMap, EpochRead
+from xsam.services.metrics.thinning import resampled, thin
+
+_DRAWN: Sequence[Callable[[EpochRead], float | None]] = (
+    lambda epoch: epoch.eval_loss,
+    lambda epoch: epoch.train_loss,
+)
 
 
 def write_epochs(session: Session, lease: Lease, records: Sequence[EpochRecord]) -> None:
@@ -62,15 +69,23 @@ def rewind(session: Session, lease: Lease, *, epoch: int, step: int) -> None:
     session.execute(delete(AlphaEstimate).where(AlphaEstimate.job_id == lease.job_id, AlphaEstimate.step > step))
 
 
-def list_epochs(session: Session, job_id: str, *, after: int = 0) -> Sequence[EpochRead]:
-    """Return the job's epochs above `after`, in order, with what its own task has measured."""
+def list_epochs(session: Session, job_id: str, *, after: int = 0, points: int | None = None) -> Sequence[EpochRead]:
+    """Return the job's epochs above `after`, in order, with what its own task has measured.
+
+    Args:
+        session: open for reading.
+        job_id: the job.
+        after: only epochs above this one.
+        points: at most so many, thinned so that curves keep their lows and highs; None for all.
+    """
     query = select(EpochMetric).where(EpochMetric.job_id == job_id, EpochMetric.epoch > after)
     epochs = [EpochRead.model_validate(row) for row in session.scalars(query.order_by(EpochMetric.epoch))]
     named: defaultdict[int, dict[str, float]] = defaultdict(dict)
     values = select(NamedMetric).where(NamedMetric.job_id == job_id, NamedMetric.epoch > after)
     for one in session.scalars(values.order_by(NamedMetric.name)):
         named[one.epoch][one.name] = one.value
-    return [epoch.model_copy(update={"metrics": named[epoch.epoch]}) for epoch in epochs]
+    kept = epochs if points is None else thin(epochs, points, _DRAWN)
+    return [epoch.model_copy(update={"metrics": named[epoch.epoch]}) for epoch in kept]
 
 
 def values_by_epoch(name: str) -> Select[str, float, int]:
@@ -83,10 +98,50 @@ def values_by_epoch(name: str) -> Select[str, float, int]:
     return query.where(NamedMetric.name == name)
 
 
-def list_alphas(session: Session, job_id: str, *, after_step: int = 0) -> Sequence[AlphaRecord]:
-    """Return the job's alpha estimates after a step, in order."""
+def list_alphas(
+    session: Session, job_id: str, *, after_step: int = 0, points: int | None = None
+) -> Sequence[AlphaRecord]:
+    """Return the job's alpha estimates after a step, in order; thinned to so many where `points` says so."""
     query = select(AlphaEstimate).where(AlphaEstimate.job_id == job_id, AlphaEstimate.step > after_step)
-    return [
+    found = [
         AlphaRecord(row.epoch, row.step, row.alpha, row.angle_rad, tuple(row.alphas), tuple(row.losses))
         for row in session.scalars(query.order_by(AlphaEstimate.step))
     ]
+    return found if points is None else thin(found, points, (lambda record: record.alpha,))
+
+
+def alpha_map(session: Session, job_id: str, *, columns: int = 200, rows: int = 64) -> AlphaMap:
+    """Return all of the job's probe curves on one grid, neighbours averaged where there are more than columns."""
+    found = [record for record in list_alphas(session, job_id) if record.alphas]
+    if not found:
+        return AlphaMap(alphas=[], columns=[], num_searches=0, low_edge_share=None, high_edge_share=None)
+    low, high = min(record.alphas[0] for record in found), max(record.alphas[-1] for record in found)
+    num = min(max(len(record.alphas) for record in found), rows)
+    grid = [low + (high - low) * number / max(num - 1, 1) for number in range(num)]
+    num_columns = min(len(found), columns)
+    parts = [
+        found[len(found) * number // num_columns : len(found) * (number + 1) // num_columns]
+        for number in range(num_columns)
+    ]
+    return AlphaMap(
+        alphas=grid,
+        columns=[_alpha_column(part, grid) for part in parts],
+        num_searches=len(found),
+        low_edge_share=sum(record.alpha <= record.alphas[0] for record in found) / len(found),
+        high_edge_share=sum(record.alpha >= record.alphas[-1] for record in found) / len(found),
+    )
+
+
+def _alpha_column(part: Sequence[AlphaRecord], grid: Sequence[float]) -> AlphaColumn:
+    curves = []
+    for record in part:
+        lowest = min(record.losses)
+        curves.append(resampled(record.alphas, [loss - lowest for loss in record.losses], grid))
+    known = [[value for value in values if value is not None] for values in zip(*curves, strict=True)]
+    return AlphaColumn(
+        step=part[0].step,
+        epoch=part[0].epoch,
+        num=len(part),
+        alpha=statistics.fmean(record.alpha for record in part),
+        losses=[statistics.fmean(values) if values else None for values in known],
+    )

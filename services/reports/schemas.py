@@ -53,6 +53,17 @@ class QueueEntry(Read):
     """The attempt that waits."""
 
 
+class PromiseRead(Read):
+    """Nodes that are kept for a waiting job. Of other teams' jobs only the team is shown."""
+
+    job_id: str | None
+    name: str | None
+    team: str
+    node_ids: list[str]
+    starts_at: datetime | None
+    """When it will start at the latest, as far as running jobs' ends are known; null where too few are."""
+
+
 class QueueRead(Read):
     """The line as of the last decision, first first."""
 
@@ -61,5 +72,7 @@ class QueueRead(Read):
     num_queued: int
     """Jobs in the queue, those that are not in line (held back, infeasible) included."""
     items: list[QueueEntry]
+    promises: list[PromiseRead] = Field(default_factory=list)
+    """What is kept for whom."""
     next_position: int | None
     """Pass it as `after` for the next page; null on the last. Only the head of a long line is kept in order."""

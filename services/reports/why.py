@@ -13,7 +13,7 @@ from xsam.services.jobs.hints import hint
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.service import get
 from xsam.services.jobs.states import FailureKind, JobState, Wish
-from xsam.services.reports.schemas import QueueEntry, QueueRead, WhyRead
+from xsam.services.reports.schemas import PromiseRead, QueueEntry, QueueRead, WhyRead
 from xsam.services.scheduling import last_decision
 from xsam.services.scheduling.last_decision import Decided
 from xsam.services.scheduling.policy.reasons import Reason, ReasonCode, Request
@@ -93,8 +93,28 @@ def queue(session: Session, *, after: int = 0, limit: int = 100, visible_team: s
         for position, job_id, code in line.entries
         if job_id in jobs  # it may have left the queue since
     ]
-    next_position = after + limit if line.has_more else None
-    return QueueRead(as_of=line.planned_at, num_queued=line.num_queued, items=items, next_position=next_position)
+    return QueueRead(
+        as_of=line.planned_at,
+        num_queued=line.num_queued,
+        items=items,
+        promises=_promises(session, visible_team),
+        next_position=after + limit if line.has_more else None,
+    )
+
+
+def _promises(session: Session, visible_team: str | None) -> list[PromiseRead]:
+    promised = last_decision.read_promises(session)
+    query = select(Job.id, Job.name, Job.team).where(Job.id.in_([one.job_id for one in promised]))
+    rows = {row.id: row for row in session.execute(query.where(Job.state == JobState.QUEUED))}
+    found = []
+    for one in promised:
+        job = rows.get(one.job_id)
+        if job is None:  # it has left the queue since
+            continue
+        is_visible = visible_team in (None, job.team)
+        seen = {"job_id": job.id if is_visible else None, "name": job.name if is_visible else None}
+        found.append(PromiseRead(**seen, team=job.team, node_ids=list(one.node_ids), starts_at=one.starts_at))
+    return found
 
 
 def _waits(job: Job, now: datetime, decided: Decided | None, *, is_dispatched: bool) -> WhyRead:

@@ -22,7 +22,7 @@ from xsam.services.jobs.states import JobState
 from xsam.services.scheduling.policy.explain import OUT_OF_LINE
 from xsam.services.scheduling.policy.plan import Plan
 from xsam.services.scheduling.policy.reasons import Reason, ReasonCode
-from xsam.services.scheduling.policy.types import PendingJob, Snapshot
+from xsam.services.scheduling.policy.types import PendingJob, Promise, Snapshot
 
 THE_ROW = 1
 LINE_LENGTH = 1000
@@ -33,6 +33,7 @@ MAX_KINDS = 500
 """So many pairs of team and request have a reason; in a longer queue than that, the rarest are left out."""
 
 _reason = TypeAdapter(Reason)
+_promises = TypeAdapter(tuple[Promise, ...])
 
 
 class QueueView(Base):
@@ -111,6 +112,7 @@ def publish(session: Session, snapshot: Snapshot, decision: Plan) -> None:
         "line": [{"id": job_id, "code": reasons.code(job_id)} for job_id in line],
         "positions": {job_id: position for position, job_id in enumerate(line, start=1)},
         "reasons": {job_id: _dump(reasons[job_id]) for job_id in exact},
+        "promises": _promises.dump_python(decision.promises, mode="json"),
         "kinds": {kind: _dump(reasons[job_id]) for kind, job_id in list(kinds.items())[:MAX_KINDS]},
         "waiting": waiting,
     }
@@ -132,6 +134,12 @@ def waiting(session: Session) -> tuple[datetime, dict[str, dict[str, int]]] | No
     """Return when the last decision was made and how many jobs wait, by team and reason; None before the first."""
     row = session.execute(select(QueueView.planned_at, QueueView.waiting).where(QueueView.id == THE_ROW)).one_or_none()
     return None if row is None else (row.planned_at, row.waiting or {})
+
+
+def read_promises(session: Session) -> Sequence[Promise]:
+    """Return what the last decision keeps for whom."""
+    stored = session.scalar(select(QueueView.promises).where(QueueView.id == THE_ROW))
+    return _promises.validate_python(stored or ())
 
 
 def decided_about(session: Session, job: Job) -> Decided | None:

@@ -92,6 +92,16 @@ class Limits(Spec):
     """Waiting time for a start, counted anew each time it is queued; back-off does not count."""
 
 
+JOB_GROUPS = {
+    **dict.fromkeys(("name", "labels", "priority"), "job"),
+    **dict.fromkeys(("model", "dataset", "task", "code", "requirements", "entrypoint", "config"), "what"),
+    **dict.fromkeys(("optimizer", "schedule", "epochs", "steps_per_epoch", "batch_size", "seed", "best"), "training"),
+    **dict.fromkeys(("precision", "recipe", "parameters", "speed"), "steps"),
+    **dict.fromkeys(("resources", "checkpoint", "retry", "limits"), "running"),
+}
+"""Headings of a form, by field."""
+
+
 class JobSpec(Spec):
     """One training job. Every field has a default: `{}` trains XSAM on the bundled digits."""
 

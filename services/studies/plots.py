@@ -3,16 +3,18 @@
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
 from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import JsonValue
 
+from xsam.services.jobs.states import JobState
 from xsam.services.schemas import Read
-from xsam.services.studies import space as spaces
 from xsam.services.studies.analysis import Mode
-from xsam.services.studies.space import Axis, Choice, Dimension, IntRange, LogUniform
+from xsam.services.studies.space import Axis, Choice, IntRange, LogUniform
 
 MAP_BINS = 8
 MIN_TRIALS = 4
@@ -23,12 +25,20 @@ class PointRead(Read):
     """One trial as plots need it."""
 
     number: int
+    id: str
+    """The trial's id as a job."""
     arm: str
+    phase: str
+    state: JobState
     params: dict[str, Any]
-    value: float
+    value: float | None
+    """Null where the trial failed, diverged or was cancelled."""
     grad_evals: int | None
-    best: float
-    """Best value of this and all earlier trials of the arm."""
+    train_s: float | None
+    is_stopped_early: bool
+    failure_kind: str | None
+    best: float | None
+    """Best value of this and all earlier trials of the arm and phase; null while none has one."""
 
 
 class AxisRead(Read):
@@ -48,11 +58,18 @@ class MapCell(Read):
     column: int
     row: int
     best: float
+    mean: float
     num: int
+    value: float
+    """The best, the mean or the number, as asked for."""
+    epoch_grad_evals: float | None
+    """What an epoch costs here, on average."""
+    trials: list[int]
+    """Numbers of the trials."""
 
 
 class MapRead(Read):
-    """The best value over two axes, the one with many values across."""
+    """What the trials over two axes are worth."""
 
     across: str
     down: str
@@ -64,11 +81,13 @@ class MapRead(Read):
 class PlotsRead(Read):
     """The data of the usual plots: history, parallel coordinates, slices, a map, importances."""
 
+    as_of: datetime | None = None
+    """Pass it as `after` to get only points that are newer."""
     axes: list[AxisRead]
     points: list[PointRead]
-    """By number; only trials with a value."""
+    """Trials that have ended, by number."""
     map: MapRead | None
-    """Of the first two axes; null with fewer."""
+    """The best over the first two axes, the one with many values across; null with fewer."""
     importances: dict[str, float]
     """Share of the objective's variation among the better trials that each field explains (PED-ANOVA); empty while
     there are too few trials."""
@@ -82,25 +101,16 @@ class Measured(Read):
     params: dict[str, Any]
     value: float
     grad_evals: int | None
+    num_epochs: int | None = None
+    """That it has run."""
 
 
-def plots(space: Mapping[str, Dimension], mode: Mode, arm: str, measured: Sequence[Measured]) -> PlotsRead:
-    """Return the plots' data of a study.
+class MapStat(StrEnum):
+    """What a map shows of the trials in a cell."""
 
-    Args:
-        space: the space in force.
-        mode: whether more or less is better.
-        arm: the main arm; map and importances are its own.
-        measured: trials of the search with a value, by number.
-    """
-    axes = spaces.axes(space)
-    own = [trial for trial in measured if trial.arm == arm]
-    return PlotsRead(
-        axes=[_axis_read(path, axis) for path, axis in axes.items()],
-        points=_history(mode, measured),
-        map=value_map(axes, mode, own),
-        importances=importances(axes, mode, own),
-    )
+    BEST = "best"
+    MEAN = "mean"
+    COUNT = "count"
 
 
 def load_importances() -> None:
@@ -135,30 +145,60 @@ def optuna_study(axes: Mapping[str, Axis], mode: Mode, measured: Iterable[Measur
     return study
 
 
-def value_map(axes: Mapping[str, Axis], mode: Mode, measured: Sequence[Measured]) -> MapRead | None:
-    """Return the best value in each cell of the first two axes; None with fewer axes."""
+def usual_axes(axes: Mapping[str, Axis]) -> tuple[str, str] | None:
+    """Return which two axes a map has unless others are asked for; None with fewer."""
     if len(axes) < 2:
         return None
-    paths = sorted(list(axes)[:2], key=lambda path: isinstance(axes[path], Choice | IntRange))
+    across, down = sorted(list(axes)[:2], key=lambda path: isinstance(axes[path], Choice | IntRange))
+    return across, down
+
+
+def value_map(
+    axes: Mapping[str, Axis], mode: Mode, paths: tuple[str, str], measured: Sequence[Measured], stat: MapStat
+) -> MapRead:
+    """Return what trials are worth in each cell of two axes."""
     across, down = paths
     columns, rows = _bins(axes[across]), _bins(axes[down])
-    cells: dict[tuple[int, int], list[float]] = {}
+    cells: dict[tuple[int, int], list[Measured]] = {}
     for trial in measured:
         place = (_bin_of(axes[across], trial.params[across]), _bin_of(axes[down], trial.params[down]))
-        cells.setdefault(place, []).append(trial.value)
-    best = max if mode == "max" else min
-    found = [MapCell(column=c, row=r, best=best(v), num=len(v)) for (c, r), v in sorted(cells.items())]
+        cells.setdefault(place, []).append(trial)
+    found = [_cell(place, cells[place], mode, stat) for place in sorted(cells)]
     return MapRead(across=across, down=down, columns=columns, rows=rows, cells=found)
 
 
-def _history(mode: Mode, measured: Sequence[Measured]) -> list[PointRead]:
+def _cell(place: tuple[int, int], trials: Sequence[Measured], mode: Mode, stat: MapStat) -> MapCell:
+    values = [trial.value for trial in trials]
+    best, mean = (max if mode == "max" else min)(values), statistics.fmean(values)
+    costs = [trial.grad_evals / trial.num_epochs for trial in trials if trial.grad_evals and trial.num_epochs]
+    return MapCell(
+        column=place[0],
+        row=place[1],
+        best=best,
+        mean=mean,
+        num=len(values),
+        value={MapStat.BEST: best, MapStat.MEAN: mean, MapStat.COUNT: float(len(values))}[stat],
+        epoch_grad_evals=statistics.fmean(costs) if costs else None,
+        trials=[trial.number for trial in trials],
+    )
+
+
+def best_so_far(mode: Mode, points: Sequence[PointRead]) -> list[PointRead]:
+    """Return the points, by number, each with the best value up to it."""
     better = max if mode == "max" else min
-    best: dict[str, float] = {}
-    points = []
-    for trial in measured:
-        best[trial.arm] = better(best.get(trial.arm, trial.value), trial.value)
-        points.append(PointRead(**trial.model_dump(), best=best[trial.arm]))
-    return points
+    best: dict[tuple[str, str], float] = {}
+    found = []
+    for point in points:
+        key = (point.arm, point.phase)
+        if point.value is not None:
+            best[key] = better(best.get(key, point.value), point.value)
+        found.append(point.model_copy(update={"best": best.get(key)}))
+    return found
+
+
+def axes_read(axes: Mapping[str, Axis]) -> list[AxisRead]:
+    """Return the axes as documents."""
+    return [_axis_read(path, axis) for path, axis in axes.items()]
 
 
 def _axis_read(path: str, axis: Axis) -> AxisRead:

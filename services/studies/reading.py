@@ -1,7 +1,9 @@
 """Everything the API reads of studies, as the documents it answers with: studies, pages of trials, plots."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -9,27 +11,39 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from xsam.services import paging
-from xsam.services.errors import ConflictError, NotFoundError
+from xsam.services.db.clock import db_now
+from xsam.services.errors import ConflictError, InvalidRequestError, NotFoundError
 from xsam.services.jobs.listing import JobFilter
 from xsam.services.jobs.models import Job
-from xsam.services.jobs.states import JobState
+from xsam.services.jobs.states import TERMINAL_STATES, JobState
 from xsam.services.metrics import service as metrics
 from xsam.services.metrics.models import EpochMetric
 from xsam.services.specs.job import JobSpec
 from xsam.services.studies import analysis, plots, service
+from xsam.services.studies import space as spaces
 from xsam.services.studies.arms import arms_of, job_spec
 from xsam.services.studies.models import Study, Trial
+from xsam.services.studies.ranges import Range, sort_column
 from xsam.services.studies.schemas import StudyBrief, StudyPage, StudyRead, TrialPage, TrialRead
 from xsam.services.studies.service import spec_of
+from xsam.services.studies.space import Axis
 from xsam.services.studies.spec import Objective, read_space
 from xsam.services.studies.trials import SEARCH
 
+_SETTLES = timedelta(seconds=10)
+"""No transaction that ends a trial is open so long."""
 _FAR = 1e300
 """Stands for a missing value when sorting, so that trials without one come last."""
 
 
+_NO_AXES: Mapping[str, Axis] = {}
+
+
 class TrialSort(StrEnum):
-    """Orders of a page; those with a minus descend. Trials without a value come last in either."""
+    """Orders of a page, besides those by a searched field (`params.` and its path); those with a minus descend.
+
+    Trials without a value come last in either.
+    """
 
     NUMBER = "number"
     NUMBER_DESC = "-number"
@@ -37,6 +51,8 @@ class TrialSort(StrEnum):
     VALUE_DESC = "-value"
     GRAD_EVALS = "grad_evals"
     GRAD_EVALS_DESC = "-grad_evals"
+    SECONDS = "seconds"
+    SECONDS_DESC = "-seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +63,7 @@ class TrialFilter:
     arm: str | None = None
     phase: str | None = None
     stopped_early: bool | None = None
+    ranges: Sequence[Range] = ()
 
 
 def page(  # noqa: PLR0913 - what every page has
@@ -55,9 +72,10 @@ def page(  # noqa: PLR0913 - what every page has
     objective: Objective,
     *,
     where: TrialFilter,
-    sort: TrialSort = TrialSort.NUMBER,
+    sort: str = TrialSort.NUMBER,
     cursor: str | None = None,
     limit: int = 50,
+    axes: Mapping[str, Axis] = _NO_AXES,
 ) -> TrialPage:
     """Return a page of a study's trials.
 
@@ -69,13 +87,16 @@ def page(  # noqa: PLR0913 - what every page has
         sort: their order.
         cursor: `next_cursor` of the page before, with the same order.
         limit: trials on the page.
+        axes: the searched fields, which orders and ranges may name.
 
     Raises:
-        InvalidRequestError: the cursor is not one of this order's.
+        InvalidRequestError: the cursor is not one of this order's, or there is no such field.
     """
-    key = _key(sort)
+    key = _key(sort, axes)
     descends = sort.startswith("-")
     query = _filtered(select(Trial, Job, key).join(Job, Job.id == Trial.job_id), study_id, where)
+    for one in where.ranges:
+        query = query.where(*one.holds(axes))
     if cursor is not None:
         value, number = paging.decode(cursor, _key_for(sort), made=f" with sort={sort}")
         beyond = key < value if descends else key > value
@@ -105,8 +126,8 @@ def _filtered(query: Any, study_id: str, where: TrialFilter) -> Any:
     return query
 
 
-def _key(sort: TrialSort) -> ColumnElement[float]:
-    column = {"number": Trial.number, "value": Trial.value, "grad_evals": Trial.grad_evals}[sort.removeprefix("-")]
+def _key(sort: str, axes: Mapping[str, Axis]) -> ColumnElement[float]:
+    column = sort_column(sort.removeprefix("-"), axes)
     return func.coalesce(column, -_FAR if sort.startswith("-") else _FAR)
 
 
@@ -125,7 +146,7 @@ def _live_values(session: Session, job_ids: Sequence[str], objective: Objective)
     return live
 
 
-def _key_for(sort: TrialSort) -> Callable[..., tuple[float, int]]:
+def _key_for(sort: str) -> Callable[..., tuple[float, int]]:
     def read(made_for: str, key: float, number: int) -> tuple[float, int]:
         if made_for != sort or isinstance(key, bool) or not isinstance(key, int | float) or type(number) is not int:
             raise ValueError("made for another order")
@@ -161,7 +182,7 @@ def list_studies(session: Session, *, where: JobFilter, cursor: str | None, limi
 
 
 def read_trials(
-    session: Session, study_id: str, *, where: TrialFilter, sort: TrialSort, cursor: str | None, limit: int
+    session: Session, study_id: str, *, where: TrialFilter, sort: str, cursor: str | None, limit: int
 ) -> TrialPage:
     """Return a page of a study's trials.
 
@@ -169,12 +190,12 @@ def read_trials(
         NotFoundError: no such study.
         InvalidRequestError: the cursor is not one of this order's.
     """
-    job, _ = service.get(session, study_id)
-    objective = spec_of(job).objective
-    return page(session, study_id, objective, where=where, sort=sort, cursor=cursor, limit=limit)
+    job, study = service.get(session, study_id)
+    objective, axes = spec_of(job).objective, spaces.axes(read_space(study.space))
+    return page(session, study_id, objective, where=where, sort=sort, cursor=cursor, limit=limit, axes=axes)
 
 
-def all_trials(session: Session, study_id: str, *, where: TrialFilter, sort: TrialSort) -> list[TrialRead]:
+def all_trials(session: Session, study_id: str, *, where: TrialFilter, sort: str) -> list[TrialRead]:
     """Return all of a study's trials that match, for an export.
 
     Raises:
@@ -183,21 +204,130 @@ def all_trials(session: Session, study_id: str, *, where: TrialFilter, sort: Tri
     return list(_every_trial(session, study_id, where, sort))
 
 
-def read_plots(session: Session, study_id: str) -> plots.PlotsRead:
+def read_plots(
+    session: Session, study_id: str, *, after: datetime | None = None, phases: Collection[str] = (SEARCH,)
+) -> plots.PlotsRead:
     """Return the data of a study's plots.
+
+    Args:
+        session: open for reading.
+        study_id: the study.
+        after: only points of trials that ended after this instant, or a little before it; None for all.
+        phases: of the trials.
 
     Raises:
         NotFoundError: no such study.
     """
     job, study = service.get(session, study_id)
-    spec = spec_of(job)
-    columns = (Trial.number, Trial.arm, Trial.params, Trial.value, Trial.grad_evals)
-    query = select(*columns).where(Trial.study_id == study_id, Trial.phase == SEARCH, Trial.value.is_not(None))
-    measured = [
-        plots.Measured(number=row.number, arm=row.arm, params=row.params, value=row.value, grad_evals=row.grad_evals)
-        for row in session.execute(query.order_by(Trial.number))
+    spec, axes = spec_of(job), spaces.axes(read_space(study.space))
+    now = session.execute(select(db_now())).scalar_one()
+    rows = _ended(session, study_id)
+    own = _measured(rows, spec.base.optimizer.variant)
+    points = plots.best_so_far(spec.objective.mode, [_point(row) for row in rows if row[0].phase in phases])
+    if after is not None:
+        new = {row[0].number for row in rows if row[1].state_since > after - _SETTLES}
+        points = [point for point in points if point.number in new]
+    usual = plots.usual_axes(axes)
+    mode = spec.objective.mode
+    return plots.PlotsRead(
+        as_of=now,
+        axes=plots.axes_read(axes),
+        points=points,
+        map=None if usual is None else plots.value_map(axes, mode, usual, own, plots.MapStat.BEST),
+        importances=plots.importances(axes, mode, own),
+    )
+
+
+def read_map(
+    session: Session,
+    study_id: str,
+    *,
+    across: str | None = None,
+    down: str | None = None,
+    stat: plots.MapStat = plots.MapStat.BEST,
+    arm: str | None = None,
+) -> plots.MapRead:
+    """Return what an arm's trials of the search are worth over two axes.
+
+    Raises:
+        NotFoundError: no such study.
+        InvalidRequestError: it has no such axes, or no such arm.
+    """
+    job, study = service.get(session, study_id)
+    spec, axes = spec_of(job), spaces.axes(read_space(study.space))
+    usual = plots.usual_axes(axes)
+    if usual is None:
+        raise InvalidRequestError(f"study {study_id} searches {len(axes)} field; a map needs two", field="across")
+    paths = (across or usual[0], down or usual[1])
+    for field, path in zip(("across", "down"), paths, strict=True):
+        if path not in axes:
+            raise InvalidRequestError(f"{field} is {path!r}; allowed is one of {', '.join(axes)}", field=field)
+    if paths[0] == paths[1]:
+        raise InvalidRequestError(f"across and down are both {paths[0]}; a map needs two fields", field="down")
+    rows = _ended(session, study_id)
+    arms = [one.name for one in arms_of(spec, space=read_space(study.space), num_configs=study.num_configs)]
+    if arm is not None and arm not in arms:
+        raise InvalidRequestError(f"arm is {arm!r}; allowed is one of {', '.join(arms)}", field="arm")
+    measured = _measured(rows, arm or spec.base.optimizer.variant)
+    placed = [trial for trial in measured if all(path in trial.params for path in paths)]
+    return plots.value_map(axes, spec.objective.mode, paths, placed, stat)
+
+
+def version(session: Session, study_id: str) -> str:
+    """Return a text that changes whenever anything that is drawn of the study's trials does.
+
+    Raises:
+        NotFoundError: no such study.
+    """
+    job, study = service.get(session, study_id)
+    numbers = (
+        select(func.count(), func.sum(Job.epochs_done), func.sum(Job.attempt), func.max(Job.state_since))
+        .select_from(Trial)
+        .join(Job, Job.id == Trial.job_id)
+        .where(Trial.study_id == study_id)
+    )
+    found = [study.revision, job.state, *session.execute(numbers).one()]
+    return hashlib.sha256(repr(found).encode()).hexdigest()[:24]
+
+
+def _ended(session: Session, study_id: str) -> Sequence[tuple[Trial, Job]]:
+    """Return the trials that have ended, by number."""
+    query = select(Trial, Job).join(Job, Job.id == Trial.job_id)
+    query = query.where(Trial.study_id == study_id, Job.state.in_(TERMINAL_STATES)).order_by(Trial.number)
+    return [(row[0], row[1]) for row in session.execute(query)]
+
+
+def _measured(rows: Sequence[tuple[Trial, Job]], arm: str) -> list[plots.Measured]:
+    return [
+        plots.Measured(
+            number=trial.number,
+            arm=trial.arm,
+            params=trial.params,
+            value=trial.value,
+            grad_evals=trial.grad_evals,
+            num_epochs=job.epochs_done,
+        )
+        for trial, job in rows
+        if trial.arm == arm and trial.phase == SEARCH and trial.value is not None
     ]
-    return plots.plots(read_space(study.space), spec.objective.mode, spec.base.optimizer.variant, measured)
+
+
+def _point(row: tuple[Trial, Job]) -> plots.PointRead:
+    trial, job = row
+    return plots.PointRead(
+        number=trial.number,
+        id=job.id,
+        arm=trial.arm,
+        phase=trial.phase,
+        state=JobState(job.state),
+        params=trial.params,
+        value=trial.value,
+        grad_evals=trial.grad_evals,
+        train_s=(job.summary or {}).get("train_s"),
+        is_stopped_early=trial.is_stopped_early,
+        failure_kind=job.failure_kind,
+        best=None,
+    )
 
 
 def winning_job(session: Session, study_id: str, *, number: int | None = None) -> JobSpec:
@@ -225,7 +355,7 @@ def winning_job(session: Session, study_id: str, *, number: int | None = None) -
     return job_spec(spec.model_copy(update={"compute": "epochs"}), arm, point, seed)
 
 
-def _every_trial(session: Session, study_id: str, where: TrialFilter, sort: TrialSort) -> Iterator[TrialRead]:
+def _every_trial(session: Session, study_id: str, where: TrialFilter, sort: str) -> Iterator[TrialRead]:
     cursor = None
     while True:
         page = read_trials(session, study_id, where=where, sort=sort, cursor=cursor, limit=_EXPORT_PAGE)

@@ -62,6 +62,16 @@ class Budget(Spec):
     """Seconds since the study's first start."""
 
 
+STUDY_GROUPS = {
+    **dict.fromkeys(("name", "preset"), "study"),
+    **dict.fromkeys(("base", "control"), "what"),
+    **dict.fromkeys(("space", "sampler", "objective", "num_trials", "seeds_per_config"), "search"),
+    **dict.fromkeys(("early_stopping", "compute", "budget", "confirm_seeds"), "cost"),
+    **dict.fromkeys(("concurrency", "max_failures", "retry"), "running"),
+}
+"""Headings of a form, by field."""
+
+
 class StudySpec(Spec):
     """One hyperparameter search. `{"preset": "rho"}` is a whole study."""
 

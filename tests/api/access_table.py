@@ -24,10 +24,11 @@ class Access:
     body: Any = None
     content: bytes | None = None
     """Of a body that is no JSON."""
+    query: str = ""
 
     def url(self, names: Mapping[str, str]) -> str:
         """Return the path with names for its placeholders."""
-        return self.path.replace(":path}", "}").format(**names)
+        return f"{self.path}{self.query}".replace(":path}", "}").format(**names)
 
     @property
     def by_caller(self) -> Mapping[str, int]:
@@ -49,6 +50,8 @@ TABLE = (
     Access("POST", "/v1/jobs", (201, 403, 201, 201, 201), {}),
     Access("GET", "/v1/jobs", _ALL),
     Access("GET", "/v1/jobs:count", _ALL),
+    Access("GET", "/v1/jobs:metrics", _OWN, query="?job={job_id}"),
+    Access("GET", "/v1/jobs/{job_id}/alpha-map", _OWN),
     Access("GET", "/v1/jobs/{job_id}", _OWN),
     Access("PATCH", "/v1/jobs/{job_id}", _CHANGES, {"priority": 3}),
     Access("POST", "/v1/jobs/{job_id}/cancel", _CHANGES),
@@ -73,10 +76,17 @@ TABLE = (
     Access("DELETE", "/v1/maintenance", (403, 403, 403, 403, 404)),
     Access("GET", "/v1/cluster", _ALL),
     Access("GET", "/v1/usage", _ALL),
+    Access("GET", "/v1/usage/sums", _ALL),
+    Access("GET", "/v1/cluster/occupancy", _ALL),
+    Access("GET", "/v1/cluster/samples", _ALL),
+    Access("GET", "/v1/status", _ALL),
+    Access("GET", "/v1/schemas/job", _ALL),
+    Access("GET", "/v1/schemas/study", _ALL),
     Access("GET", "/v1/jobs/{job_id}/metrics", _OWN),
     Access("GET", "/v1/jobs/{job_id}/alpha", _OWN),
     Access("GET", "/v1/jobs/{job_id}/events", _OWN),
     Access("GET", "/v1/jobs/{job_id}/logs", _OWN),
+    Access("GET", "/v1/jobs/{job_id}/log-lines", _OWN),
     Access("GET", "/v1/jobs/{job_id}/artifacts", _OWN),
     Access("GET", "/v1/jobs/{job_id}/artifacts/{name:path}", _OWN),
     Access("GET", "/v1/jobs/{job_id}/model-card", _OWN),
@@ -96,6 +106,9 @@ TABLE = (
     Access("GET", "/v1/studies/{study_id}/trials/export", _OWN),
     Access("GET", "/v1/studies/{study_id}/importances", _OWN),
     Access("GET", "/v1/studies/{study_id}/plots", _OWN),
+    Access("GET", "/v1/studies/{study_id}/map", _OWN),
+    Access("GET", "/v1/studies/{study_id}/curves", _OWN),
+    Access("GET", "/v1/studies/{study_id}/rungs", _OWN),
     Access("POST", "/v1/checks", _WRITES, {}),
     Access("GET", "/v1/checks/{check_id}", _OWN),
     Access("POST", "/v1/requirements", _WRITES, {"text": "einops"}),

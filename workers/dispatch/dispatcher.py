@@ -22,6 +22,7 @@ from xsam.services.cluster.service import DispatcherId, NodeSeen
 from xsam.services.db.session import AWAY, Database
 from xsam.services.jobs import draining, stalled
 from xsam.services.jobs.stalled import Patience
+from xsam.services.reports import occupancy
 from xsam.services.settings import Settings
 from xsam.workers.dispatch import ray_cluster
 from xsam.workers.dispatch.code_checks import CodeChecks, environment_store
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 
 REPORT_INTERVAL_S = 2.0
 CLEAN_UP_INTERVAL_S = 60.0
+SAMPLE_INTERVAL_S = 20.0
+"""A sample is taken of each minute, by whoever leads in it."""
 LEASE_RENEWALS = 5
 """How often the leader renews its lease in the time it is granted for; a standby looks as often."""
 DEFAULT_MAX_WARM = 4
@@ -109,6 +112,7 @@ class Dispatcher:
         self._lead_at = 0.0
         self._report_at = 0.0
         self._clean_up_at = 0.0
+        self._sample_at = 0.0
 
     def run(self) -> None:
         """Take turns until stopped; a database that is away is waited for."""
@@ -144,6 +148,7 @@ class Dispatcher:
             self._placer.place(self._nodes)
             self._locks.turn()
             self._checks.turn()
+            self._sample()
             self._clean_up()
 
     def is_warm(self) -> bool:
@@ -235,6 +240,14 @@ class Dispatcher:
         for job_id in leaving:
             with self._database.unit_of_work() as session:
                 draining.ask_to_move(session, job_id)
+
+    def _sample(self) -> None:
+        """Note once a minute how full the cluster is."""
+        if time.monotonic() < self._sample_at:
+            return
+        self._sample_at = time.monotonic() + SAMPLE_INTERVAL_S
+        with self._database.unit_of_work() as session:
+            occupancy.take_sample(session)
 
     def _clean_up(self) -> None:
         """Delete what nobody needs any more, a few jobs at a time."""

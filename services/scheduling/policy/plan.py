@@ -15,7 +15,7 @@ Nothing here reads a clock, a database or a random number: the same snapshot giv
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -27,7 +27,7 @@ from xsam.services.scheduling.policy.order import ShareLedger, line_up
 from xsam.services.scheduling.policy.preemption import VictimFinder
 from xsam.services.scheduling.policy.quotas import QuotaBook, amount_of, amount_of_running
 from xsam.services.scheduling.policy.reasons import ReasonCode
-from xsam.services.scheduling.policy.types import PendingJob, Placement, Preemption, Snapshot
+from xsam.services.scheduling.policy.types import PendingJob, Placement, Preemption, Promise, Snapshot
 from xsam.services.settings import SchedulingSettings
 
 DEFAULT_CONFIG = SchedulingSettings()
@@ -42,12 +42,14 @@ class Plan:
         placements: In the order in which the jobs were served.
         preemptions: A job that preempts is not placed yet: it starts in a later plan, once the victims are gone.
         holders: Jobs that resources or quota are kept for; to be passed to the next decision.
+        promises: What of the nodes is kept for whom.
         reasons: Why each other queued job does not start. Computed when first read, from the state of this plan.
     """
 
     placements: tuple[Placement, ...]
     preemptions: tuple[Preemption, ...]
     holders: tuple[str, ...]
+    promises: tuple[Promise, ...]
     reasons: Reasons
 
 
@@ -90,6 +92,7 @@ class _Planner:
         self._preemptions: list[Preemption] = []
         self._num_preempting = 0
         self._holders: list[str] = []
+        self._promises: list[Promise] = []
         self._waiting: list[PendingJob] = []
         self._blocked_by: list[Blocked] = []
 
@@ -112,7 +115,13 @@ class _Planner:
             self._blocked_by,
         )
         holders = self._all_holders()
-        return Plan(tuple(self._placements), tuple(self._preemptions), holders, Reasons(outcome, holders))
+        return Plan(
+            placements=tuple(self._placements),
+            preemptions=tuple(self._preemptions),
+            holders=holders,
+            promises=tuple(self._promises),
+            reasons=Reasons(outcome, holders),
+        )
 
     def _all_holders(self) -> tuple[str, ...]:
         """Return earlier promises not fulfilled yet, in their order, then the new ones."""
@@ -218,6 +227,7 @@ class _Planner:
         self._holders.append(job.job_id)
         waits_for = tuple(sorted(board.leaving & on_nodes)) or tuple(sorted(board.leaving))
         starts_at = self._snapshot.now + timedelta(seconds=self._config.stop_grace_s)
+        self._promises.append(Promise(job.job_id, self._names(indices), starts_at))
         return Blocked(ReasonCode.PREEMPTING, waits_for, starts_at)
 
     def _preempt(self, job: PendingJob, shape: Shape) -> Blocked | None:
@@ -265,9 +275,13 @@ class _Planner:
         board.reserve(job.job_id, made.extra, has_start=made.starts_at is not None)
         self._num_reserved += 1
         self._holders.append(job.job_id)
+        self._promises.append(Promise(job.job_id, self._names(made.extra), made.starts_at))
         if made.starts_at is not None:
             self._reserved_start = min(made.starts_at, self._reserved_start or made.starts_at)
         return Blocked(ReasonCode.INSUFFICIENT_RESOURCES, starts_at=made.starts_at)
+
+    def _names(self, indices: Iterable[int]) -> tuple[str, ...]:
+        return tuple(self._cluster.node_ids(sorted(set(indices))))
 
     def _is_out_of_patience(self, job: PendingJob) -> bool:
         waits_since = max(job.submitted_at, job.eligible_at or job.submitted_at)

@@ -160,6 +160,19 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class Promise:
+    """Nodes that are kept for a job that waits.
+
+    Args:
+        starts_at: When it will start; None if too few running jobs have a known end.
+    """
+
+    job_id: str
+    node_ids: tuple[str, ...]
+    starts_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Preemption:
     """Ask this running job to checkpoint and go back to the queue."""
 

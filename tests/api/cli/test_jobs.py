@@ -236,3 +236,19 @@ def test_version_and_help(xsam: Command) -> None:
     assert xsam("--version").stdout == f"xsam {VERSION}\n"
     shown = xsam("--help").stdout
     assert all(name in shown for name in ("serve", "submit", "list", "show", "logs", "cancel", "demo"))
+
+
+def test_logs__finds_lines_with_their_numbers(xsam: Command, client: Client, runner: RowRunner) -> None:
+    job = client.submit({})
+    runner.write_log(runner.claim(job.id), "one\nError: two\nthree")
+    result = xsam("logs", job.id, "--find", "error")
+    assert result.stdout.split()[0] == "2"
+    assert "1 of 1 lines with it." in result.stderr
+    assert len(xsam("logs", job.id, "--from-line", "2").stdout.splitlines()) == 2
+
+
+def test_status__says_who_leads(xsam: Command) -> None:
+    result = xsam("status")
+    assert "leader" in result.stdout
+    assert "nothing starts" in result.stdout
+    assert json.loads(xsam("status", "-o", "json").stdout)["database"]["is_current"]

@@ -76,9 +76,10 @@ def _requirements(database: Database) -> str:
 
 
 def _study(database: Database) -> str:
-    """Return a running study of ann's with one trial that has ended."""
-    runner = HandRunner.start(database, studies.submit(database, actor=Actor("ann", "red")))
-    runner.run({"optimizer.rho": 0.1}, 0.5)
+    """Return a running study of ann's over two fields, with one trial that has ended."""
+    space = {**studies.SMALL["space"], "optimizer.ascent_steps": {"type": "choice", "values": [1, 3]}}
+    runner = HandRunner.start(database, studies.submit(database, actor=Actor("ann", "red"), space=space))
+    runner.run({"optimizer.rho": 0.1, "optimizer.ascent_steps": 1}, 0.5)
     return runner.study_id
 
 

@@ -293,3 +293,29 @@ def test_list__with_a_failure_of_a_kind_that_a_newer_release_wrote(
     assert found.failure.kind is FailureKind.OTHER
     assert "newer release" in found.failure.hint
     assert "(other)" in client.why(job.id).sentence
+
+
+def test_metrics__are_thinned_and_read_of_several_jobs(client: Client, runner: RowRunner) -> None:
+    ids = [client.submit({"epochs": 30}).id for _ in range(2)]
+    for job_id in ids:
+        runner.run(job_id, num_epochs=30)
+    assert len(client.metrics(ids[0], points=10)) <= 10
+    found = client.metrics_of(ids[::-1], points=10)
+    assert list(found) == ids[::-1]
+    assert all(1 < len(items) <= 10 for items in found.values())
+    assert len(client.alphas(ids[0], points=10)) <= 10
+    drawn = client.alpha_map(ids[0], columns=5)
+    assert (drawn.alphas, len(drawn.columns), drawn.num_searches) == ([0.0, 1.0, 2.0], 5, 30)
+    with pytest.raises(ApiError) as caught:
+        client.metrics_of([ids[0], "nosuchjob"])
+    assert caught.value.status == 404
+
+
+def test_log_lines__are_numbered_and_found(client: Client, runner: RowRunner) -> None:
+    job = client.submit({})
+    lease = runner.claim(job.id)
+    runner.write_log(lease, "one\nError: two\nthree")
+    found = client.log_lines(job.id, find="error")
+    assert [(line.number, line.text) for line in found.items] == [(2, "Error: two")]
+    assert (found.num_found, found.last_number) == (1, 3)
+    assert [line.number for line in client.log_lines(job.id, from_line=2, limit=1).items] == [2]

@@ -90,3 +90,25 @@ def test_attempts__keep_how_each_ended(client: Client, runner: RowRunner) -> Non
         (1, "user", "first"),
         (2, "user", "second"),
     ]
+
+
+def test_cluster__over_time_and_what_it_was_for(client: Client, line: list[str]) -> None:
+    [lane] = client.occupancy().nodes
+    [block] = client.occupancy(node="n1").items
+    assert (lane.host, block.job_id, block.num_cpus) == ("node-1", line[0], 4)
+    [spent] = client.usage_sums(by="optimizer").items
+    assert (spent.key, spent.num_attempts) == ("xsam", 1)
+    assert client.samples(since="2020-01-01", until="2020-01-02").items == []
+    with pytest.raises(ApiError, match="up to a year"):
+        client.occupancy(since="2020-01-01")
+
+
+def test_status__is_of_the_service_as_a_whole(client: Client, line: list[str]) -> None:
+    found = client.status()
+    assert (found.ray.is_live, found.ray.num_nodes, found.database.is_current) == (True, 1, True)
+    assert found.leader is None
+
+
+def test_schemas__are_those_of_specifications(client: Client) -> None:
+    assert client.schema("job")["properties"]["epochs"]["x-group"] == "training"
+    assert "sampler" in client.schema("study")["properties"]

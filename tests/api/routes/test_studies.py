@@ -6,6 +6,7 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support import studies
 from tests.support.studies import SMALL, HandRunner
 from xsam.api.client import Client
 from xsam.api.client.errors import ApiError
@@ -109,7 +110,7 @@ def test_export__csv_and_parquet(client: Client, database: Database):
 
 def test_plots_and_importances__are_data(client: Client, database: Database):
     runner = ran(client, database, 0.5, 0.6, 0.9, 0.8, 0.7)
-    assert [point["best"] for point in client.studies.plots(runner.study_id)["points"]] == [0.5, 0.6, 0.9, 0.9, 0.9]
+    assert [point.best for point in client.studies.plots(runner.study_id).points] == [0.5, 0.6, 0.9, 0.9, 0.9]
     assert client.studies.importances(runner.study_id) == {"optimizer.rho": 1.0}
 
 
@@ -182,3 +183,27 @@ def test_wrong_requests__get_a_problem_document(http: httpx.Client, method, path
     answer = http.request(method, path)
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_charts__are_sent_again_only_when_something_changed(http: httpx.Client, database: Database) -> None:
+    runner = HandRunner.start(database, studies.submit(database))
+    runner.run({"optimizer.rho": 0.1}, 0.5)
+    for part in ("plots", "curves", "rungs"):
+        first = http.get(f"/v1/studies/{runner.study_id}/{part}")
+        known = {"If-None-Match": first.headers["ETag"]}
+        assert http.get(f"/v1/studies/{runner.study_id}/{part}", headers=known).status_code == 304
+    runner.run({"optimizer.rho": 0.2}, 0.6, config=1)
+    assert http.get(f"/v1/studies/{runner.study_id}/plots", headers=known).status_code == 200
+
+
+def test_charts__through_the_client(client: Client, database: Database) -> None:
+    runner = HandRunner.start(database, studies.submit(database))
+    runner.run({"optimizer.rho": 0.1}, 0.5)
+    assert [curve.value for curve in client.studies.curves(runner.study_id).items] == [0.5]
+    assert client.studies.rungs(runner.study_id).is_hypothetical
+    with pytest.raises(ApiError, match="a map needs two"):
+        client.studies.map(runner.study_id)
+    found = client.studies.trial_page(runner.study_id, ranges=["value:0.4..0.6"], sort="-params.optimizer.rho")
+    assert [trial.number for trial in found.items] == [1]
+    with pytest.raises(ApiError, match="searched fields"):
+        client.studies.trial_page(runner.study_id, ranges=["optimizer.k:1..2"])

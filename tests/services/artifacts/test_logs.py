@@ -53,7 +53,7 @@ class TestWriter:
         writer = open_writer(max_bytes=1000)
         _fill(writer, 0, 200)
         sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
-        assert sorted(sizes) == ["rank-0.log", "rank-0.log.1"]
+        assert sorted(sizes) == ["rank-0.dropped", "rank-0.log", "rank-0.log.1"]
         assert max(sizes.values()) <= 1000
         assert _texts(tmp_path)[-1] == "line 0199"
         assert _texts(tmp_path) == sorted(_texts(tmp_path))

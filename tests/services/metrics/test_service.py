@@ -119,3 +119,44 @@ def test_named_metrics__are_rows_that_follow_their_epoch(database: Database) -> 
     ]
     assert [row[1] for row in by_epoch] == [0.1, 0.9]
     assert accuracies == []
+
+
+def test_list_epochs__thinned_keeps_the_spike(database: Database) -> None:
+    lease = jobs.submit_and_claim(database)
+    epochs = tuple(_epoch(number, eval_loss=9.0 if number == 33 else 1.0) for number in range(1, 101))
+    _write(database, lease, epochs=epochs)
+    with database.read() as session:
+        thinned = metrics.list_epochs(session, lease.job_id, points=20)
+        assert len(metrics.list_epochs(session, lease.job_id)) == 100
+    assert len(thinned) <= 20
+    assert 33 in [epoch.epoch for epoch in thinned]
+    assert (thinned[0].epoch, thinned[-1].epoch) == (1, 100)
+
+
+def test_alpha_map__lays_all_curves_on_one_grid(database: Database) -> None:
+    lease = jobs.submit_and_claim(database)
+    curves = [
+        AlphaRecord(epoch=1, step=1, alpha=1.0, angle_rad=0.3, alphas=(0.0, 1.0, 2.0), losses=(1.0, 2.0, 1.5)),
+        AlphaRecord(epoch=1, step=2, alpha=2.0, angle_rad=0.3, alphas=(0.0, 1.0, 2.0), losses=(5.0, 5.5, 7.0)),
+        AlphaRecord(epoch=2, step=3, alpha=1.0, angle_rad=0.3, alphas=(0.0, 1.0), losses=(0.0, 4.0)),
+        AlphaRecord(epoch=2, step=4, alpha=0.0, angle_rad=0.3, alphas=(0.0, 2.0), losses=(2.0, 0.0)),
+    ]
+    with database.unit_of_work() as session:
+        metrics.write_alphas(session, lease, curves)
+    with database.read() as session:
+        fine = metrics.alpha_map(session, lease.job_id)
+        coarse = metrics.alpha_map(session, lease.job_id, columns=2, rows=3)
+        thinned = metrics.list_alphas(session, lease.job_id, points=10)
+    assert fine.alphas == [0.0, 1.0, 2.0]
+    assert [column.losses for column in fine.columns] == [[0, 1, 0.5], [0, 0.5, 2], [0, 4, None], [2, 1, 0]]
+    assert [(column.num, column.alpha, column.step) for column in coarse.columns] == [(2, 1.5, 1), (2, 0.5, 3)]
+    assert coarse.columns[0].losses == [0, 0.75, 1.25]
+    assert (fine.num_searches, fine.low_edge_share, fine.high_edge_share) == (4, 0.25, 0.5)
+    assert len(thinned) == 4
+
+
+def test_alpha_map__of_a_job_that_does_not_search_is_empty(database: Database) -> None:
+    job_id = jobs.submit(database)
+    with database.read() as session:
+        found = metrics.alpha_map(session, job_id)
+    assert (found.alphas, found.columns, found.low_edge_share) == ([], [], None)
