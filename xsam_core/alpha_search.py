@@ -18,11 +18,11 @@ from xsam_core.types import AlphaCurve
 _COARSE_INTERVALS = 6
 # Half-width of the later brackets, as a share of alpha_max.
 _BRACKET_WIDTH = 0.25
-_NUM_LATER_POINTS = 5
 # Ups and downs below this share of the seen range are noise, not a second hump.
 _NOISE_SHARE = 0.02
-# A parabola must promise at least this share of the seen range, or the search ends.
-_NEGLIGIBLE_SHARE = 0.001
+# A parabola must promise at least this share of the seen range, or the search ends. On a parabola as wide as half the
+# range, the paper's grid is as far from the maximum where that lies between two of its points.
+_NEGLIGIBLE_SHARE = 0.0025
 _MAX_REFINEMENTS = 2
 
 # Group values must survive a checkpoint, which None and NaN do not everywhere.
@@ -169,17 +169,10 @@ def adaptive_search(alpha_max: float, current: float, *, is_first: bool) -> Alph
 
 
 def _around(current: float, alpha_max: float) -> list[float]:
-    """Return both ends and three points around `current`, shifted inwards near an end.
-
-    Where a bracket point falls on an end, the middle of the widest gap takes its place.
-    """
+    """Return both ends and three points around `current`, shifted inwards near an end, where two of them are one."""
     width = _BRACKET_WIDTH * alpha_max
     middle = min(max(current, width), alpha_max - width)
-    points = sorted({0.0, middle - width, middle, middle + width, alpha_max})
-    if len(points) < _NUM_LATER_POINTS:
-        left, right = max(pairwise(points), key=lambda pair: pair[1] - pair[0])
-        points = sorted([*points, (left + right) / 2])
-    return points
+    return sorted({0.0, middle - width, middle, middle + width, alpha_max})
 
 
 def _has_moved(seen: dict[float, float], current: float, alpha_max: float) -> bool:

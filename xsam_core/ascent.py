@@ -7,7 +7,6 @@ gradient in `.grad`. A search of alpha needs one more, and g_0 (for directions t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import reduce
 from typing import Any
 
 import torch
@@ -206,9 +205,11 @@ class Probes:
         distance, grad_norm = self._lengths
         for piece, displacement in zip(self._perturbed, self._displacements, strict=True):
             radius = piece.radius.probe
-            torch._foreach_copy_(piece.values, piece.origin)
-            add_scaled_(piece.values, displacement, radius * c0 / distance if distance else 0.0)
-            add_scaled_(piece.values, piece.grads, radius * c1 / grad_norm if grad_norm else 0.0)
+            shares = radius * c0 / distance if distance else 0.0, radius * c1 / grad_norm if grad_norm else 0.0
+            for batch in piece.batches:
+                piece.restore(batch)
+                add_scaled_(piece.values[batch], displacement[batch], shares[0])
+                add_scaled_(piece.values[batch], piece.grads[batch], shares[1])
 
     def finish(self) -> None:
         """Put the displacement back into the parameters and free its copy."""
@@ -239,6 +240,8 @@ def sum_up(slices: Sequence[ParamSlice], terms: Callable[[ParamSlice], list[Scal
 
     Ranks sum one tensor per distinct sharding, however many terms it packs.
     """
+    if len(slices) == 1 and not slices[0].shard_groups:
+        return terms(slices[0])
     by_sharding: dict[tuple[dist.ProcessGroup, ...], list[Scalar]] = {}
     for piece in slices:
         values, known = terms(piece), by_sharding.get(piece.shard_groups)
@@ -267,12 +270,13 @@ def _over_ranks(values: list[Scalar], groups: tuple[dist.ProcessGroup, ...]) -> 
 
 def _displace_and_sum(piece: ParamSlice) -> list[Scalar]:
     """Turn the values into the displacement, and return its square, that of the gradient and their product."""
-    sums = []
+    sums: list[Scalar] = []
     for batch in piece.batches:
         values, grads = piece.values[batch], piece.grads[batch]
         torch._foreach_sub_(values, piece.origin[batch])
-        sums.append(squares_and_product(values, grads))
-    return reduce(_added, sums)
+        products = squares_and_product(values, grads)
+        sums = _added(sums, products) if sums else products
+    return sums
 
 
 def _gradient_sums(piece: ParamSlice) -> list[Scalar]:

@@ -86,8 +86,7 @@ class Replicas:
         if ddp is not None:
             # Buffers change in the first pass only, so only there DDP may have some to broadcast.
             return _ddp_flags(ddp, gradients=syncs_gradients and not self.is_local, buffers=is_first)
-        is_unsure = not self.parts.is_found or (self.world_size > 1 and not self.parts.fsdp_modules)
-        if is_first and is_unsure:
+        if is_first and (not self.parts.is_found or (self.world_size > 1 and not self.parts.fsdp_modules)):
             return self._looking_for_ddp(gradients=syncs_gradients and not self.is_local)
         return nullcontext()
 

@@ -42,7 +42,7 @@ class FiniteGuard:
     def is_immediate(self, like: Tensor) -> bool:
         """Whether a step whose loss lives where `like` does raises at once."""
         if self._mode is NonFinite.AUTO:
-            return like.device.type == "cpu"
+            return like.is_cpu
         return self._mode is NonFinite.IMMEDIATE
 
     def is_deferred(self, like: Tensor) -> bool:

@@ -50,7 +50,7 @@ def sum_of_squares(tensors: Sequence[Tensor]) -> Scalar:
     """
     flat = _flat_on_cpu(tensors)
     if flat is not None:
-        return _sum([torch.dot(x, x) for x in flat])  # BLAS is half again as fast as the reduction
+        return sum([torch.dot(x, x).item() for x in flat])  # BLAS is half again as fast as the reduction
     dtype = accumulation_dtype(tensors[0].dtype)
     return _sum([norm.square_() for norm in torch._foreach_norm(list(tensors), 2, dtype=dtype)])
 
@@ -85,20 +85,18 @@ def squares_and_product(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> list[Scal
     flat_xs, flat_ys = _flat_on_cpu(xs), _flat_on_cpu(ys)
     if flat_xs is None or flat_ys is None or xs[0].dtype != ys[0].dtype:
         return [sum_of_squares(xs), sum_of_squares(ys), dot(xs, ys)]
-    sums = [0.0, 0.0, 0.0]
-    for x, y in zip(flat_xs, flat_ys, strict=True):
-        sums[0] += torch.dot(x, x).item()
-        sums[1] += torch.dot(y, y).item()
-        sums[2] += torch.dot(x, y).item()
-    return list(sums)
+    # A tensor's three products one after the other: it is in the cache then.
+    products = [(torch.dot(x, x), torch.dot(y, y), torch.dot(x, y)) for x, y in zip(flat_xs, flat_ys, strict=True)]
+    return [sum([part.item() for part in parts]) for parts in zip(*products, strict=True)]
 
 
 def _flat_on_cpu(tensors: Sequence[Tensor]) -> list[Tensor] | None:
     """Return one-dimensional views, None where BLAS can't work on them as they are."""
+    if not tensors[0].is_cpu:
+        return None
     dtype = accumulation_dtype(tensors[0].dtype)
-    if tensors[0].device.type == "cpu" and all(x.dtype == dtype and x.is_contiguous() for x in tensors):
-        return [x.view(-1) for x in tensors]
-    return None
+    flat = [x.view(-1) for x in tensors if x.dtype is dtype and x.is_contiguous()]
+    return flat if len(flat) == len(tensors) else None
 
 
 def _sum(parts: list[Tensor]) -> Scalar:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -123,28 +124,41 @@ class ModelParts:
         self._sort(root)
 
     def _sort(self, root: nn.Module) -> None:
-        waiting = [root]
+        waiting: list[nn.Module | None] = [root]
         while waiting:
             module = waiting.pop()
+            if module is None:
+                continue
             if id(module) in self._known:
                 continue
             self._known.add(id(module))
-            waiting.extend(child for child in module._modules.values() if child is not None)
-            if keeps_running_stats(module):
-                self.norm_layers.append(module)
-            elif module._buffers:
-                self._note_buffers(module._buffers)
-            if hasattr(type(module), "reshard"):
-                self.fsdp_modules.append(module)
-            elif isinstance(module, DistributedDataParallel):
-                self.ddp = module
-            elif hasattr(type(module), "summon_full_params"):
-                raise ArgumentError(
-                    f"model must not hold {type(module).__name__}: FSDP1 flattens parameters, so norms over them "
-                    "would be those of one rank's piece; use torch.distributed.fsdp.fully_shard"
-                )
+            waiting += module._modules.values()
+            if module._buffers:
+                if keeps_running_stats(module):
+                    self.norm_layers.append(module)
+                else:
+                    self._note_buffers(module._buffers)
+            if _may_wrap(type(module)):
+                self._note_wrapper(module)
+
+    def _note_wrapper(self, module: nn.Module) -> None:
+        if hasattr(type(module), "reshard"):
+            self.fsdp_modules.append(module)
+        elif isinstance(module, DistributedDataParallel):
+            self.ddp = module
+        else:
+            raise ArgumentError(
+                f"model must not hold {type(module).__name__}: FSDP1 flattens parameters, so norms over them "
+                "would be those of one rank's piece; use torch.distributed.fsdp.fully_shard"
+            )
 
     def _note_buffers(self, holder: dict[str, Any]) -> None:
         for name, tensor in holder.items():
             if tensor is not None and not tensor.is_inference():
                 self._buffers.append(_Buffer(holder, name, tensor, tensor._version))
+
+
+@cache
+def _may_wrap(kind: type[nn.Module]) -> bool:
+    """Whether modules of this class wrap others; FSDP2 gives each module it shards a class of its own."""
+    return hasattr(kind, "reshard") or issubclass(kind, DistributedDataParallel) or hasattr(kind, "summon_full_params")

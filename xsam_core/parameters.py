@@ -37,20 +37,22 @@ class OriginMemory:
     def __init__(self) -> None:
         self._kept: dict[int, Tensor] = {}
 
-    def like(self, value: Tensor, owner: Tensor | None = None) -> Tensor:
-        """Return a tensor of the shape, dtype, layout and device of `value`, with any content.
+    def like(self, values: Sequence[Tensor], owners: Sequence[Tensor]) -> list[Tensor]:
+        """Return tensors of the shape, dtype, layout and device of `values`, with any content.
 
         Args:
-            value: What is to be copied.
-            owner: The parameter it belongs to, if `value` is a view that is made anew in each step.
+            values: What is to be copied, all on one device.
+            owners: The parameters they belong to; a value may be a view that is made anew in each step.
         """
-        if value.device.type != "cpu":
-            return torch.empty_like(value)
-        key = id(value if owner is None else owner)
-        kept = self._kept.get(key)
-        if kept is None or not _is_alike(kept, value):
-            kept = self._kept[key] = torch.empty_like(value)
-        return kept
+        if not values[0].is_cpu:
+            return [torch.empty_like(value) for value in values]
+        found = []
+        for value, owner in zip(values, owners, strict=True):
+            kept = self._kept.get(id(owner))
+            if kept is None or not _is_alike(kept, value):
+                kept = self._kept[id(owner)] = torch.empty_like(value)
+            found.append(kept)
+        return found
 
     def forget_others(self, param_groups: Sequence[dict[str, Any]]) -> None:
         """Give back what belonged to parameters that are in no group any more, if there are any."""
@@ -60,7 +62,7 @@ class OriginMemory:
 
 
 def _is_alike(x: Tensor, y: Tensor) -> bool:
-    return x.dtype is y.dtype and x.shape == y.shape and x.stride() == y.stride() and x.device == y.device
+    return x.dtype is y.dtype and x.shape == y.shape and x.stride() == y.stride()
 
 
 @dataclass
@@ -99,7 +101,7 @@ class ParamSlice:
         A model is larger than a CPU's caches. A chain of operations over all of it would fetch it from memory for
         each; over one batch after the other it fetches it once. A GPU wants few launches instead.
         """
-        if self.values[0].device.type != "cpu":
+        if not self.values[0].is_cpu:
             return [slice(None)]
         ends, num_values = [0], 0
         for index, value in enumerate(self.values):
@@ -123,16 +125,18 @@ class ParamSlice:
         """Look the gradients of the last pass up, if need be; a parameter the pass did not reach counts as zero."""
         if self.grads:
             return
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.params]
-        for param, grad in zip(self.params, grads, strict=True):
-            if param.grad is not grad:
-                param.grad = grad
+        grads = []
+        for param in self.params:
+            grad = param.grad
+            if grad is None:
+                grad = param.grad = torch.zeros_like(param)
+            grads.append(grad)
         self.grads = [plain(g) for g in grads] if self.needs_unwrapping else grads
 
     def batches_to_move(self) -> Iterator[slice]:
         """Yield each batch when its values may be moved: their theta_0 is kept."""
         if not self.origin:
-            self.origin = [self.memory.like(v, p) for v, p in zip(self.values, self.params, strict=True)]
+            self.origin = self.memory.like(self.values, self.params)
         for index, batch in enumerate(self.batches):
             if index == self.num_kept:
                 torch._foreach_copy_(self.origin[batch], self.values[batch])
@@ -225,13 +229,15 @@ def slices_with_grads(
     """
     slices: dict[tuple[object, ...], ParamSlice] = {}
     without: list[Place] = []
-    for param, index, position in candidates:
-        if param.grad is None:
-            without.append((param, index, position))
+    for place in candidates:
+        param, index, position = place
+        grad = param.grad
+        if grad is None:
+            without.append(place)
             continue
-        if param.grad.layout is not torch.strided:
+        if grad.layout is not torch.strided:
             raise SparseGradientError(
-                f"parameter {position} of group {index} has a gradient of layout {param.grad.layout}; "
+                f"parameter {position} of group {index} has a gradient of layout {grad.layout}; "
                 "SAM needs dense gradients (nn.Embedding(..., sparse=False))"
             )
         split = shard_groups(param)

@@ -68,8 +68,9 @@ class Passes:
                 with self._replicas.pass_context(is_first=is_first, syncs_gradients=index == last):
                     loss = self._forward(closure, is_first_closure=index == 0)
                     scaled = loss if self._scaling is None else self._scaling.scale(loss)
-                    _backward(scaled, _seed(loss.detach(), weight))
-                losses.append(loss.detach() if weight == 1.0 else loss.detach() * weight)
+                    plain_loss = loss.detach()
+                    _backward(scaled, _seed(plain_loss, weight))
+                losses.append(plain_loss if weight == 1.0 else plain_loss * weight)
         if self._replicas.averages_passes:
             self._replicas.average_gradients(self.trained_params(), [])
         if self._scaling is not None:
@@ -152,10 +153,11 @@ def _seed(loss: Tensor, weight: float) -> Tensor | None:
 
     None stands for 1, as in `backward()`.
     """
-    if loss.device.type == "cpu":
-        if weight == 1.0 and math.isfinite(loss.item()):
+    if loss.is_cpu:
+        is_finite = math.isfinite(loss.item())
+        if weight == 1.0 and is_finite:
             return None
-        return torch.scalar_tensor(weight if math.isfinite(loss.item()) else math.nan, dtype=loss.dtype)
+        return torch.scalar_tensor(weight if is_finite else math.nan, dtype=loss.dtype)
     return torch.mul(loss, 0.0).add_(weight)
 
 

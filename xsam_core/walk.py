@@ -151,7 +151,7 @@ class WalkingOptimizer(Optimizer):
         direction = self._direction()
         ascent = Ascent(self.param_groups, radii, mixes_first=direction.mixes_first_gradient, memory=self._memory)
         self._check_reach(ascent)
-        raises_early = loss.device.type == "cpu" and self._guard.is_immediate(loss) and not self._replicas.is_local
+        raises_early = loss.is_cpu and self._guard.is_immediate(loss) and not self._replicas.is_local
         norms = []
         try:
             for _ in range(self.ascent_steps):

@@ -85,7 +85,7 @@ def test_step__keeps_the_memory_of_theta_0_on_the_cpu_and_nothing_else():
 
 def test_origin_memory__is_the_same_each_time_until_the_parameter_changes_its_form():
     memory, value = OriginMemory(), torch.zeros(4)
-    first = memory.like(value)
-    assert memory.like(value) is first
+    first = memory.like([value], [value])[0]
+    assert memory.like([value], [value])[0] is first
     value.data = torch.zeros(4, dtype=torch.float64)
-    assert memory.like(value).dtype is torch.float64
+    assert memory.like([value], [value])[0].dtype is torch.float64
