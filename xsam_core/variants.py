@@ -182,7 +182,11 @@ class GSAM(SharpnessAware):
         rho = super()._rho(group)
         if self.rho_min is None:
             return rho
-        share: float = (float(group["lr"]) - self.lr_min) / (group["gsam_lr_max"] - self.lr_min)
+        # Groups are open to anybody, and a checkpoint fills them.
+        if rho < self.rho_min:
+            raise ArgumentError(f"rho_min must be <= rho = {rho}, got {self.rho_min}")
+        peak = group["gsam_lr_max"] if self.lr_max is None else self.lr_max
+        share: float = (float(group["lr"]) - self.lr_min) / (peak - self.lr_min)
         return self.rho_min + (rho - self.rho_min) * min(max(share, 0.0), 1.0)
 
     def _direction(self) -> Direction:

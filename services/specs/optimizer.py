@@ -174,6 +174,16 @@ class GsamVariant(_SharpnessAware):
     variant: Literal["gsam"] = "gsam"
     gap_weight: Annotated[float, Field(ge=0, le=10)] = 0.4
     """The paper's alpha: 0 is SAM."""
+    rho_min: Annotated[float, Field(ge=0, le=100)] | None = None
+    """Let rho follow the learning rate in a straight line, from rho at base.lr to rho_min at 0; by default it stays."""
+
+    @model_validator(mode="after")
+    def _rho_comes_down(self) -> Self:
+        if self.rho_min is not None and self.rho_min > self.rho:
+            raise field_error(
+                "optimizer.rho_min", f"rho_min is {self.rho_min}, larger than rho {self.rho}; rho comes down to it"
+            )
+        return self
 
 
 class XsamVariant(_SharpnessAware):

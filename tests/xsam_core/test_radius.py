@@ -83,6 +83,22 @@ def test_gsam__schedule_resumes_bit_equal_and_takes_the_peak_from_the_checkpoint
     assert other.param_groups[0]["gsam_lr_max"] == 0.4
 
 
+def test_gsam__a_rho_below_rho_min_is_refused_whoever_set_it():
+    problem = classification()
+    optimizer = GSAM(problem.params, torch.optim.SGD, rho=0.2, rho_min=0.1, lr=0.1)
+    optimizer.load_state_dict(GSAM(problem.params, torch.optim.SGD, rho=0.05, lr=0.1).state_dict())
+    with pytest.raises(ArgumentError, match=r"rho_min must be <= rho = 0\.05, got 0\.1"):
+        optimizer.step(problem.closure(0))
+
+
+def test_gsam__a_peak_that_was_given_is_not_the_checkpoint_s():
+    weight = nn.Parameter(torch.tensor([3.0], dtype=torch.float64))
+    saved = GSAM([weight], torch.optim.SGD, rho=0.5, rho_min=0.1, lr_max=0.4, lr=0.1).state_dict()
+    optimizer = GSAM([weight], torch.optim.SGD, rho=0.5, rho_min=0.1, lr_max=0.2, lr=0.1)
+    optimizer.load_state_dict(saved)
+    assert optimizer._rho(optimizer.param_groups[0]) == pytest.approx(0.3)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

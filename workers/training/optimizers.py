@@ -61,7 +61,8 @@ def build_optimizer(
             own: dict[str, Any] = {"gamma": spec.gamma, "decouple": spec.decouple}
             return WSAM(groups, base_class, **own, **shared, **_ascent_options(spec))
         case GsamVariant():
-            return GSAM(groups, base_class, gap_weight=spec.gap_weight, **shared, **_ascent_options(spec))
+            own = {"gap_weight": spec.gap_weight, "rho_min": spec.rho_min}
+            return GSAM(groups, base_class, **own, **shared, **_ascent_options(spec))
         case XsamVariant():
             return XSAM(
                 groups,

@@ -65,6 +65,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"optimizer": {"variant": "xsam", "rho": float("inf")}}, "optimizer.xsam.rho"),
     ({"optimizer": {"variant": "xsam", "rho_warmup_steps": -1}}, "optimizer.xsam.rho_warmup_steps"),
     ({"optimizer": {"variant": "wsam", "decouple": True, "scope": "local"}}, "optimizer.decouple"),
+    ({"optimizer": {"variant": "gsam", "rho": 0.1, "rho_min": 0.2}}, "optimizer.rho_min"),
+    ({"optimizer": {"variant": "sam", "rho_min": 0.01}}, "optimizer.sam.rho_min"),
     ({"optimizer": {"variant": "sgd", "rho": 0.1}}, "optimizer.sgd.rho"),
     ({"optimizer": {"variant": "sgd", "base": {"name": "lion"}}}, "optimizer.sgd.base"),
     ({"optimizer": {"variant": "sgd", "base": {"name": "sgd", "lr": -1}}}, "optimizer.sgd.base.sgd.lr"),

@@ -77,6 +77,7 @@ def test_sharpness_aware__takes_every_option() -> None:
         ({"variant": "wsam", "gamma": 0.7}, WSAM, "gamma", 0.7),
         ({"variant": "wsam", "decouple": True}, WSAM, "decouple", True),
         ({"variant": "gsam", "gap_weight": 0.2}, GSAM, "gap_weight", 0.2),
+        ({"variant": "gsam", "rho_min": 0.01}, GSAM, "rho_min", 0.01),
     ],
 )
 def test_other_members__take_their_own_option(spec: dict[str, object], kind: type, name: str, value: object) -> None:
