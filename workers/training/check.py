@@ -87,7 +87,8 @@ def _check_task(spec: JobSpec, context: RankContext) -> Checked:
     workers = spec.resources.num_workers
     alone = replace(context, rank=0, world_size=1, device="cpu")
     resources = spec.resources.model_copy(update={"num_workers": 1})
-    own_batch = {"batch_size": max(1, spec.batch_size // workers), "resources": resources}
+    plain = spec.speed.model_copy(update={"compile": False})  # compiling takes longer than a check may
+    own_batch = {"batch_size": max(1, spec.batch_size // workers), "resources": resources, "speed": plain}
     one_rank = spec.model_copy(update=own_batch)
     parts = build_parts(one_rank, alone, Ranks(alone))
     parts.task.on_epoch(parts.model, 1)

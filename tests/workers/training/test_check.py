@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.workers.training.runs import context_in
 from xsam.services.specs.job import JobSpec
@@ -34,6 +35,18 @@ def test_check__tells_size_batch_and_metrics(tmp_path: Path) -> None:
     assert found.best == "f1:max"
     assert found.loss is not None
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_check__takes_the_step_that_the_job_says_but_compiles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda model: pytest.fail("compiling takes longer than a check may"))
+    recipe = {"micro_batches": 2, "max_grad_norm": 1.0, "ema_decay": 0.9}
+    found = checked("Rows", tmp_path, recipe=recipe, speed={"compile": True}, precision="bf16")
+    assert found.error is None
+    assert "train/confidence" in found.metrics
+    frozen = checked("Rows", tmp_path, recipe={"micro_batches": 4}, batch_size=20, parameters={"freeze": ["9.*"]})
+    assert "fits no parameter" in str(frozen.error)
 
 
 def test_check__looks_at_data_named_here_as_well(tmp_path: Path) -> None:
