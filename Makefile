@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast bench bench-core bench-service bench-study bench-loop bench-scheduling storm docs fmt lint types check migrate revision api worker serve up down clean
+.PHONY: help setup demo test test-fast bench bench-core bench-service bench-page bench-study bench-loop bench-scheduling storm docs fmt lint types check migrate revision api worker serve up down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -46,6 +46,9 @@ bench-core: $(READY) ## figures of xsam_core
 
 bench-service: $(READY) ## time to the first step, submit latency
 	$(BIN)/python -m tests.bench.service
+
+bench-page: $(READY) ## figures of the page: bytes, first paint, the list of 10,000 jobs, a change, a long log (needs chromium)
+	$(BIN)/python -m tests.bench.page
 
 bench-study: $(READY) ## figures of studies
 	$(BIN)/python -m tests.bench.study

@@ -47,7 +47,9 @@ def download_artifact(job_id: JobId, name: ArtifactName, session: ReadSession, s
     jobs.get(session, job_id)
     with service.counters.artifacts.time():
         path = store.resolve(JobFolder(service.settings.artifact_root, job_id), name)
-    return FileResponse(path, media_type="application/octet-stream", filename=path.name)
+    # A browser saves it; if one should show it all the same, it is nobody's page.
+    headers = {"Content-Security-Policy": "sandbox"}
+    return FileResponse(path, media_type="application/octet-stream", filename=path.name, headers=headers)
 
 
 @router.route("GET", "/model-card", "Read the model card")

@@ -80,6 +80,14 @@ def test_links__all_lead_somewhere(browser: TestClient, look: Look, job: str) ->
         assert browser.get(link).status_code == 200, link
 
 
+def test_files__are_saved_and_never_shown_as_a_page(browser: TestClient, look: Look, job: str) -> None:
+    link = look(f"/jobs/{job}?tab=files").one("tbody").all("a")[0].attributes["href"]
+    headers = browser.get(link).headers
+    assert headers["content-disposition"].startswith("attachment")
+    assert headers["content-security-policy"] == "sandbox"
+    assert headers["content-type"] == "application/octet-stream"
+
+
 @pytest.mark.parametrize("view", LISTS)
 def test_unknown_parameters__are_refused(browser: TestClient, view: str) -> None:
     answer = browser.get(f"{view}?stat=failed")
