@@ -3,6 +3,8 @@
 import importlib
 import sys
 import time
+from collections.abc import Sequence
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -10,18 +12,30 @@ from typing import Annotated
 import typer
 from rich.console import Group
 from rich.live import Live
+from rich.markup import escape
 
 from xsam.api import formats
 from xsam.api.cli import spec_files, states, study_views
 from xsam.api.cli.code import with_code
-from xsam.api.cli.options import DEFAULT_URL, UrlOption, connected
+from xsam.api.cli.options import DEFAULT_URL, CommandError, UrlOption, connected
 from xsam.api.cli.show import Output, OutputOption, err, out, print_next, show
 from xsam.api.cli.watching import patiently
 from xsam.api.client import Client
+from xsam.api.client.jobs import MOST_COMPARED
 from xsam.services.jobs.states import FailureKind, JobState, is_terminal
+from xsam.services.metrics.schemas import EpochRead
 from xsam.services.studies.schemas import StudyRead
 
 app = typer.Typer(help="Hyperparameter searches: submit, steer, read, plot, promote.", no_args_is_help=True)
+
+
+class ExportTo(StrEnum):
+    """Files of all trials."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+    OPTUNA = "optuna"
+
 
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="The study's id, as `xsam study list` shows it.")]
 FileArgument = Annotated[
@@ -195,6 +209,33 @@ def plot(
         plots = importlib.import_module("xsam.api.cli.study_plots")  # slow to load, and no other command needs it
         plots.draw(client.studies.get(study_id), list(client.studies.trials(study_id, phase="search")), target)
     out.print(f"Wrote {target}")
+
+
+@app.command("export")
+def export_study(
+    study_id: StudyArgument,
+    to: Annotated[ExportTo, typer.Option(help="A table, or a file that Optuna's own tools open.")] = ExportTo.CSV,
+    path: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="A new file.", show_default="ID and an ending")
+    ] = None,
+    url: UrlOption = DEFAULT_URL,
+) -> None:
+    """Write all trials to a file: CSV, Parquet, or a storage of Optuna with every epoch."""
+    target = path or Path(f"{study_id}.{'db' if to is ExportTo.OPTUNA else to}")
+    with connected(url) as client:
+        if to is not ExportTo.OPTUNA:
+            target.write_bytes(client.studies.export(study_id, file_format=to))
+            out.print(f"Wrote {target}")
+            return
+        if target.exists():
+            raise CommandError(f"{target} exists; allowed is the name of a new file")
+        study, trials = client.studies.get(study_id), list(client.studies.trials(study_id))
+        epochs: dict[str, Sequence[EpochRead]] = {}
+        for first in range(0, len(trials), MOST_COMPARED):
+            epochs |= client.metrics_of([trial.id for trial in trials[first : first + MOST_COMPARED]])
+    files = importlib.import_module("xsam.services.studies.optuna_file")  # slow to load, as are plots
+    name = files.write_optuna(target, study, trials, epochs)
+    out.print(f"Wrote {target}; Optuna calls the study {escape(repr(name))}")
 
 
 @app.command()

@@ -21,6 +21,8 @@ from xsam.services.reports.schemas import WhyRead
 from xsam.services.specs.job import JobSpec
 
 NEWEST_FIRST = "-created"
+MOST_COMPARED = 20
+"""Jobs whose epochs one call reads."""
 _POLL_S = 0.3
 
 

@@ -130,11 +130,11 @@ def optuna_study(axes: Mapping[str, Axis], mode: Mode, measured: Iterable[Measur
     """Return the trials as a study of Optuna, whose plots and importances then apply."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize" if mode == "max" else "minimize")
-    distributions = {path: _distribution(axis) for path, axis in axes.items()}
+    distributions = {path: distribution_of(axis) for path, axis in axes.items()}
     study.add_trials(
         [
             optuna.trial.create_trial(
-                params={path: _shown(axes[path], trial.params[path]) for path in axes},
+                params={path: shown(axes[path], trial.params[path]) for path in axes},
                 distributions=distributions,
                 value=trial.value,
                 user_attrs={"number": trial.number},
@@ -210,15 +210,16 @@ def _axis_read(path: str, axis: Axis) -> AxisRead:
     )
 
 
-def _distribution(axis: Axis) -> BaseDistribution:
+def distribution_of(axis: Axis) -> BaseDistribution:
+    """Return an axis as Optuna knows it."""
     if isinstance(axis, Choice):
-        return CategoricalDistribution([_shown(axis, value) for value in axis.values])
+        return CategoricalDistribution([shown(axis, value) for value in axis.values])
     if isinstance(axis, IntRange):
         return IntDistribution(axis.low, axis.low + axis.step * (axis.count - 1), step=axis.step)
     return FloatDistribution(axis.low, axis.high, log=isinstance(axis, LogUniform))
 
 
-def _shown(axis: Axis, value: Any) -> Any:
+def shown(axis: Axis, value: Any) -> Any:
     """Return a value that Optuna takes: parts of a specification as text."""
     return value if not isinstance(axis, Choice) or isinstance(value, int | float | str) else str(value)
 

@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
+import optuna
 import pytest
 from typer.testing import CliRunner
 
+from tests.support import studies
 from tests.support.studies import HandRunner, submit
 from xsam.api.cli import study_views
 from xsam.api.cli.main import app
 from xsam.api.cli.show import out
 from xsam.services.db.session import Database
+from xsam.services.studies import trials
+from xsam.services.studies.trials import Result
 
 SPACE = {
     "optimizer.rho": {"type": "log_uniform", "low": 0.01, "high": 0.5},
@@ -82,6 +86,39 @@ def test_list_and_trials__are_tables(run, study: HandRunner):
 
 def test_trials__exports(run, study: HandRunner, tmp_path: Path):
     run("trials", study.study_id, "--export", tmp_path / "all.csv")
+    assert len((tmp_path / "all.csv").read_text().splitlines()) == 11
+
+
+def test_export__opens_in_optuna(run, study: HandRunner, tmp_path: Path):
+    pruned = study.claim(study.propose({"optimizer.rho": 0.3, "optimizer.ascent_steps": 3}, config=20))
+    study.measure(pruned, [0.1, 0.2])
+    with study.database.unit_of_work() as session:
+        trials.finish(session, pruned, Result({"train_s": 1.0}, 0.2, is_stopped_early=True))
+    study.fail(study.claim(study.propose({"optimizer.rho": 0.4, "optimizer.ascent_steps": 3}, config=21)))
+    study.propose({"optimizer.rho": 0.4, "optimizer.ascent_steps": 3}, config=22)
+    path = tmp_path / "study.db"
+    told = run("export", study.study_id, "--to", "optuna", "-o", path)
+    [summary] = optuna.get_all_study_summaries(f"sqlite:///{path}")
+    assert summary.study_name in told
+    loaded = optuna.load_study(study_name=summary.study_name, storage=f"sqlite:///{path}")
+    before = studies.load(study.database, study.study_id)
+    assert len(loaded.trials) == len(before)
+    done = [trial for trial in loaded.trials if trial.state.name == "COMPLETE"]
+    own = {trial.number: trial for trial in before}
+    for trial in done:
+        source = own[trial.user_attrs["number"]]
+        assert (trial.value, trial.params["optimizer.rho"]) == (source.value, source.point["optimizer.rho"])
+        assert trial.user_attrs["arm"] == source.arm
+    assert {one.state.name for one in loaded.trials} >= {"COMPLETE", "PRUNED", "FAIL", "WAITING"}
+    [stopped] = [trial for trial in loaded.trials if trial.state.name == "PRUNED"]
+    assert stopped.intermediate_values == {1: 0.1, 2: 0.2}
+    assert isinstance(stopped.distributions["optimizer.rho"], optuna.distributions.FloatDistribution)
+    assert loaded.best_value == max(trial.value for trial in done)
+    assert "allowed is the name of a new file" in run("export", study.study_id, "--to", "optuna", "-o", path, code=1)
+
+
+def test_export__writes_tables(run, study: HandRunner, tmp_path: Path):
+    run("export", study.study_id, "-o", tmp_path / "all.csv")
     assert len((tmp_path / "all.csv").read_text().splitlines()) == 11
 
 
