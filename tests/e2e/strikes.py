@@ -19,6 +19,8 @@ FILE_SYSTEM_MIB = 192
 LONGEST_STOP_S = 20.0
 """Longer than a lease: whoever is stopped for so long finds its work taken over."""
 VICTIM_WITHIN_S = 20.0
+_AT_WORK = ".run"
+"""Ends the title of one of Ray's processes that has been told to run something."""
 _TITLES = {
     "rank": "RankWorker",
     "runner": "JobRunner",
@@ -177,7 +179,9 @@ class Strikes:
         return [name for name in _WEIGHTS if self._disk.is_own or "disk" not in name]
 
     def _below(self, title: str) -> list[int]:
-        return [pid for pid, text in descendants(self._api_pid()).items() if title in text]
+        """Return the processes of this title below the API; only those at work where there are any."""
+        found = {pid: text for pid, text in descendants(self._api_pid()).items() if title in text}
+        return [pid for pid, text in found.items() if text.endswith(_AT_WORK)] or list(found)
 
     def _kill_everything(self) -> None:
         for pid in [self._api_pid(), *descendants(self._api_pid())]:
@@ -196,6 +200,7 @@ class Strikes:
         return self._stop([pid]) if number == signal.SIGSTOP else _send(pid, number)
 
     def _victim(self, found: Callable[[], list[int]]) -> int | None:
+        """Return one of these processes as soon as there is one."""
         deadline = time.monotonic() + VICTIM_WITHIN_S
         while time.monotonic() < deadline:
             if pids := sorted(found()):

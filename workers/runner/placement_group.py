@@ -1,5 +1,6 @@
 """The resources of a run, held in Ray while it lasts."""
 
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,17 +31,20 @@ class PlacedRank:
     """A value of CUDA_VISIBLE_DEVICES: none on CPUs."""
 
 
-def group_name(lease: Lease) -> str:
-    """Return the name of the placement groups of an attempt; those of trials are named after their study's."""
-    return f"{_PREFIX}{lease.job_id}-{lease.attempt}"
+def new_group_name(lease: Lease) -> str:
+    """Return a name for a placement group of an attempt; those of trials are named after their study's.
+
+    Each is new: Ray refuses a name that another group has, and a study's trials hold several at once.
+    """
+    return f"{_PREFIX}{lease.job_id}-{lease.attempt}-{secrets.token_hex(4)}"
 
 
 def owner_of(name: str) -> tuple[str, int] | None:
-    """Return the job and the attempt that `group_name` named a group after; None for any other name."""
-    job_id, separator, attempt = name.removeprefix(_PREFIX).rpartition("-")
-    if not name.startswith(_PREFIX) or not separator or not attempt.isdecimal():
+    """Return the job and the attempt that `new_group_name` named a group after; None for any other name."""
+    parts = name.removeprefix(_PREFIX).rsplit("-", 2)
+    if not name.startswith(_PREFIX) or len(parts) != 3 or not parts[1].isdecimal():
         return None
-    return job_id, int(attempt)
+    return parts[0], int(parts[1])
 
 
 @contextmanager
@@ -67,7 +71,7 @@ def held_resources(
     cpus, gpus = resources.cpus_per_worker, resources.gpus_per_worker
     bundle: dict[str, float] = {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
     selectors = [{"ray.io/node-id": node} for node in nodes] or None
-    options = {"strategy": "PACK", "name": group_name(owner), "bundle_label_selector": selectors}
+    options = {"strategy": "PACK", "name": new_group_name(owner), "bundle_label_selector": selectors}
     group = placement_group([bundle] * resources.num_workers, **options)
     try:
         if not group.wait(WAIT_S):

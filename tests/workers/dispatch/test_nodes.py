@@ -15,10 +15,12 @@ from tests.support.live_service import LiveService, Nodes, OtherProgram, live_se
 from tests.workers.conftest import Clusters
 from xsam.services.artifacts.store import JobFolder
 from xsam.services.cluster import cordons
+from xsam.services.jobs.queue import Lease
 from xsam.services.jobs.states import JobState
 from xsam.workers.dispatch import device_checks, dispatcher
 from xsam.workers.dispatch.device_checks import UNCHECKED, DeviceChecks
 from xsam.workers.dispatch.warm_pool import WarmPool
+from xsam.workers.runner.placement_group import new_group_name
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -134,7 +136,7 @@ def test_gpu_job__runs_in_a_warm_rank(live: LiveService) -> None:
 def test_group_that_belongs_to_no_attempt__is_named_and_removed(live: LiveService) -> None:
     job_id = live.finish(live.submit(epochs=1, optimizer={"variant": "sgd"})).id
     # As runners name theirs; and as Ray Train leaves its own, without a name.
-    for name in (f"xsam-{job_id}-1", ""):
+    for name in (new_group_name(Lease(job_id, "", 1)), ""):
         assert placement_group([{"CPU": 2, "GPU": 3}], name=name).wait(30)
     assert not live.all_resources_are_free()
     live.turn_until(lambda: sum(node.foreign_gpus for node in live.dispatcher.nodes) == 6)

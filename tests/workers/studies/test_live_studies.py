@@ -29,6 +29,7 @@ def test_study__runs_all_trials_and_stores_them_like_jobs(studies: LiveStudies) 
         assert trial.value == max(row.eval_accuracy for row in epochs)
         assert trial.grad_evals == epochs[-1].grad_evals == 2 * 3 * 8
         assert [row.epoch for row in live.alphas(trial.job_id)] == [1, 2, 3]
+        assert live.job(trial.job_id).attempt == 1, live.event_kinds(trial.job_id)
         assert live.job(trial.job_id).spec["optimizer"]["rho"] == trial.point["optimizer.rho"]
         folder = JobFolder(live.settings.artifact_root, trial.job_id)
         assert (folder.path / "weights" / "best.safetensors").is_file()
