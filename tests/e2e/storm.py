@@ -290,8 +290,10 @@ class Storm:
         return [node for node in nodes if node["used_cpus"] or node["jobs"] or node["foreign"] or node["set_aside"]]
 
     def _check_no_process_left(self) -> None:
-        for pid, title in self._alive().items():
-            self._wrong(f"process {pid} is left: {title[:80]}")
+        try:
+            _wait(lambda: not self._alive(), RESTART_PATIENCE_S, lambda: str(self._alive()))
+        except TimeoutError as e:
+            self._wrong(f"processes are left: {e}")
 
     def _wrong(self, sentence: str) -> None:
         self.outcome.wrong.append(sentence)
