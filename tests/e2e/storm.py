@@ -93,7 +93,8 @@ class Storm:
         self._data_dir = folder / "data"
         self._disk = ArtifactDisk(self._data_dir / "artifacts")
         self._port = free_port()
-        self._seen: dict[int, str] = {}
+        self._seen: dict[int, tuple[str, str]] = {}
+        """When each process below the API began, and what it was called last."""
         self._finished: dict[str, dict[str, Any]] = {}
         """Trials that had succeeded while it stormed, as they were."""
         self.outcome = Outcome()
@@ -180,11 +181,13 @@ class Storm:
                     self._finished.setdefault(trial["id"], trial)
 
     def _remember(self) -> None:
-        self._seen |= descendants(self._service.process.pid)
+        below = descendants(self._service.process.pid)
+        self._seen |= {pid: (began, title) for pid, title in below.items() if (began := _began(pid))}
 
     def _alive(self) -> dict[int, str]:
         """Return the processes that once were below the API and still live."""
-        return {pid: title for pid, title in self._seen.items() if is_alive(pid) and _title(pid) == title}
+        seen = self._seen.items()
+        return {pid: title for pid, (began, title) in seen if is_alive(pid) and _began(pid) == began}
 
     def _report(self, last: str) -> None:
         hits, missed = self.outcome.strikes.total(), self.outcome.missed.total()
@@ -320,9 +323,10 @@ def _wait(condition: Callable[[], bool], patience_s: float, sentence: Callable[[
         time.sleep(0.5)
 
 
-def _title(pid: int) -> str:
+def _began(pid: int) -> str:
+    """Return a process's start time in the kernel's clock, which tells it from a later one of the same id."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
     except OSError:
         return ""
 
