@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from xsam.services.settings import DatabaseSettings, Settings, environment_for, get_settings
+from xsam.services.settings import ApiSettings, CodeSettings, DatabaseSettings, Settings, environment_for, get_settings
 
 
 @pytest.fixture(autouse=True)
@@ -78,3 +78,20 @@ def test_environment_for__gives_a_child_the_same_settings(monkeypatch: pytest.Mo
     child = get_settings()
     assert child.parent_pid == os.getpid()
     assert child.model_copy(update={"parent_pid": None}) == parent
+
+
+@pytest.mark.parametrize(
+    ("api", "code", "is_taken"),
+    [
+        ({}, {}, True),
+        ({"host": "0.0.0.0"}, {}, False),
+        ({"auth": "token"}, {}, False),
+        ({"auth": "token"}, {"upload": "on"}, True),
+        ({}, {"upload": "off"}, False),
+    ],
+)
+def test_code_of_users__is_taken_on_loopback_and_elsewhere_by_the_operators_word(
+    api: dict[str, str], code: dict[str, str], is_taken: bool
+) -> None:
+    settings = Settings(api=ApiSettings.model_validate(api), code=CodeSettings.model_validate(code))
+    assert settings.allowed_code.takes_bundles is is_taken

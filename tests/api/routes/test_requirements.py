@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.studies import HandRunner
 from xsam.api.client import Client
 from xsam.api.client.errors import ApiError
 from xsam.services.db.session import Database
@@ -11,6 +12,8 @@ from xsam.services.errors import InvalidRequestError
 from xsam.services.requirements import lines
 from xsam.services.requirements import service as requirements
 from xsam.services.settings import CodeSettings, Settings
+from xsam.services.specs.job import JobSpec
+from xsam.services.studies.space import apply
 
 TEXT = "einops>=0.8\n"
 LOCK = f"einops==0.8.1 --hash=sha256:{64 * 'a'}\n"
@@ -48,6 +51,35 @@ def test_requirements__go_with_the_job_its_clones_its_studies_and_its_card(
     assert client.model_card(job.id).packages == ["einops==0.8.1"]
     study = client.studies.submit({"preset": "rho", "base": sent})
     assert study.spec.base.requirements == job.spec.requirements
+
+
+def test_promoted_winner__brings_the_code_and_the_packages_of_its_study(
+    client: Client, database: Database, folder: Path
+) -> None:
+    answer(client, database, TEXT, lock=LOCK)
+    locked, _ = client.requirements.resolve({**TASK, "requirements": [TEXT.strip()]}, folder)
+    base, _ = client.bundles.resolve(locked, folder)
+    space = {"task.options.dim": {"type": "choice", "values": [8, 16]}}
+    study = client.studies.submit({"base": base, "space": space, "sampler": {"name": "grid"}})
+    runner = HandRunner.start(database, study.id)
+    runner.run({"task.options.dim": 16}, 0.5)
+    winner = client.studies.promote(study.id, changes={"epochs": 3}).spec
+    assert (winner.code, winner.requirements) == (study.spec.base.code, study.spec.base.requirements)
+    assert winner.task is not None
+    assert winner.task.options == {"dim": 16}
+
+
+def test_trial_of_a_script__gets_its_arguments_from_the_searched_fields(client: Client, folder: Path) -> None:
+    script = {"code": ".", "entrypoint": ["train.py", "--lr", "{config.lr}", "--rho={optimizer.rho}"]}
+    base, _ = client.bundles.resolve({**script, "config": {"lr": 0.5}, "best": "f1:max"}, folder)
+    space = {"config.lr": {"type": "log_uniform", "low": 0.001, "high": 1.0}}
+    study = client.studies.submit({"base": base, "space": space}).spec
+    trial = apply(study.base.model_dump(mode="json"), study.space, {"config.lr": 0.01})
+    job = JobSpec.model_validate(trial)
+    assert job.entrypoint is not None
+    assert job.entrypoint.filled(trial) == ["--lr", "0.01", "--rho=0.05"]
+    with pytest.raises(ApiError, match=r"config\.rate"):
+        client.submit({**base, "entrypoint": ["train.py", "{config.rate}"]})
 
 
 def test_requirements__that_cannot_be_had_are_told_before_anything_is_queued(
