@@ -112,3 +112,30 @@ def test_form__works_without_a_script(open_page: Callable[..., Page], client: Cl
     page.get_by_role("button", name="Submit").click()
     study = client.studies.get(page.url.rsplit("/", 1)[1])
     assert (study.name, len(study.spec.space)) == ("without a script", 3)
+
+
+def test_map__of_any_two_axes_is_divided_as_the_service_divides_it(
+    open_page: Callable[..., Page], database: Database, client: Client
+) -> None:
+    study_id = study_of(database, 60, actor=ME)
+    page = open_page(f"/studies/{study_id}?across=optimizer.base.lr")
+    page.locator("table.kept tbody tr").first.wait_for()
+    assert "lr (log)" in page.locator('[data-chart="map"] svg[role=img]').text_content()
+    plots = client.studies.plots(study_id).model_dump(mode="json")
+    made = page.evaluate(
+        """async (plots) => {
+          const script = document.querySelector('script[type="module"]').src;
+          const { axesOf, mapOf, trialsOf } = await import(new URL("views/study/model.js", script).pathname);
+          const axes = axesOf(plots);
+          const own = trialsOf(plots.points, [], axes).filter(({ arm }) => arm === "xsam");
+          const axis = (path) => axes.find(({ key }) => key === path);
+          return mapOf(own, axis(plots.map.across), axis(plots.map.down), "max");
+        }""",
+        plots,
+    )
+    cells = [
+        sorted((cell["column"], cell["row"], cell["best"], cell["num"]) for cell in one["cells"])
+        for one in (made, plots["map"])
+    ]
+    assert cells[0] == cells[1]
+    assert (made["columns"], made["rows"]) == (plots["map"]["columns"], plots["map"]["rows"])

@@ -8,6 +8,7 @@ export const VALUE = "value";
 export const COST = "cost";
 export const ARM = "arm";
 const RATIO_OF_LOG = 50;
+const MAP_PARTS = 8;
 
 /** Return what an axis is called: the last two parts of its path say enough. */
 export function labelOf(path) {
@@ -49,7 +50,8 @@ export function drawnAxes(axes, trials, metric, view) {
 }
 
 /** Return trials as charts take them, by number; points of `plots` have a value, failed ones have none. */
-export function trialsOf(points, failed, axes) {
+export function trialsOf(measured, failed, axes) {
+  const points = measured.filter(({ value, state }) => value !== null || state === "failed");
   const arms = [...new Set([...points, ...failed].map(({ arm }) => arm))];
   const made = (one, score) => ({
     number: one.number,
@@ -130,6 +132,34 @@ export function placeOf(axis, value, num) {
   return bin(value, low, high, num, axis.kind === "log");
 }
 
+/** Return a map of any two axes, divided as the service divides the map of the first two. */
+export function mapOf(trials, across, down, mode) {
+  const [columns, rows] = [partsOf(across), partsOf(down)];
+  const cells = new Map();
+  for (const { score, values } of trials) {
+    const [column, row] = [
+      placeOf(across, values[across.key], columns.length),
+      placeOf(down, values[down.key], rows.length),
+    ];
+    if (score === null || !Number.isInteger(column) || !Number.isInteger(row)) continue;
+    const cell = cells.get(`${column} ${row}`) ?? { column, row, best: score, num: 0 };
+    cell.best = mode === "min" ? Math.min(cell.best, score) : Math.max(cell.best, score);
+    cell.num += 1;
+    cells.set(`${column} ${row}`, cell);
+  }
+  return { across: across.key, down: down.key, columns, rows, cells: [...cells.values()] };
+}
+
+function partsOf(axis) {
+  if (axis.kind === "choice") return axis.names;
+  const [low, high] = axis.domain;
+  if (axis.kind === "int" && high - low < MAP_PARTS)
+    return Array.from({ length: high - low + 1 }, (_, i) => String(low + i));
+  const middle = (i) =>
+    axis.kind === "log" ? low * (high / low) ** ((i + 0.5) / MAP_PARTS) : low + ((high - low) * (i + 0.5)) / MAP_PARTS;
+  return Array.from({ length: MAP_PARTS }, (_, i) => String(Number(middle(i).toPrecision(2))));
+}
+
 /** Return the cells of a map with what a trial of each costs, and which ones are as good as the best within noise. */
 export function cellsOf(map, trials, [across, down], { stat, mode, noise }) {
   const own = new Map();
@@ -146,7 +176,7 @@ export function cellsOf(map, trials, [across, down], { stat, mode, noise }) {
       row: cell.row,
       num: cell.num,
       value: valueOf(cell, stat, inside),
-      cost: cell.cost ?? undefined,
+      cost: cell.epoch_grad_evals ?? undefined,
       isNoise: stat !== "count" && noise > 0 && best - (mode === "min" ? -cell.best : cell.best) <= noise,
       trials: inside,
     };

@@ -19,6 +19,7 @@ import {
   drawnAxes,
   histories,
   labelOf,
+  mapOf,
   noiseOf,
   overFormat,
   partOf,
@@ -107,14 +108,16 @@ export class Panels {
   }
 
   drawMap() {
-    const map = this.data.plots.map;
     this.element.querySelector('[data-shown="map"]').hidden = this.axes.length < 2;
     if (this.axes.length < 2) return;
-    const [across, down] = map
-      ? [map.across, map.down].map((path) => this.axes.find(({ key }) => key === path))
-      : this.axes;
+    const usual = this.data.plots.map;
+    const axisOf = (path, other) => this.axes.find(({ key }) => key === path) ?? other;
+    const across = axisOf(this.view.across, axisOf(usual?.across, this.axes[0]));
+    const down = axisOf(this.view.down, axisOf(usual?.down, this.axes[1]));
     const own = this.trials.filter(({ arm }) => arm === this.study.arms[0].arm);
     const { stat } = this.view;
+    const isUsual = usual && usual.across === across.key && usual.down === down.key;
+    const map = isUsual ? usual : mapOf(own, across, down, this.mode);
     const cells = map ? cellsOf(map, own, [across, down], { stat, mode: this.mode, noise: noiseOf(this.study) }) : [];
     mapChart(this.host("map"), {
       title: `${labelOf(across.key)} × ${labelOf(down.key)}: ${stat}`,
@@ -125,8 +128,8 @@ export class Panels {
         stat === "count"
           ? parameter
           : (value) => (value === null ? "-" : this.format === parameter ? parameter(value) : value.toFixed(3)),
-      across: { label: across.kind === "log" ? `${across.label} (log)` : across.label, names: map?.columns ?? [] },
-      down: { label: down.label, names: map?.rows ?? [] },
+      across: { label: across.kind === "log" ? `${across.label} (log)` : across.label, names: map.columns },
+      down: { label: down.label, names: map.rows },
       cells,
       isKept: this.selection.isEmpty ? undefined : (cell) => cell.trials.some((trial) => this.selection.keeps(trial)),
       picked: (cell) => this.pickCell(cell, across, down, map),
