@@ -65,17 +65,17 @@ def _fill(service: Served) -> Mapping[str, str]:
     ids = []
     for optimizer in optimizers:
         name = f"noise-{optimizer['variant']}-{optimizer.get('rho', 0):g}".removesuffix("-0")
-        spec = {**_NOISY, "name": name, "epochs": 25, "optimizer": optimizer, "labels": {"exp": "noise"}}
+        spec = {**_NOISY, "name": name, "epochs": 15, "optimizer": optimizer, "labels": {"exp": "noise"}}
         ids.append(_submit(http["ann"], {**spec, "resources": _ONE}))
     _submit(
-        http["bob"], {"name": "too-steep", "epochs": 5, "optimizer": {"variant": "sgd", "base": {**_SGD, "lr": 1e4}}}
+        http["bob"], {"name": "too-steep", "epochs": 5, "optimizer": {"variant": "sgd", "base": {**_SGD, "lr": 100}}}
     )
     wait_until(lambda: all(_state(http["ann"], job) == "succeeded" for job in ids))
     for i, user in enumerate(("bob", "cat", "cat", "bob", "ann")):
         _submit(
             http[user], {**_NOISY, "name": f"long-{i + 1}", "epochs": 2000, "resources": {**_ONE, "num_workers": 2}}
         )
-    wait_until(lambda: _study_of(http["ann"], study)["state"] == "succeeded" or _num_done(http["ann"], study) > 20)
+    wait_until(lambda: _study_of(http["ann"], study)["state"] == "succeeded" or _num_done(http["ann"], study) > 12)
     return {
         "jobs": "/jobs",
         "alpha": f"/jobs/{ids[2]}?tab=alpha",
@@ -106,8 +106,8 @@ def _submit(http: httpx.Client, spec: Mapping[str, Any]) -> str:
 
 
 def _study(http: httpx.Client) -> str:
-    base = {**_NOISY, "epochs": 6, "optimizer": {"variant": "xsam", "base": _SGD}}
-    spec = {"name": "rho-k", "preset": "rho-k", "control": True, "base": base, "concurrency": 3, "num_trials": 14}
+    base = {**_NOISY, "epochs": 4, "optimizer": {"variant": "xsam", "base": _SGD}}
+    spec = {"name": "rho-k", "preset": "rho-k", "control": True, "base": base, "concurrency": 3, "num_trials": 8}
     answer = http.post("/v1/studies", json=spec)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
