@@ -11,6 +11,8 @@ from xsam.services.artifacts.store import JobFolder
 from xsam.services.jobs import wishes
 from xsam.services.jobs.states import FailureKind, JobState
 from xsam.services.studies import verbs
+from xsam.services.studies.spec import StudySpec
+from xsam.workers.studies.samplers import make_sampler
 
 pytestmark = pytest.mark.ray
 
@@ -56,6 +58,33 @@ def test_asha__stops_trials_early_and_their_rows_end_where_they_were_stopped(stu
         num_epochs = len(studies.live.epochs(trial.job_id))
         assert num_epochs in ((1, 3) if trial.is_stopped_early else (9,))
     assert max(trials, key=lambda trial: trial.value or 0).point["optimizer.base.lr"] in (0.1, 0.05)
+
+
+def test_cma_es_under_hyperband__draws_what_it_should_and_stops_at_rungs(studies: LiveStudies) -> None:
+    base = {**TINY["base"], "epochs": 9, "dataset": {"name": "digits", "train_size": 256}}
+    fields = {
+        "num_trials": 9,
+        "concurrency": 1,  # then the order of draws and results is one, and can be repeated here
+        "space": {
+            "optimizer.rho": {"type": "log_uniform", "low": 0.01, "high": 0.2},
+            "optimizer.base.lr": {"type": "log_uniform", "low": 1e-4, "high": 0.1},
+        },
+        "sampler": {"name": "cma_es", "startup_trials": 3},
+        "early_stopping": {"name": "hyperband", "grace": 1 / 9, "reduction_factor": 3, "brackets": 2},
+    }
+    study_id = studies.submit(base=base, **fields)
+    assert studies.finish(study_id).state == JobState.SUCCEEDED
+    trials = sorted(studies.trials(study_id), key=lambda trial: trial.number)
+    assert [trial.state for trial in trials] == [JobState.SUCCEEDED] * 9
+    spec = StudySpec.model_validate({**TINY, "base": base, **fields})
+    sampler = make_sampler(spec.sampler, spec.space, "max", [])
+    for trial in trials:
+        assert trial.point == sampler.propose(trial.config)
+        sampler.tell(trial.config, trial.value)
+    lengths = [len(studies.live.epochs(trial.job_id)) for trial in trials]
+    assert [length < 9 for length in lengths] == [trial.is_stopped_early for trial in trials]
+    assert set(lengths) <= {1, 3, 9}
+    assert any(trial.is_stopped_early for trial in trials)
 
 
 def test_two_worker_trials__share_one_alpha_each(studies: LiveStudies) -> None:
