@@ -138,7 +138,7 @@ class ModelParts:
                     self.norm_layers.append(module)
                 else:
                     self._note_buffers(module._buffers)
-            if _may_wrap(type(module)):
+            if _may_wrap(type(module)):  # type: ignore[arg-type]  # torch types its modules as if they had no hash
                 self._note_wrapper(module)
 
     def _note_wrapper(self, module: nn.Module) -> None:
