@@ -238,7 +238,8 @@ def test_step__nan_in_a_block_reached_later_raises(variant, more):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("rho", -1.0), ("rho", float("nan")), ("rho_max", 0.0), ("adaptive_eta", float("inf"))]
+    ("key", "value"),
+    [("rho", -1.0), ("rho", float("nan")), ("rho_max", 0.0), ("adaptive_eta", float("inf")), ("maximize", True)],
 )
 def test_step__checks_the_numbers_of_a_group(key, value):
     problem = classification()
