@@ -33,4 +33,4 @@ def _in_order(snapshot: Snapshot, *, stops_at_first: bool) -> Plan:
         for index in set(indices):
             book.take(index, shape, indices.count(index))
         placements.append(Placement(job.job_id, cluster.node_ids(indices)))
-    return Plan(tuple(placements), (), (), {})
+    return Plan(tuple(placements), (), (), (), {})
