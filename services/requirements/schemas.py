@@ -3,10 +3,16 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from xsam.services.requirements.lines import MAX_CHARS
 from xsam.services.schemas import Read
+
+
+def _short(text: str) -> str:
+    if len(text) > MAX_CHARS:
+        raise ValueError(f"has {len(text):,} characters; allowed are {MAX_CHARS:,}")
+    return text
 
 
 class RequirementsCreate(BaseModel):
@@ -14,7 +20,7 @@ class RequirementsCreate(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    text: Annotated[str, Field(max_length=MAX_CHARS)]
+    text: Annotated[str, AfterValidator(_short)]
     """Lines of a requirements.txt: names with versions, no options, URLs or paths."""
 
 
