@@ -15,13 +15,13 @@ from xsam.api.http.queries import Cursor, StudyId
 from xsam.services.errors import InvalidRequestError, ServiceError
 from xsam.services.jobs.states import JobState, is_terminal
 from xsam.services.settings import AllowedCode
-from xsam.services.studies import reading, verbs
+from xsam.services.studies import reading, rungs, verbs
 from xsam.services.studies.reading import TrialFilter, TrialSort
 from xsam.services.studies.schemas import StudyRead, TrialPage
 
 pages = Pages()
 
-TABS = ("live", "trials", "answer", "spec")
+TABS = ("live", "trials", "rungs", "answer", "spec")
 _ROWS = 50
 _FIELDS = ("num_trials", "space", "trial", "changes")
 """Of the dialogs; what was refused is shown again."""
@@ -43,7 +43,7 @@ _States = Annotated[list[JobState], Field(default_factory=list)]
 class StudyView(ViewQuery):
     """What of a study is shown, and how."""
 
-    tab: Literal["live", "trials", "answer", "spec"] = "live"
+    tab: Literal["live", "trials", "rungs", "answer", "spec"] = "live"
     do: Literal["", "extend", "promote", "cancel", "retry-failed"] = ""
     """Which dialog is open where there is no script to open it."""
     arm: _Paths
@@ -139,6 +139,7 @@ def _shown(
         sorts=list(TrialSort),
         states=list(JobState),
         trials=_trials(session, study, view) if view.tab == "trials" else None,
+        found=rungs.read_rungs(session, study_id) if view.tab == "rungs" else None,
         document=documents.as_yaml({**documents.short(study.spec), "space": study.space}) if view.tab == "spec" else "",
         is_over=is_terminal(study.state),
         num_done=study.num_by_state.get(JobState.SUCCEEDED, 0),

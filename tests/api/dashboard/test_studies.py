@@ -12,6 +12,8 @@ from tests.support.studies import HandRunner, submit
 from xsam.api.client import Client
 from xsam.services.db.session import Database
 from xsam.services.jobs.states import JobState
+from xsam.services.studies import trials
+from xsam.services.studies.trials import Result
 from xsam.services.teams.roles import Actor
 
 HTML = {"Accept": "text/html"}
@@ -91,7 +93,7 @@ def test_study__flattered_verdict_is_marked(http: httpx.Client, database: Databa
     assert "On the seeds that chose it." in item.text
 
 
-@pytest.mark.parametrize("tab", ["live", "trials", "answer", "spec"])
+@pytest.mark.parametrize("tab", ["live", "trials", "rungs", "answer", "spec"])
 def test_study__every_part_answers_also_before_the_first_trial(
     http: httpx.Client, database: Database, study_id: str, tab: str
 ) -> None:
@@ -108,6 +110,38 @@ def test_trials__are_filtered_sorted_and_paged(http: httpx.Client, client: Clien
     assert numbers == expected
     best = page_of(http, f"/studies/{study_id}?tab=trials").one("table", class_="trials").one("tbody").all("tr")[0]
     assert int(best.one("a").text) == next(iter(client.studies.trials(study_id, sort="-value"))).number
+
+
+def test_rungs__say_who_got_where_as_rest_does(http: httpx.Client, client: Client, database: Database) -> None:
+    stopping = {"name": "asha", "grace": 0.25, "reduction_factor": 2}
+    study_id = submit(database, actor=ME, early_stopping=stopping)
+    runner = HandRunner.start(database, study_id)
+    for value in (0.5, 0.7):
+        runner.run({"optimizer.rho": 0.1}, value)
+    stopped = runner.claim(runner.propose({"optimizer.rho": 0.2}))
+    runner.measure(stopped, [0.1], grad_evals=4)
+    with database.unit_of_work() as session:
+        trials.finish(session, stopped, Result({"train_s": 1.0}, 0.1, is_stopped_early=True))
+    page = page_of(http, f"/studies/{study_id}?tab=rungs")
+    assert "ASHA compares" in page.one("main").text
+    (arm,) = client.studies.rungs(study_id).arms
+    rows = page.one("table", class_="rungs").one("tbody").all("tr")
+    assert [row.one("th").text for row in rows] == ["25.0 % of a run", "50.0 % of a run"]
+    shown = [[int(cell.text) for cell in row.all("td")[1:3]] for row in rows]
+    assert shown == [[len(one.trials), sum(t.is_stopped for t in one.trials)] for one in arm.rungs] == [[3, 1], [2, 0]]
+    assert page.one("div", data_module="views/study_rungs").attributes["data-study"] == study_id
+
+
+@pytest.mark.parametrize(
+    ("stopping", "said"), [({"name": "none"}, "has no rungs"), ({"name": "median"}, "The median rule has no rungs")]
+)
+def test_rungs__of_a_study_without_them_are_said_to_be_asha_s(
+    http: httpx.Client, database: Database, stopping: dict[str, Any], said: str
+) -> None:
+    page = page_of(http, f"/studies/{submit(database, actor=ME, early_stopping=stopping)}?tab=rungs")
+    assert said in page.one("p", class_="notice-text").text
+    assert "ASHA's defaults would have had" in page.one("p", class_="notice-text").text
+    assert "No trial has started yet" in page.one("p", class_="empty").text
 
 
 def test_spec__is_a_file_that_submits_the_same_study(http: httpx.Client, client: Client, study_id: str) -> None:
@@ -195,7 +229,7 @@ def test_unknown_study_and_parameter__are_errors(http: httpx.Client, study_id: s
     assert http.get(f"/studies/{study_id}?bogus=1", headers=HTML).status_code == 422
 
 
-@pytest.mark.parametrize("tab", ["live", "trials", "answer", "spec"])
+@pytest.mark.parametrize("tab", ["live", "trials", "rungs", "answer", "spec"])
 def test_hostile_values__are_text(http: httpx.Client, database: Database, tab: str) -> None:
     hostile = '"><img src=x onerror=alert(1)>{{7*7}}'
     study_id = submit(

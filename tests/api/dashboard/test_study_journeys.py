@@ -82,14 +82,27 @@ def test_study__brush_cell_and_promote(open_page: Callable[..., Page], database:
     assert job.spec.epochs == 12
 
 
-def test_study__new_trials_come_without_a_reload(open_page: Callable[..., Page], database: Database) -> None:
+def test_study__only_new_trials_come_without_a_reload(open_page: Callable[..., Page], database: Database) -> None:
     study_id = submit(database, actor=ME)
     runner = HandRunner.start(database, study_id)
     page = open_page(f"/studies/{study_id}")
     page.get_by_text("No trial has ended yet.").first.wait_for()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     runner.run({"optimizer.rho": 0.1}, 0.75)
     page.locator("table.kept tbody tr").first.wait_for()
     assert "75.0 %" in page.locator("table.kept tbody tr").inner_text()
+    runner.fail(runner.claim(runner.propose({"optimizer.rho": 0.2})))
+    page.locator('[data-says="kept"]').get_by_text("2 trials").wait_for()
+    plots = [url for url in asked if "/plots" in url]
+    assert plots
+    assert all("after=" in url for url in plots)
+    assert not [url for url in asked if "state=failed" in url]
+
+    page.get_by_role("link", name="Rungs").click()
+    chart = page.locator('[data-chart="rungs"] svg[role=img]')
+    chart.wait_for()
+    assert "1 trials reached" in (chart.get_attribute("aria-label") or "")
 
 
 def test_form__submits_what_was_changed(open_page: Callable[..., Page], client: Client) -> None:
@@ -127,7 +140,7 @@ def test_map__of_any_two_axes_is_divided_as_the_service_divides_it(
           const script = document.querySelector('script[type="module"]').src;
           const { axesOf, mapOf, trialsOf } = await import(new URL("views/study/model.js", script).pathname);
           const axes = axesOf(plots);
-          const own = trialsOf(plots.points, [], axes).filter(({ arm }) => arm === "xsam");
+          const own = trialsOf(plots.points, axes).filter(({ arm }) => arm === "xsam");
           const axis = (path) => axes.find(({ key }) => key === path);
           return mapOf(own, axis(plots.map.across), axis(plots.map.down), "max");
         }""",

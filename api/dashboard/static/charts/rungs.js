@@ -10,11 +10,12 @@ import { cross } from "./tones.js";
 /**
  * Draw rungs into `host`.
  *
- * options: title, height, empty, y: {label, format}, rungs: [{level, cut, trials: [{number, value, isStopped}]}],
+ * options: title, height, empty, y: {label, format}, level: {label, format} of the rungs' compute (gradient evaluations),
+ * rungs: [{level, cut, trials: [{number, value, isStopped}]}],
  * isKept(number), picked(number)
  */
 export function rungChart(host, options) {
-  return chart(host, RUNGS, { height: 300, ...options, isEmpty: !options.rungs.some(({ trials }) => trials.length) });
+  return chart(host, RUNGS, { height: 300, level: EVALUATIONS, ...options, isEmpty: !options.rungs.some(({ trials }) => trials.length) });
 }
 
 /** Return a place for a dot within its column, always the same one for the same trial: in [-0.5, 0.5]. */
@@ -22,13 +23,15 @@ export function jitter(number) {
   return (((number * 0.618033988749895) % 1) - 0.5) * 0.9;
 }
 
+const EVALUATIONS = { label: "gradient evaluations", format: evaluations };
+
 const RUNGS = {
   draw(frame) {
     const { rungs, y, isKept } = frame.options;
     const values = rungs.flatMap(({ trials, cut }) => [...trials.map(({ value }) => value), cut ?? NaN]);
     const area = plot(
       frame,
-      { label: "gradient evaluations", domain: [-0.5, rungs.length - 0.5], format: () => "" },
+      { label: frame.options.level.label, domain: [-0.5, rungs.length - 0.5], format: () => "" },
       { ...y, domain: y.domain ?? domain(values, "linear", 0.05) },
     );
     const half = Math.min((area.right - area.left) / rungs.length / 2.4, 90);
@@ -72,11 +75,11 @@ const RUNGS = {
     { key: "cut", name: "stopped", tone: "vermilion", isLine: false, isCross: true, isFixed: true },
     { key: "line", name: "cut", tone: "grey", dash: "5 3", isFixed: true },
   ],
-  summary: ({ rungs }) =>
+  summary: ({ rungs, level: of }) =>
     rungs
       .map(
         ({ level, trials }) =>
-          `${trials.length} trials reached ${evaluations(level)}, ${trials.filter(({ isStopped }) => isStopped).length} were stopped there`,
+          `${trials.length} trials reached ${of.format(level)}, ${trials.filter(({ isStopped }) => isStopped).length} were stopped there`,
       )
       .join("; "),
   hover(frame, x, y) {
@@ -87,7 +90,7 @@ const RUNGS = {
     const format = frame.options.y.format ?? parameter;
     frame.tip.show(dot.x, dot.y, `trial ${dot.number}`, [
       { name: dot.isStopped ? "stopped here" : "went on", value: format(dot.value) },
-      { name: "at", value: evaluations(dot.level) },
+      { name: "at", value: frame.options.level.format(dot.level) },
     ]);
   },
   click(frame, x, y) {
@@ -95,11 +98,11 @@ const RUNGS = {
     if (dot) frame.options.picked?.(dot.number);
   },
   leave: (frame) => frame.cursor?.replaceChildren(),
-  table: ({ rungs, y }) => ({
+  table: ({ rungs, y, level: of }) => ({
     columns: [{ label: "level" }, { label: "trial" }, { label: y.label }, { label: "", isText: true }],
     rows: rungs.flatMap(({ level, trials }) =>
       trials.map(({ number, value, isStopped }) => [
-        evaluations(level),
+        of.format(level),
         String(number),
         (y.format ?? parameter)(value),
         isStopped ? "stopped" : "went on",

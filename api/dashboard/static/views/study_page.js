@@ -6,7 +6,7 @@ import { showRefusal } from "../strips.js";
 import { retime } from "../times.js";
 
 const LOOK_EVERY_MS = 1000;
-const PARTS = ["facts", "verdict", "trials"];
+const PARTS = ["facts", "verdict", "trials", "rungs"];
 
 export function mount(element) {
   document.addEventListener("click", dialogs);

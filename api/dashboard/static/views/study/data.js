@@ -2,27 +2,34 @@
 
 import { getJson } from "../../http.js";
 
-const MOST_FAILED = 200;
-
-/** The data of one study: {study, plots, points, failed}. */
+/** The data of one study: {study, plots, points}. */
 export class StudyData {
   constructor(id) {
     this.id = id;
     this.points = [];
-    this.failed = [];
   }
 
-  /** Read what there is now. */
+  /** Read what there is now; of the points only those that are newer than the last answer. */
   async read() {
     const base = `/v1/studies/${this.id}`;
-    const [study, plots, failed] = await Promise.all([
-      getJson(base),
-      getJson(`${base}/plots`),
-      getJson(`${base}/trials?state=failed&limit=${MOST_FAILED}`),
-    ]);
-    this.study = study;
-    this.plots = plots;
-    this.points = plots.points;
-    this.failed = failed.items;
+    const after = this.plots ? `?after=${encodeURIComponent(this.plots.as_of)}` : "";
+    const [study, plots] = await Promise.all([getJson(base), getJson(`${base}/plots${after}`)]);
+    const points = after ? merged(this.points, plots.points) : plots.points;
+    if (after && isBehind(points, study)) {
+      this.plots = undefined;
+      return this.read();
+    }
+    Object.assign(this, { study, plots, points });
   }
+}
+
+/** Return points by number, with newer ones in the place of those that they replace. */
+export function merged(points, newer) {
+  const byNumber = new Map([...points, ...newer].map((point) => [point.number, point]));
+  return [...byNumber.values()].sort((a, b) => a.number - b.number);
+}
+
+/** Return whether a trial that had failed is no longer so: it is tried again, and its point is not among the newer ones. */
+function isBehind(points, study) {
+  return points.filter(({ state }) => state === "failed").length > (study.num_by_state.failed ?? 0);
 }

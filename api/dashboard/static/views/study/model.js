@@ -49,32 +49,28 @@ export function drawnAxes(axes, trials, metric, view) {
   return [...all].sort((a, b) => place(a) - place(b));
 }
 
-/** Return trials as charts take them, by number; points of `plots` have a value, failed ones have none. */
-export function trialsOf(measured, failed, axes) {
+/** Return trials as charts take them, by number; failed ones have no value, cancelled ones are left out. */
+export function trialsOf(measured, axes) {
   const points = measured.filter(({ value, state }) => value !== null || state === "failed");
-  const arms = [...new Set([...points, ...failed].map(({ arm }) => arm))];
-  const made = (one, score) => ({
+  const arms = [...new Set(points.map(({ arm }) => arm))];
+  const made = (one) => ({
     number: one.number,
-    id: one.id ?? null,
+    id: one.id,
     arm: one.arm,
     tone: armTone(one.arm),
-    phase: one.phase ?? "search",
+    phase: one.phase,
     params: one.params,
     cost: one.grad_evals,
-    seconds: one.train_s ?? null,
-    score,
+    seconds: one.train_s,
+    score: one.value,
     values: {
       [ARM]: arms.indexOf(one.arm),
       [COST]: one.grad_evals ?? NaN,
-      [VALUE]: score ?? NaN,
+      [VALUE]: one.value ?? NaN,
       ...placed(one.params, axes),
     },
   });
-  const known = new Set(points.map(({ number }) => number));
-  return [
-    ...points.map((one) => made(one, one.value)),
-    ...failed.filter(({ number }) => !known.has(number)).map((one) => made(one, null)),
-  ].sort((a, b) => a.number - b.number);
+  return points.map(made).sort((a, b) => a.number - b.number);
 }
 
 function placed(params, axes) {

@@ -51,7 +51,7 @@ export class Panels {
     this.axes = axesOf(plots);
     const wanted = ({ arm, phase }) =>
       (!view.arm.length || view.arm.includes(arm)) && (!view.phase || phase === view.phase);
-    this.trials = trialsOf(data.points, data.failed, this.axes).filter(wanted);
+    this.trials = trialsOf(data.points, this.axes).filter(wanted);
     this.drawVerdict();
     this.drawHistory();
     this.drawMap();
