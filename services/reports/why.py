@@ -84,7 +84,7 @@ def queue(session: Session, *, after: int = 0, limit: int = 100, visible_team: s
     """
     line = last_decision.read_line(session, after=after, limit=limit)
     if line is None:
-        return QueueRead(as_of=None, num_queued=0, items=[], next_position=None)
+        return QueueRead(as_of=None, num_queued=last_decision.count_queued(session), items=[], next_position=None)
     ids = [job_id for _, job_id, _ in line.entries]
     rows = session.execute(select(*_SHOWN).where(Job.id.in_(ids), Job.state == JobState.QUEUED))
     jobs = {job.id: job for job in rows}

@@ -108,7 +108,7 @@ def publish(session: Session, snapshot: Snapshot, decision: Plan) -> None:
     row = {
         "id": THE_ROW,
         "planned_at": snapshot.now,
-        "num_queued": _num_queued(session),
+        "num_queued": count_queued(session),
         "line": [{"id": job_id, "code": reasons.code(job_id)} for job_id in line],
         "positions": {job_id: position for position, job_id in enumerate(line, start=1)},
         "reasons": {job_id: _dump(reasons[job_id]) for job_id in exact},
@@ -204,7 +204,8 @@ def _kind(job: Job | PendingJob) -> str:
     return f"{job.team} {job.num_workers} x {each}"
 
 
-def _num_queued(session: Session) -> int:
+def count_queued(session: Session) -> int:
+    """Return how many jobs wait now."""
     query = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED, Job.kind != KIND_STUDY)
     return session.scalar(query) or 0
 

@@ -171,9 +171,9 @@ class TestQueue:
         planning.decide(database, nodes)
         return line
 
-    def test_queue__before_the_first_decision_is_empty(self, database: Database) -> None:
+    def test_queue__before_the_first_decision_has_no_order_and_counts(self, database: Database) -> None:
         jobs.submit(database)
-        assert _queue(database) == QueueRead(as_of=None, num_queued=0, items=[], next_position=None)
+        assert _queue(database) == QueueRead(as_of=None, num_queued=1, items=[], next_position=None)
 
     def test_queue__shows_the_line_in_order_page_by_page(self, database: Database, line: list[str]) -> None:
         first = _queue(database, limit=3)

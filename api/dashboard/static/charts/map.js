@@ -232,13 +232,27 @@ export function costGrid(cells, columns, rows) {
   return grid;
 }
 
+/** Return up to three costs at which a line says something: between those of cells, so that no line runs through a value. */
+export function isoLevels(known) {
+  const costs = [...new Set(known)].sort((a, b) => a - b);
+  const span = costs.at(-1) - costs[0];
+  if (!(span > costs[0] * 0.02)) return [];
+  const isClear = (level) => costs.every((cost) => Math.abs(cost - level) > span * 0.05);
+  const round = linearTicks(costs[0], costs.at(-1), 3).filter(
+    (level) => level > costs[0] && level < costs.at(-1) && isClear(level),
+  );
+  if (round.length) return round;
+  const gaps = costs.slice(1).map((cost, i) => [cost - costs[i], (cost + costs[i]) / 2]);
+  return gaps
+    .sort((a, b) => b[0] - a[0])
+    .slice(0, 3)
+    .map(([, middle]) => middle);
+}
+
 function isoCost(place, { cells, across, down }) {
   const group = svg("g", { class: "iso-costs" });
   const grid = costGrid(cells, across.names.length, down.names.length);
-  const known = grid.flat().filter(Number.isFinite);
-  const [low, high] = [Math.min(...known), Math.max(...known)];
-  if (!(high > low * 1.02)) return group;
-  for (const level of linearTicks(low, high, 3).filter((value) => value > low && value < high)) {
+  for (const level of isoLevels(grid.flat().filter(Number.isFinite))) {
     const lines = contour(grid, level).map((ends) =>
       ends.map(([c, r]) => [px(place.x(c + 0.5)), px(place.y(r + 0.5))]),
     );

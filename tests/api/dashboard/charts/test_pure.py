@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.api.dashboard.charts.conftest import Evaluate
-from xsam.api.cli import formats
+from xsam.api import formats
 
 pytestmark = pytest.mark.browser
 
@@ -86,6 +86,9 @@ STATS: list[tuple[str, str, tuple[Any, ...], Any]] = [
     ("stats", "contour", ([[0, 0], [2, 2]], 1), [[[1, 0.5], [0, 0.5]]]),
     ("stats", "contour", ([[0, 0], [0, 0]], 1), []),
     ("map", "costGrid", ([{"column": 1, "row": 0, "cost": 4}], 2, 1), [[4, 4]]),
+    ("map", "isoLevels", ([100, 150, 200, 300],), [250, 175, 125]),
+    ("map", "isoLevels", ([90, 160, 330],), [100, 200, 300]),
+    ("map", "isoLevels", ([100, 101],), []),
     ("heat", "onGrid", ([0, 1, 2], [0, 10, 0], [0, 0.5, 2]), [0, 5, 0]),
     ("heat", "edgeShare", ([{"alpha": 2, "alphas": [0, 1, 2]}, {"alpha": 1, "alphas": [0, 1, 2]}],), 0.5),
     ("selection", "holds", ({"low": 0.1, "high": 0.2}, 0.2), True),
