@@ -26,6 +26,8 @@ class EpochRead(Read):
     """Forward-backward passes since the start of the run."""
     probe_forwards: int
     """Forward passes spent on alpha searches since the start of the run."""
+    trained_s: float = 0.0
+    """Seconds of training until the end of this epoch, those of all epochs before it too."""
     metrics: dict[str, float] = Field(default_factory=dict)
     """What the job's own task has measured besides, by name."""
 
@@ -59,6 +61,8 @@ class AlphaColumn(Read):
     """How many searches."""
     alpha: float
     """Mean of what they found."""
+    angle_rad: float
+    """Mean angle of the two directions that they searched between."""
     losses: list[float | None]
     """For each alpha of the map: how far the loss is above the curve's own lowest, on average; null where no curve
     reaches."""

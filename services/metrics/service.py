@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from sqlalchemy import Select, and_, delete, select
+from sqlalchemy import Select, and_, delete, func, select
 from sqlalchemy.orm import Session
 
 from xsam.services.db.upsert import upsert
@@ -79,13 +79,24 @@ def list_epochs(session: Session, job_id: str, *, after: int = 0, points: int | 
         points: at most so many, thinned so that curves keep their lows and highs; None for all.
     """
     query = select(EpochMetric).where(EpochMetric.job_id == job_id, EpochMetric.epoch > after)
-    epochs = [EpochRead.model_validate(row) for row in session.scalars(query.order_by(EpochMetric.epoch))]
+    trained_s = _trained_s(session, job_id, until=after)
+    epochs = []
+    for row in session.scalars(query.order_by(EpochMetric.epoch)):
+        trained_s += row.epoch_s
+        epochs.append(EpochRead.model_validate(row).model_copy(update={"trained_s": trained_s}))
     named: defaultdict[int, dict[str, float]] = defaultdict(dict)
     values = select(NamedMetric).where(NamedMetric.job_id == job_id, NamedMetric.epoch > after)
     for one in session.scalars(values.order_by(NamedMetric.name)):
         named[one.epoch][one.name] = one.value
     kept = epochs if points is None else thin(epochs, points, _DRAWN)
     return [epoch.model_copy(update={"metrics": named[epoch.epoch]}) for epoch in kept]
+
+
+def _trained_s(session: Session, job_id: str, *, until: int) -> float:
+    if not until:
+        return 0.0
+    own = select(func.sum(EpochMetric.epoch_s)).where(EpochMetric.job_id == job_id, EpochMetric.epoch <= until)
+    return session.scalar(own) or 0.0
 
 
 def values_by_epoch(name: str) -> Select[str, float, int]:
@@ -143,5 +154,6 @@ def _alpha_column(part: Sequence[AlphaRecord], grid: Sequence[float]) -> AlphaCo
         epoch=part[0].epoch,
         num=len(part),
         alpha=statistics.fmean(record.alpha for record in part),
+        angle_rad=statistics.fmean(record.angle_rad for record in part),
         losses=[statistics.fmean(values) if values else None for values in known],
     )

@@ -132,8 +132,9 @@ def _own_metrics(epochs: Any) -> list[str]:
 
 
 def _alpha(page: Page, session: Session, job: Job, view: JobView) -> Mapping[str, Any]:
-    searches = metrics.list_alphas(session, job.id)
-    return {"searches": searches[:: max(len(searches) // _PLAIN_EPOCHS, 1)], "num_searches": len(searches)}
+    """Searches stand in a table, of which neighbours are one row where they are many; charts read them from REST."""
+    found = metrics.alpha_map(session, job.id, columns=_PLAIN_EPOCHS)
+    return {"map": found, "edge_share": (found.low_edge_share or 0) + (found.high_edge_share or 0)}
 
 
 def _logs(page: Page, session: Session, job: Job, view: JobView) -> Mapping[str, Any]:

@@ -156,6 +156,17 @@ def test_list__shows_what_matters_in_each_state(browser: TestClient, look: Look,
     assert rows["idle"].one("td", class_="in").text == "queued"
 
 
+def test_alpha__says_when_the_range_is_too_narrow(browser: TestClient, look: Look, runner: RowRunner) -> None:
+    found = browser.post("/v1/jobs", json={}).json()["id"]
+    lease = runner.claim(found)
+    runner.report(lease, 1, 2, 3, 4)
+    assert not look(f"/jobs/{found}?tab=alpha").one("main").all("p", class_="notice-text")[1:]
+    runner.report(lease, 10, 11)
+    page = look(f"/jobs/{found}?tab=alpha")
+    assert "33.3 % of the 6 searches: widen the range" in page.one("main").text
+    assert len(page.one("tbody").all("tr")) == 6
+
+
 def test_list__pages_by_links_and_loses_no_job(browser: TestClient, look: Look) -> None:
     for i in range(7):
         browser.post("/v1/jobs", json={"name": f"job-{i}"})

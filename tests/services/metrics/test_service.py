@@ -99,7 +99,7 @@ def test_list__reads_on_after_a_point(database: Database) -> None:
 
 def test_epoch_read__is_a_record_and_its_attempt() -> None:
     """Pydantic can't extend a plain class, so the fields stand twice; this holds them together."""
-    assert set(EpochRead.model_fields) == {"attempt", *EPOCH.__slots__}
+    assert set(EpochRead.model_fields) == {"attempt", "trained_s", *EPOCH.__slots__}
 
 
 def test_named_metrics__are_rows_that_follow_their_epoch(database: Database) -> None:
@@ -133,6 +133,16 @@ def test_list_epochs__thinned_keeps_the_spike(database: Database) -> None:
     assert (thinned[0].epoch, thinned[-1].epoch) == (1, 100)
 
 
+def test_list_epochs__says_how_long_was_trained_also_where_epochs_are_left_out(database: Database) -> None:
+    lease = jobs.submit_and_claim(database)
+    _write(database, lease, epochs=tuple(_epoch(number, epoch_s=float(number)) for number in range(1, 101)))
+    with database.read() as session:
+        thinned = metrics.list_epochs(session, lease.job_id, points=20)
+        later = metrics.list_epochs(session, lease.job_id, after=98)
+    assert all(one.trained_s == one.epoch * (one.epoch + 1) / 2 for one in thinned)
+    assert [one.trained_s for one in later] == [4950.0, 5050.0]
+
+
 def test_alpha_map__lays_all_curves_on_one_grid(database: Database) -> None:
     lease = jobs.submit_and_claim(database)
     curves = [
@@ -150,6 +160,7 @@ def test_alpha_map__lays_all_curves_on_one_grid(database: Database) -> None:
     assert fine.alphas == [0.0, 1.0, 2.0]
     assert [column.losses for column in fine.columns] == [[0, 1, 0.5], [0, 0.5, 2], [0, 4, None], [2, 1, 0]]
     assert [(column.num, column.alpha, column.step) for column in coarse.columns] == [(2, 1.5, 1), (2, 0.5, 3)]
+    assert [column.angle_rad for column in coarse.columns] == pytest.approx([0.3, 0.3])
     assert coarse.columns[0].losses == [0, 0.75, 1.25]
     assert (fine.num_searches, fine.low_edge_share, fine.high_edge_share) == (4, 0.25, 0.5)
     assert len(thinned) == 4

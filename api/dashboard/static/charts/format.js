@@ -1,4 +1,4 @@
-// Numbers and times as people read them, by the rules of the `xsam` command (`api/cli/formats.py`).
+// Numbers and times as people read them, by the rules of the `xsam` command (`api/formats.py`).
 
 export const NOTHING = "-";
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);

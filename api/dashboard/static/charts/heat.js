@@ -13,7 +13,8 @@ const TAIL = 0.98;
 /**
  * Draw the searches of a run into `host`.
  *
- * options: title, height, empty; searches: [{step, epoch, alpha, alphas, losses}] as REST returns them, by step;
+ * options: title, height, empty; searches: [{step, epoch, alpha, alphas, losses}] by step, one or the mean of some;
+ * num: how many searches these are; edgeShare: the share whose alpha* is an end of what they looked at;
  * at: index of the search whose curve is shown beside; picked(index): called with the one clicked or walked to.
  */
 export function heatChart(host, options) {
@@ -29,15 +30,6 @@ export function onGrid(alphas, values, grid) {
     if (alpha < from - 1e-9 || to === undefined || alpha > to + 1e-9) return alpha === from ? values[i] : NaN;
     return values[i] + ((alpha - from) / (to - from)) * (values[i + 1] - values[i]);
   });
-}
-
-/** Return the share of searches whose alpha* is an end of what they looked at. */
-export function edgeShare(searches) {
-  if (!searches.length) return 0;
-  return (
-    searches.filter(({ alpha, alphas }) => alpha <= alphas[0] + 1e-9 || alpha >= alphas.at(-1) - 1e-9).length /
-    searches.length
-  );
 }
 
 /** Return the matrix of the heat map: rows by search, each above its own minimum, on a grid all share; and a robust top. */
@@ -78,10 +70,10 @@ const HEAT = {
     if (at !== undefined && at !== null) cursor(frame, at);
   },
   clear: (frame) => frame.canvas && (frame.canvas.hidden = true),
-  summary({ searches }) {
+  summary({ searches, num, edgeShare }) {
     const alphas = searches.map(({ alpha }) => alpha);
     const mean = alphas.reduce((a, b) => a + b, 0) / alphas.length;
-    return `${searches.length} searches; alpha* from ${parameter(Math.min(...alphas))} to ${parameter(Math.max(...alphas))}, mean ${parameter(mean)}; at an edge of the range in ${Math.round(100 * edgeShare(searches))} %`;
+    return `${num} searches; alpha* from ${parameter(Math.min(...alphas))} to ${parameter(Math.max(...alphas))}, mean ${parameter(mean)}; at an edge of the range in ${Math.round(100 * edgeShare)} %`;
   },
   hover(frame, x) {
     const i = indexAt(frame, x);
@@ -103,14 +95,13 @@ const HEAT = {
     return to === undefined ? undefined : pick(frame, Math.min(Math.max(to, 0), num - 1));
   },
   table: ({ searches }) => ({
-    columns: ["epoch", "step", "α*", "least loss", "greatest loss", "alphas looked at"].map((label) => ({ label })),
-    rows: searches.map(({ epoch, step, alpha, alphas, losses }) => [
-      String(epoch),
-      String(step),
-      parameter(alpha),
-      loss(Math.min(...losses)),
-      loss(Math.max(...losses)),
-      String(alphas.length),
+    columns: ["epoch", "step", "α*", "loss spans", "alphas looked at"].map((label) => ({ label })),
+    rows: searches.map((search) => [
+      String(search.epoch),
+      String(search.step),
+      parameter(search.alpha),
+      loss(span(search)),
+      String(search.alphas.length),
     ]),
   }),
 };

@@ -1,6 +1,6 @@
 // Searches for alpha*: where it was, the probe curves as a heat map, and one of them as a curve.
 
-import { edgeShare, heatChart } from "../charts/heat.js";
+import { heatChart } from "../charts/heat.js";
 import { loss, parameter } from "../charts/format.js";
 import { lineChart } from "../charts/line.js";
 import { getJson } from "../http.js";
@@ -8,29 +8,40 @@ import { showRefusal } from "../strips.js";
 import { remember } from "./state.js";
 
 const EDGE_SHARE = 0.2;
-const MOST = 400;
 
-function thinned(all) {
-  const step = Math.ceil(all.length / MOST);
-  return step > 1 ? all.filter((_, i) => i % step === 0 || i === all.length - 1) : all;
+/** Return the columns of the matrix as curves of their own: a curve ends where its searches do. */
+function curvesOf({ alphas, columns }) {
+  return columns.map((column) => {
+    const known = alphas.map((alpha, i) => [alpha, column.losses[i]]).filter(([, value]) => value !== null);
+    return { ...column, alphas: known.map(([alpha]) => alpha), losses: known.map(([, value]) => value) };
+  });
 }
+
+const stepOf = ({ step, num }) => (num === 1 ? `Probe curve of step ${step.toLocaleString("en-US")}` : `Mean of ${num} probe curves from step ${step.toLocaleString("en-US")}`);
 
 export function mount(element) {
   const part = (name) => element.querySelector(`[data-chart=${name}]`);
   const slider = element.querySelector("[data-pick]");
   const edge = element.querySelector("[data-edge]");
   let searches = [];
+  let map = null;
   let at = null;
   let asked = null;
+
+  /** Return where the search of a step is; the last one for none. */
+  const indexOf = (wanted) => {
+    const found = searches.findLastIndex(({ step }) => step <= wanted);
+    return found < 0 ? searches.length - 1 : found;
+  };
 
   const drawCurve = () => {
     const search = searches[at];
     if (search === undefined) return;
     lineChart(part("curve"), {
-      title: `Probe curve of step ${search.step.toLocaleString("en-US")}: α* ${parameter(search.alpha)}`,
+      title: `${stepOf(search)}: α* ${parameter(search.alpha)}`,
       height: 200,
       x: { label: "α" },
-      y: { label: "loss", format: loss },
+      y: { label: "loss above its least", format: loss },
       series: [{ name: "loss", tone: "blue", isMarked: true, points: search.alphas.map((alpha, i) => [alpha, search.losses[i]]) }],
       seams: [{ x: search.alpha, label: "α*" }],
     });
@@ -45,17 +56,13 @@ export function mount(element) {
     drawCurve();
   };
 
-  const heatOptions = () => ({ title: "Probe curves: loss above each curve's own least", empty: "No search yet.", searches, at, picked: pick });
+  const share = () => map.low_edge_share + map.high_edge_share;
+  const heatOptions = () => ({ title: "Probe curves: loss above each curve's own least", empty: "No search yet.", searches, num: map.num_searches, edgeShare: share(), at, picked: pick });
 
   const draw = () => {
     slider.max = searches.length - 1;
-    if (at === null) {
-      const wanted = Number(element.dataset.search || NaN);
-      const found = searches.findIndex(({ step }) => step >= wanted);
-      at = found < 0 ? searches.length - 1 : found;
-      slider.value = at;
-    }
-    const mean = searches.reduce((sum, { alpha }) => sum + alpha, 0) / searches.length;
+    slider.value = at;
+    const mean = searches.reduce((sum, { alpha, num }) => sum + alpha * num, 0) / map.num_searches;
     lineChart(part("trajectory"), {
       title: "α* over steps",
       note: `mean ${parameter(mean)}`,
@@ -71,19 +78,20 @@ export function mount(element) {
     });
     heatChart(part("heat"), heatOptions());
     drawCurve();
-    const share = edgeShare(searches);
-    edge.hidden = share <= EDGE_SHARE;
-    edge.textContent = `α* lies at an edge of the range in ${Math.round(100 * share)} % of the searches: widen the range.`;
+    const [low, high] = [map.low_edge_share, map.high_edge_share].map((one) => Math.round(100 * one));
+    edge.hidden = share() <= EDGE_SHARE;
+    edge.textContent = `α* lies at an edge of the grid in ${Math.round(100 * share())} % of the ${map.num_searches.toLocaleString("en-US")} searches (${low} % at its low end, ${high} % at its high end): widen the range.`;
   };
 
   const load = async () => {
     if (asked !== null) return;
-    asked = getJson(`/v1/jobs/${element.dataset.job}/alpha`);
+    asked = getJson(`/v1/jobs/${element.dataset.job}/alpha-map`);
     try {
-      const all = thinned((await asked).items);
-      if (all.length) {
-        if (at !== null && at === searches.length - 1) at = all.length - 1;
-        searches = all;
+      const found = await asked;
+      if (found.columns.length) {
+        const wanted = at === null ? Number(element.dataset.search || NaN) : at === searches.length - 1 ? NaN : searches[at].step;
+        [map, searches] = [found, curvesOf(found)];
+        at = indexOf(wanted);
         draw();
       }
     } catch (error) {

@@ -6,6 +6,8 @@ import { getJson } from "../http.js";
 import { showRefusal } from "../strips.js";
 import { remember } from "./state.js";
 
+export const POINTS = 400;
+
 const AXES = {
   epoch: { label: "epoch", kind: "int", of: ({ epoch }) => epoch },
   step: { label: "step", kind: "int", of: ({ step }) => step },
@@ -33,12 +35,6 @@ function slot(host, title, isFolded) {
   section.append(chart);
   host.append(section);
   return chart;
-}
-
-// Adds what an epoch of REST does not say: how long had been trained by then.
-export function timed(epochs, before = 0) {
-  let trained = before;
-  return epochs.map((one) => ({ ...one, trained_s: (trained += one.epoch_s) }));
 }
 
 export function seamsOf(epochs, axis) {
@@ -81,10 +77,10 @@ export function mount(element) {
 
   const load = async () => {
     if (asked !== null) return;
-    asked = getJson(`/v1/jobs/${element.dataset.job}/metrics?after=${epochs.at(-1)?.epoch ?? 0}`);
+    asked = getJson(`/v1/jobs/${element.dataset.job}/metrics?points=${POINTS}&after=${epochs.at(-1)?.epoch ?? 0}`);
     try {
       const { items } = await asked;
-      epochs = [...epochs, ...timed(items, epochs.at(-1)?.trained_s ?? 0)];
+      epochs = [...epochs, ...items];
       draw();
     } catch (error) {
       showRefusal(error, load);

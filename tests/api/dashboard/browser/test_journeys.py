@@ -65,6 +65,12 @@ def test_alpha__shows_the_search_that_is_picked_and_keeps_it_in_the_address(site
     expect(tab).to_have_url(re.compile("search=11"))
     tab.reload()
     expect(tab.get_by_text("Probe curve of step 11")).to_be_visible()
+    expect(tab.locator("[data-edge]")).to_be_hidden()
+    site.runner.report(lease, 10)
+    expect(tab.locator("[data-edge]")).to_contain_text(
+        "25 % of the 4 searches (0 % at its low end, 25 % at its high end)"
+    )
+    expect(tab.get_by_text("Probe curve of step 11")).to_be_visible()
 
 
 def test_log__is_followed_found_in_and_linked_to(site: Site, tab: Page) -> None:

@@ -195,11 +195,11 @@ def test_heat__walks_from_search_to_search(charts: Page) -> None:
         {"step": 10 * i + 1, "epoch": 1, "alpha": 1.0, "angle_rad": 0.2, "alphas": [0, 1, 2], "losses": [0, 1 + i, 0]}
         for i in range(5)
     ]
-    draw(charts, "heat", "heatChart", {"title": "probe curves", "searches": searches})
+    draw(charts, "heat", "heatChart", {"title": "probe curves", "searches": searches, "num": 5, "edgeShare": 0.25})
     charts.locator(".chart-body").focus()
     charts.keyboard.press("End")
     assert charts.locator(".chart-said").inner_text() == "step 41: alpha* 1"
-    assert "5 searches; alpha* from 1 to 1, mean 1; at an edge of the range in 0 %" in summary(charts)
+    assert "5 searches; alpha* from 1 to 1, mean 1; at an edge of the range in 25 %" in summary(charts)
 
 
 @pytest.mark.parametrize(

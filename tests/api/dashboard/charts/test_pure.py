@@ -90,7 +90,6 @@ STATS: list[tuple[str, str, tuple[Any, ...], Any]] = [
     ("map", "isoLevels", ([90, 160, 330],), [200, 300]),
     ("map", "isoLevels", ([100, 101],), []),
     ("heat", "onGrid", ([0, 1, 2], [0, 10, 0], [0, 0.5, 2]), [0, 5, 0]),
-    ("heat", "edgeShare", ([{"alpha": 2, "alphas": [0, 1, 2]}, {"alpha": 1, "alphas": [0, 1, 2]}],), 0.5),
     ("selection", "holds", ({"low": 0.1, "high": 0.2}, 0.2), True),
     ("selection", "holds", ({"low": 0.1, "high": 0.2}, 0.21), False),
     ("selection", "holds", ({"low": 0.1, "high": 0.2}, None), False),
