@@ -53,6 +53,8 @@ class CordonWrite(BaseModel):
 class CordonRead(Read):
     """Why a node takes no new jobs."""
 
+    node: str
+    """Its host or Ray id, as it was named; `*` for all of them."""
     reason: str | None
     set_by: str
     since: datetime

@@ -1,5 +1,7 @@
 """Moves a job through its states as a runner does, by the queue's own functions, without training anything."""
 
+from collections.abc import Sequence
+
 from xsam.services.artifacts.logs import LogWriter
 from xsam.services.artifacts.store import JobFolder
 from xsam.services.db.session import Database
@@ -33,9 +35,9 @@ class RowRunner:
         self._database = database
         self._settings = settings
 
-    def claim(self, job_id: str) -> Lease:
+    def claim(self, job_id: str, *, placement: Sequence[str] = ()) -> Lease:
         with self._database.unit_of_work() as session:
-            claimed = queue.claim(session, job_id, runner="row-runner", lease_s=60)
+            claimed = queue.claim(session, job_id, runner="row-runner", lease_s=60, placement=placement)
         assert claimed is not None, f"{job_id} was not due"
         return claimed.lease
 

@@ -43,6 +43,60 @@ def test_verb__that_no_longer_fits_is_refused_with_the_reason(browser: TestClien
     assert "succeeded" in read(answer.text).one("main").text
 
 
+def test_machine__is_cordoned_and_taken_back(browser: TestClient, small_cluster: None) -> None:
+    form = read(browser.get("/cluster").text).one("form", aria_label="Cordon node-1")
+    fields = {"form_token": form_token(form), "node": "node-1", "reason": "a fan", "drain_min": "5"}
+    answer = browser.post(form.attributes["action"], data=fields, headers=OWN)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/cluster")
+    page = read(browser.get("/cluster").text)
+    row = page.one("tr", data_key="node-n1")
+    assert "cordoned by root" in row.text
+    assert "a fan · jobs leave at" in row.text
+    assert browser.get("/v1/cluster").json()["nodes"][0]["cordon"]["node"] == "node-1"
+    back = row.one("form", action="/cluster/uncordon")
+    node = back.one("input", name="node").attributes["value"]
+    browser.post("/cluster/uncordon", data={"form_token": form_token(back), "node": node}, headers=OWN)
+    assert browser.get("/v1/cluster").json()["nodes"][0]["cordon"] is None
+    assert [one["action"] for one in browser.get("/v1/audit").json()["items"]] == ["node_uncordoned", "node_cordoned"]
+
+
+def test_maintenance__is_begun_said_and_ended(browser: TestClient, small_cluster: None) -> None:
+    token = form_token(read(browser.get("/cluster").text))
+    assert browser.post("/cluster/cordon", data={"form_token": token, "node": "*"}, headers=OWN).status_code == 303
+    page = read(browser.get("/cluster").text)
+    said = page.one("div", data_key="maintenance")
+    assert "nothing new starts" in said.text
+    assert "jobs that run may end" in said.text
+    browser.post("/cluster/uncordon", data={"form_token": token, "node": "*"}, headers=OWN)
+    assert browser.get("/v1/cluster").json()["maintenance"] is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "said"),
+    [
+        ({"node": "node-9"}, 404, "node-9"),
+        ({"node": "node-1", "drain_min": "soon"}, 422, "drain_min is 'soon'"),
+        ({"node": "node-1", "drain_min": "-1"}, 422, "drain_within_s"),
+        ({"node": "node-1", "reason": "x" * 301}, 422, "reason"),
+    ],
+)
+def test_cordon__that_cannot_be_is_refused_with_the_reason(
+    browser: TestClient, small_cluster: None, fields: dict[str, str], status: int, said: str
+) -> None:
+    answer = browser.post("/cluster/cordon", data={"form_token": "", **fields}, headers=OWN)
+    assert answer.status_code == status
+    assert said in read(answer.text).one("main").text
+
+
+def test_cordon__is_for_admins_of_the_service(guarded: TestClient, sign_in: SignIn, small_cluster: None) -> None:
+    page = read(sign_in("lead").get("/cluster").text)
+    assert not page.one("main").all("form")
+    token = form_token(page)
+    for path in ("/cluster/cordon", "/cluster/uncordon"):
+        assert guarded.post(path, data={"form_token": token, "node": "*"}, headers=OWN).status_code == 403
+    assert "Cordon…" in sign_in("admin").get("/cluster").text
+
+
 def test_unknown_verb__is_refused(browser: TestClient, job: str) -> None:
     assert browser.post(f"/jobs/{job}/explode", data={"form_token": ""}, headers=OWN).status_code == 404
 

@@ -26,7 +26,7 @@ def test_job__is_seen_from_its_queue_to_its_end_without_a_reload(site: Site, tab
     _is_live(tab)
     row = tab.locator(f"tr[data-job='{job}']")
     expect(row).to_contain_text("queued")
-    lease = site.runner.claim(job)
+    lease = site.runner.claim(job, placement=["n1"])
     expect(row).to_contain_text("running", timeout=5000)
     site.runner.report(lease, 1)
     expect(row).to_contain_text("1/3", timeout=5000)
@@ -34,6 +34,10 @@ def test_job__is_seen_from_its_queue_to_its_end_without_a_reload(site: Site, tab
     site.runner.complete(lease)
     expect(row).to_contain_text("succeeded", timeout=5000)
     assert tab.evaluate("window.isSame")
+    tab.goto("/cluster?range=1h")  # it has ended, and still one sees where it was
+    lanes = tab.locator("[data-module='views/cluster']")
+    lanes.get_by_role("button", name="as table").click()
+    expect(lanes.locator("tbody tr", has_text="default, root, succeeded")).to_contain_text("node-1 CPUs")
 
 
 def test_curves__grow_while_one_looks(site: Site, tab: Page) -> None:
