@@ -48,6 +48,7 @@ _COMMANDS = {
     "whoami": "xsam.api.cli.login:whoami",
     "token": "xsam.api.cli.tokens:app",
     "team": "xsam.api.cli.teams:app",
+    "user": "xsam.api.cli.leaving:users",
     "audit": "xsam.api.cli.teams:audit",
     "demo": "xsam.api.cli.demo.demo:demo",
 }

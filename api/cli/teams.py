@@ -9,6 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from xsam.api import formats
+from xsam.api.cli import leaving
+from xsam.api.cli.leaving import TeamArgument, UserArgument
 from xsam.api.cli.options import DEFAULT_URL, CommandError, UrlOption, connected
 from xsam.api.cli.show import Output, OutputOption, err, out, show, table
 from xsam.services.teams.roles import Role
@@ -17,8 +19,6 @@ from xsam.services.teams.schemas import AuditEventRead, TeamRead
 _UNLIMITED = "none"
 _LIMITS = ("gpus", "cpus", "running_jobs")
 
-TeamArgument = Annotated[str, typer.Argument(metavar="TEAM", help="The team's name.")]
-UserArgument = Annotated[str, typer.Argument(metavar="USER", help="The user's name.")]
 WeightOption = Annotated[float | None, typer.Option(help="Share of a busy cluster, relative to other teams' weights.")]
 GpusOption = Annotated[str | None, typer.Option(metavar="N|none", help="GPUs that the team may hold at once.")]
 CpusOption = Annotated[str | None, typer.Option(metavar="N|none", help="CPUs that the team may hold at once.")]
@@ -99,6 +99,11 @@ def remove(name: TeamArgument, user: UserArgument, url: UrlOption = DEFAULT_URL)
     with connected(url) as client:
         client.admin.remove_member(name, user)
     out.print(f"{escape(user)} is no longer in team {escape(name)}, and their tokens in it are revoked.")
+
+
+app.command("disable")(leaving.disable_team)
+app.command("enable")(leaving.enable_team)
+app.command("delete")(leaving.delete_team)
 
 
 def audit(

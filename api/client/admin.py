@@ -5,6 +5,8 @@ from typing import Any
 
 from xsam.api.client.http import Http
 from xsam.services.cluster.schemas import CordonRead
+from xsam.services.leaving import DisabledRead
+from xsam.services.reports.leftovers import LeftoversRead
 from xsam.services.teams.roles import Role
 from xsam.services.teams.schemas import (
     DEFAULT_LIFETIME_S,
@@ -79,6 +81,40 @@ class AdminClient:
     def put_user(self, name: str, *, is_admin: bool) -> UserRead:
         """Create a user, or change whether they are an admin of the service."""
         return self._http.read(UserRead, "PUT", f"/v1/users/{name}", json={"is_admin": is_admin})
+
+    def team_leftovers(self, name: str) -> LeftoversRead:
+        """Return what a team has: what ends when it is disabled, and what stays."""
+        return self._http.read(LeftoversRead, "GET", f"/v1/teams/{name}/leftovers")
+
+    def disable_team(self, name: str, *, cancel_jobs: bool = False) -> DisabledRead:
+        """End a team's tokens and sessions and refuse it new jobs; those it has go on, or are cancelled."""
+        document = {"cancel_jobs": cancel_jobs}
+        return self._http.read(DisabledRead, "POST", f"/v1/teams/{name}/disable", json=document)
+
+    def enable_team(self, name: str) -> TeamRead:
+        """Let a disabled or deleted team take jobs again; its tokens stay revoked."""
+        return self._http.read(TeamRead, "POST", f"/v1/teams/{name}/enable")
+
+    def delete_team(self, name: str) -> None:
+        """Disable a team for good; refused while it has jobs that have not ended."""
+        self._http.send("DELETE", f"/v1/teams/{name}")
+
+    def user_leftovers(self, name: str) -> LeftoversRead:
+        """Return what a user has in all teams: what ends when they are disabled, and what stays."""
+        return self._http.read(LeftoversRead, "GET", f"/v1/users/{name}/leftovers")
+
+    def disable_user(self, name: str, *, cancel_jobs: bool = False) -> DisabledRead:
+        """End a user's tokens and sessions in all teams; their jobs go on, or are cancelled."""
+        document = {"cancel_jobs": cancel_jobs}
+        return self._http.read(DisabledRead, "POST", f"/v1/users/{name}/disable", json=document)
+
+    def enable_user(self, name: str) -> UserRead:
+        """Let a disabled or deleted user have tokens again."""
+        return self._http.read(UserRead, "POST", f"/v1/users/{name}/enable")
+
+    def delete_user(self, name: str) -> None:
+        """Disable a user for good; refused while they have jobs that have not ended."""
+        self._http.send("DELETE", f"/v1/users/{name}")
 
     def cordon(self, node: str, *, reason: str | None = None, drain_within_s: float | None = None) -> CordonRead:
         """Let a node take no new jobs; with `drain_within_s`, those that still run there then move."""

@@ -117,7 +117,12 @@ def cancel_study(study_id: StudyId, session: WriteSession, principal: PrincipalD
     return reading.read_study(session, study_id)
 
 
-@router.route("POST", "/studies/{study_id}/retry-failed", "Try failed trials again", refuses=("invalid_transition",))
+@router.route(
+    "POST",
+    "/studies/{study_id}/retry-failed",
+    "Try failed trials again",
+    refuses=("invalid_transition", "infeasible"),
+)
 def retry_failed_trials(
     study_id: StudyId, wanted: RetryFailed, session: WriteSession, principal: PrincipalDep
 ) -> StudyRead:
@@ -126,7 +131,7 @@ def retry_failed_trials(
     return reading.read_study(session, study_id)
 
 
-@router.route("POST", "/studies/{study_id}/extend", "Extend a study", refuses=("invalid_transition",))
+@router.route("POST", "/studies/{study_id}/extend", "Extend a study", refuses=("invalid_transition", "infeasible"))
 def extend_study(study_id: StudyId, wanted: ExtendStudy, session: WriteSession, principal: PrincipalDep) -> StudyRead:
     """Add trials or widen ranges, also after the end: nothing that was learned is lost, no trial runs twice."""
     verbs.extend(session, study_id, actor=principal, num_trials=wanted.num_trials, space=wanted.space)

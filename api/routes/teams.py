@@ -27,7 +27,11 @@ def get_team(team: TeamPath, session: ReadSession, principal: PrincipalDep) -> T
 
 
 @router.route(
-    "PUT", "/{team}", "Create or replace a team", answers={201: {"description": "The team is new.", "model": TeamRead}}
+    "PUT",
+    "/{team}",
+    "Create or replace a team",
+    refuses=("conflict",),
+    answers={201: {"description": "The team is new.", "model": TeamRead}},
 )
 def put_team(
     team: TeamPath, wanted: TeamWrite, session: WriteSession, principal: PrincipalDep, response: Response
@@ -61,7 +65,7 @@ def list_members(
     "PUT",
     "/{team}/members/{user}",
     "Add a member or change a role",
-    refuses=("not_found",),
+    refuses=("not_found", "conflict"),
     answers={201: {"description": "The member is new.", "model": MemberRead}},
 )
 def put_member(

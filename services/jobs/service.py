@@ -48,6 +48,7 @@ def submit(
     earlier = earlier_submit(session, KIND_TRAINING, spec, team=actor.team, key=idempotency_key)
     if earlier is not None:
         return earlier, False
+    limits.hold(session, actor.team)
     check_runnable(session, spec, team=actor.team, allowed=allowed)
     job = new_job(
         KIND_TRAINING,

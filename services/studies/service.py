@@ -24,6 +24,7 @@ from xsam.services.studies.models import Study
 from xsam.services.studies.schemas import ArmCostRead, StudyPreview
 from xsam.services.studies.space import Point
 from xsam.services.studies.spec import StudySpec
+from xsam.services.teams import limits
 from xsam.services.teams.roles import Actor
 
 
@@ -47,6 +48,7 @@ def submit(
     earlier = jobs.earlier_submit(session, KIND_STUDY, spec, team=actor.team, key=idempotency_key)
     if earlier is not None:
         return earlier, False
+    limits.hold(session, actor.team)
     check_runnable(session, spec, team=actor.team, allowed=allowed)
     job = jobs.new_job(
         KIND_STUDY,

@@ -23,6 +23,7 @@ from xsam.services.studies.models import Study, Trial
 from xsam.services.studies.service import get, spec_of
 from xsam.services.studies.spec import StudySpec, check_space, read_space
 from xsam.services.studies.trials import PAUSE, STOP
+from xsam.services.teams import limits
 from xsam.services.teams.roles import Actor
 
 STUDY_LABEL = "study"
@@ -104,6 +105,7 @@ def retry_failed(session: Session, study_id: str, *, actor: Actor, kind: Failure
     Raises:
         NotFoundError: no such study.
         InvalidTransitionError: it was cancelled.
+        InfeasibleError: it has ended and its team is disabled.
     """
     job, study = get(session, study_id, lock=True)
     chosen = [
@@ -136,6 +138,7 @@ def extend(
         NotFoundError: no such study.
         InvalidRequestError: too many trials, or a dimension that is new, narrower or not valid.
         InvalidTransitionError: it was cancelled.
+        InfeasibleError: it has ended and its team is disabled.
     """
     job, study = get(session, study_id, lock=True)
     spec = spec_of(job)
@@ -258,6 +261,8 @@ def _take_up(session: Session, job: Job, study: Study) -> None:
         study.hold = None
     if job.state not in TERMINAL_STATES:
         return
+    limits.hold(session, job.team)
+    limits.check_is_open(session, job.team)
     fresh = dict.fromkeys(("finished_at", "summary", "failure_kind", "failure_message"))
     attempts.move(session, job, JobState.QUEUED, **fresh)
     session.refresh(job)

@@ -20,7 +20,7 @@ def first_admin_token(session: Session) -> str | None:
     """
     service.ensure_team(session, service.DEFAULT_TEAM)
     session.get_one(Team, service.DEFAULT_TEAM, with_for_update=True)  # the others wait here, then find the admin
-    if session.scalar(select(User.name).where(User.is_admin).limit(1)) is not None:
+    if session.scalar(select(User.name).where(User.is_admin, User.disabled_at.is_(None)).limit(1)) is not None:
         return None
     return admin_token(session, FIRST_ADMIN, label="first admin")
 
@@ -28,12 +28,13 @@ def first_admin_token(session: Session) -> str | None:
 def admin_token(session: Session, user: str, *, label: str) -> str:
     """Make `user` an admin of the service and return a token for them that does not expire.
 
-    It asks nobody: only for whoever can open the database anyway.
+    It asks nobody, and enables a user who was disabled or deleted: only for whoever can open the database anyway.
     """
     service.ensure_team(session, service.DEFAULT_TEAM)
     if not session.scalar(select(User.is_admin).where(User.name == user)):
         service.end_lesser_tokens(session, _SERVICE, user)
-    upsert(session, User, [{"name": user, "is_admin": True}], keys=("name",))
+    admin = {"name": user, "is_admin": True, "disabled_at": None, "deleted_at": None}
+    upsert(session, User, [admin], keys=("name",))
     wanted = TokenCreate(user=user, team=service.DEFAULT_TEAM, label=label, expires_in_s=None)
     _, text = tokens.create(session, _SERVICE, wanted)
     return text

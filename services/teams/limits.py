@@ -20,12 +20,18 @@ def weights(session: Session) -> dict[str, float]:
     return {team.name: team.weight for team in session.scalars(select(Team))}
 
 
+def hold(session: Session, team: str) -> None:
+    """Keep a team as it is until the caller's transaction ends, so that none is deleted while a job is added to it."""
+    session.get(Team, team, with_for_update={"read": True})
+
+
 def check_quota(session: Session, team: str, wanted: Resources) -> None:
     """Refuse a request that exceeds the team's whole quota: it would wait for ever. What others hold does not matter.
 
     Raises:
-        InfeasibleError: it asks for more than the team may ever hold.
+        InfeasibleError: it asks for more than the team may ever hold, or the team is disabled.
     """
+    check_is_open(session, team)
     row = session.get(Team, team)
     if row is None:
         return
@@ -43,6 +49,17 @@ def check_quota(session: Session, team: str, wanted: Resources) -> None:
                 f"but team {team} may hold {limit:g}",
                 field="resources.num_workers" if per_worker <= limit else f"resources.{name}_per_worker",
             )
+
+
+def check_is_open(session: Session, team: str) -> None:
+    """Refuse new work of a team that is disabled.
+
+    Raises:
+        InfeasibleError: it is.
+    """
+    row = session.get(Team, team)
+    if row is not None and row.disabled_at is not None:
+        raise InfeasibleError(f"team {team} is disabled and takes no new jobs; an admin of the service can enable it")
 
 
 def _quota(team: Team) -> TeamQuota:

@@ -24,6 +24,10 @@ class Team(Base):
     quota_cpus: Mapped[float | None]
     quota_running_jobs: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(default=db_now())
+    disabled_at: Mapped[datetime | None]
+    """Since when nobody speaks for it and it takes no new jobs."""
+    deleted_at: Mapped[datetime | None]
+    """Since when it is in no list, and disabled as well; its name stays with its jobs."""
 
     __table_args__ = (CheckConstraint("weight > 0", name="weight_is_positive"),)
 
@@ -37,6 +41,10 @@ class User(Base):
     is_admin: Mapped[bool] = mapped_column(default=False)
     """Whether the user is an admin of the whole service."""
     created_at: Mapped[datetime] = mapped_column(default=db_now())
+    disabled_at: Mapped[datetime | None]
+    """Since when no token speaks for the user."""
+    deleted_at: Mapped[datetime | None]
+    """Since when the user is in no list and no team, and disabled as well; the name stays with what they did."""
 
 
 class Membership(Base):

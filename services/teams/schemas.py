@@ -64,12 +64,20 @@ class TeamRead(Read):
     weight: float
     quota: Quota
     created_at: datetime
+    disabled_at: datetime | None
+    """Since when it takes no new jobs and nobody speaks for it; null while it is open."""
 
     @classmethod
     def of(cls, team: Team) -> Self:
         """Return the document for a row."""
         quota = Quota(gpus=team.quota_gpus, cpus=team.quota_cpus, running_jobs=team.quota_running_jobs)
-        return cls(name=team.name, weight=team.weight, quota=quota, created_at=team.created_at)
+        return cls(
+            name=team.name,
+            weight=team.weight,
+            quota=quota,
+            created_at=team.created_at,
+            disabled_at=team.disabled_at,
+        )
 
 
 class TeamPage(Read):
@@ -117,6 +125,8 @@ class UserRead(Read):
     name: str
     is_admin: bool
     created_at: datetime
+    disabled_at: datetime | None
+    """Since when no token speaks for the user; null for those who may call."""
 
     @classmethod
     def of(cls, user: User) -> Self:

@@ -28,7 +28,7 @@ DEFAULT_TEAM = "default"
 
 def list_teams(session: Session, principal: Principal, *, after: str | None = None, limit: int = 200) -> Sequence[Team]:
     """Return the teams that the caller may know about, by name, from the one that follows `after`."""
-    query = select(Team).order_by(Team.name).limit(limit)
+    query = select(Team).where(Team.deleted_at.is_(None)).order_by(Team.name).limit(limit)
     if principal.visible_team is not None:
         query = query.where(Team.name == principal.visible_team)
     if after is not None:
@@ -44,7 +44,7 @@ def get_team(session: Session, principal: Principal, name: str) -> Team:
     """
     require_visible(principal, name)
     team = session.get(Team, name)
-    if team is None:
+    if team is None or team.deleted_at is not None:
         raise no_such_team(name)
     return team
 
@@ -54,9 +54,14 @@ def put_team(session: Session, principal: Principal, name: str, wanted: TeamWrit
 
     Raises:
         ForbiddenError: the caller is no cluster admin: a team can't raise its own limits.
+        ConflictError: a team of this name was deleted.
     """
     require_cluster_admin(principal)
-    is_new = session.get(Team, name, with_for_update=True) is None
+    team = session.get(Team, name, with_for_update=True)
+    if team is not None and team.deleted_at is not None:
+        # A new team of this name would see the jobs of the old one.
+        raise ConflictError(f"team {name} was deleted and its name stays with its jobs; enable it again", field="team")
+    is_new = team is None
     values = {"weight": wanted.weight, **_quota_columns(wanted.quota)}
     upsert(session, Team, [{"name": name, **values}], keys=("name",))
     action = "team_created" if is_new else "team_changed"
@@ -78,7 +83,7 @@ def patch_team(session: Session, principal: Principal, name: str, changes: TeamP
     if changes.quota is not None:
         values |= _quota_columns(changes.quota, only=changes.quota.model_fields_set)
     team = session.get(Team, name, with_for_update=True)
-    if team is None:
+    if team is None or team.deleted_at is not None:
         raise no_such_team(name)
     for column, value in values.items():
         setattr(team, column, value)
@@ -111,10 +116,12 @@ def put_member(session: Session, principal: Principal, team: str, user: str, rol
     Raises:
         NotFoundError: no such team, or it is not the caller's to see.
         ForbiddenError: the caller is no admin of it.
+        ConflictError: the user was deleted.
     """
     require_team_admin(principal, team)
     get_team(session, principal, team)
     ensure_user(session, user)
+    _check_is_there(session.get_one(User, user, with_for_update={"read": True}))
     is_new = session.get(Membership, (team, user)) is None
     upsert(session, Membership, [{"team_name": team, "user_name": user, "role": role}], keys=("team_name", "user_name"))
     audit.record(session, principal, "member_added" if is_new else "member_changed", user, team=team, role=role)
@@ -147,7 +154,7 @@ def list_users(session: Session, principal: Principal, *, after: str | None = No
         ForbiddenError: the caller is no cluster admin.
     """
     require_cluster_admin(principal)
-    query = select(User).order_by(User.name).limit(limit)
+    query = select(User).where(User.deleted_at.is_(None)).order_by(User.name).limit(limit)
     return session.scalars(query if after is None else query.where(User.name > after)).all()
 
 
@@ -158,15 +165,16 @@ def put_user(session: Session, principal: Principal, name: str, *, is_admin: boo
 
     Raises:
         ForbiddenError: the caller is no cluster admin.
-        ConflictError: it would leave the service without an admin.
+        ConflictError: it would leave the service without an admin, or the user was deleted.
     """
     require_cluster_admin(principal)
-    # All admins' rows are locked, so that two admins who demote each other at once can't both succeed.
-    admins = session.scalars(select(User.name).where(User.is_admin).order_by(User.name).with_for_update()).all()
-    if not is_admin and list(admins) == [name]:
-        raise ConflictError(f"{name} is the only admin of this service; make somebody else one first", field="is_admin")
-    is_new = session.get(User, name) is None
-    if is_admin and name not in admins:
+    if not is_admin:
+        check_other_admin(session, name, field="is_admin")
+    user = session.get(User, name, with_for_update=True)
+    if user is not None:
+        _check_is_there(user)
+    is_new = user is None
+    if is_admin and (user is None or not user.is_admin):
         end_lesser_tokens(session, principal, name)
     upsert(session, User, [{"name": name, "is_admin": is_admin}], keys=("name",))
     audit.record(session, principal, "user_created" if is_new else "user_changed", name, team=None, is_admin=is_admin)
@@ -194,6 +202,19 @@ def who_is(session: Session, principal: Principal, *, takes_code: bool) -> WhoAm
     )
 
 
+def check_other_admin(session: Session, name: str, *, field: str) -> None:
+    """Refuse what would take the service its only admin.
+
+    All admins' rows are locked, so that two admins who do it to each other at once can't both succeed.
+
+    Raises:
+        ConflictError: nobody but `name` is an admin who is not disabled.
+    """
+    active = select(User.name).where(User.is_admin, User.disabled_at.is_(None)).order_by(User.name)
+    if list(session.scalars(active.with_for_update())) == [name]:
+        raise ConflictError(f"{name} is the only admin of this service; make somebody else one first", field=field)
+
+
 def end_lesser_tokens(session: Session, principal: Principal, name: str) -> None:
     """Revoke the tokens of a user who is to become an admin that neither an admin nor the service made."""
     admins = session.scalars(select(User.name).where(User.is_admin)).all()
@@ -209,6 +230,12 @@ def ensure_team(session: Session, name: str) -> None:
 def ensure_user(session: Session, name: str) -> None:
     """Create a user unless they exist."""
     insert_missing(session, User, [{"name": name}], keys=("name",))
+
+
+def _check_is_there(user: User) -> None:
+    if user.deleted_at is not None:
+        message = f"user {user.name} was deleted and the name stays with what they did; enable the user again"
+        raise ConflictError(message, field="user")
 
 
 def _quota_columns(quota: Quota, *, only: set[str] | None = None) -> dict[str, Any]:

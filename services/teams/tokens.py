@@ -72,14 +72,17 @@ def create(session: Session, principal: Principal, wanted: TokenCreate) -> tuple
     Raises:
         ForbiddenError: the caller may not make this token.
         NotFoundError: no such team, or it is not the caller's to see.
-        InvalidRequestError: the user is not a member of the team.
+        InvalidRequestError: the user is not a member of the team, or one of both is disabled.
     """
     require_role(principal, Role.MEMBER)
     user, team = wanted.user or principal.user, wanted.team or principal.team
     if user != principal.user:
         require_role(principal, Role.ADMIN)
-    if not principal.sees(team) or session.get(Team, team) is None:
+    row = session.get(Team, team) if principal.sees(team) else None
+    if row is None or row.deleted_at is not None:
         raise NotFoundError(f"no team {team}", field="team")
+    if row.disabled_at is not None:
+        raise InvalidRequestError(f"team is {team!r}, which is disabled; enable it first", field="team")
     _check_holder(session, principal, user, team)
     text = token_text.new_token()
     token = Token(
@@ -133,36 +136,51 @@ def revoke(session: Session, principal: Principal, token_id: str) -> None:
 
 def end(session: Session, principal: Principal, wanted: Iterable[Token]) -> Sequence[Token]:
     """Revoke valid tokens and those that were made with them, with an event for each; returns all of them."""
-    ended = {token.id: token for token in wanted}
-    latest = list(ended)
-    while latest:
-        made = select(Token).where(Token.parent_id.in_(latest), Token.revoked_at.is_(None)).with_for_update()
-        fresh = {token.id: token for token in session.scalars(made) if token.id not in ended}
-        ended |= fresh
-        latest = list(fresh)
-    for token in ended.values():
+    ended = with_made(session, wanted, lock=True)
+    for token in ended:
         audit.record(session, principal, "token_revoked", token.id, team=token.team_name, user=token.user_name)
-    session.execute(update(Token).where(Token.id.in_(list(ended))).values(revoked_at=db_now()))
-    return list(ended.values())
+    session.execute(update(Token).where(Token.id.in_([token.id for token in ended])).values(revoked_at=db_now()))
+    return ended
+
+
+def with_made(session: Session, wanted: Iterable[Token], *, lock: bool) -> Sequence[Token]:
+    """Return tokens and all that were made with them, directly or not, and are not revoked: they end together."""
+    found = {token.id: token for token in wanted}
+    latest = list(found)
+    while latest:
+        made = select(Token).where(Token.parent_id.in_(latest), Token.revoked_at.is_(None))
+        rows = session.scalars(made.with_for_update() if lock else made)
+        fresh = {token.id: token for token in rows if token.id not in found}
+        found |= fresh
+        latest = list(fresh)
+    return list(found.values())
 
 
 def _holder(session: Session, is_wanted: ColumnElement[bool]) -> Authenticated:
     is_stale = or_(Token.last_used_at.is_(None), Token.last_used_at < db_now(-TOUCH_EVERY_S))
     query = (
         select(Token, User.is_admin, Membership.role, Token.expires_at <= db_now(), is_stale)
+        .add_columns(User.disabled_at, Team.disabled_at)
         .join(User, User.name == Token.user_name)
+        .join(Team, Team.name == Token.team_name)
         .outerjoin(Membership, (Membership.user_name == User.name) & (Membership.team_name == Token.team_name))
         .where(is_wanted)
     )
     row = session.execute(query).one_or_none()
     if row is None:
         raise UnauthenticatedError("the token is not one of this service's")
-    token, is_admin, _, is_expired, needs_touch = row
+    token, is_admin, _, is_expired, needs_touch, user_disabled_at, team_disabled_at = row
     role: str | None = row[2]  # of an outer join, so it may be missing
     if token.revoked_at is not None:
         raise UnauthenticatedError(f"the token was revoked at {token.revoked_at:%Y-%m-%d %H:%M:%S} UTC")
     if is_expired:
         raise UnauthenticatedError(f"the token expired at {token.expires_at:%Y-%m-%d %H:%M:%S} UTC")
+    for what, disabled_at in (
+        (f"user {token.user_name}", user_disabled_at),
+        (f"team {token.team_name}", team_disabled_at),
+    ):
+        if disabled_at is not None:
+            raise UnauthenticatedError(f"{what} was disabled at {disabled_at:%Y-%m-%d %H:%M:%S} UTC")
     if role is None and not is_admin:
         raise UnauthenticatedError(f"{token.user_name} is no longer a member of team {token.team_name}")
     principal = Principal(
@@ -185,6 +203,8 @@ def _manageable(principal: Principal) -> Select[Token]:
 
 def _check_holder(session: Session, principal: Principal, name: str, team: str) -> None:
     user = session.get(User, name)
+    if user is not None and user.disabled_at is not None:
+        raise InvalidRequestError(f"user is {name!r}, who is disabled; enable them first", field="user")
     if user is not None and user.is_admin:
         # Otherwise whoever manages one team could speak as an admin of all of them.
         if not principal.is_admin:
