@@ -1,6 +1,6 @@
 """What is known of the cluster from SQL alone: nodes and dispatchers as last seen, and whether a job could ever fit."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Self
 
@@ -133,6 +133,12 @@ _LIVE_NODES = (
 def live_nodes(session: Session) -> Sequence[ClusterNode]:
     """Return the nodes that a dispatcher saw recently."""
     return session.scalars(_LIVE_NODES).all()
+
+
+def hosts(session: Session, node_ids: Collection[str]) -> dict[str, str]:
+    """Return the host of each of these nodes that is known, alive or not."""
+    known = select(ClusterNode.id, ClusterNode.host).where(ClusterNode.id.in_(node_ids))
+    return {row.id: row.host for row in session.execute(known)}
 
 
 def check_feasible(session: Session, wanted: Resources) -> None:

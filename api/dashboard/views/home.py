@@ -11,7 +11,7 @@ from xsam.api.http.dependencies import ReadSession
 from xsam.services.jobs import listing
 from xsam.services.jobs.listing import JobFilter
 from xsam.services.jobs.states import TERMINAL_STATES, JobState
-from xsam.services.reports import cluster, job_rows, usage, why
+from xsam.services.reports import attention, cluster, job_rows, usage, why
 from xsam.services.reports.job_rows import JobRow
 from xsam.services.studies import reading
 from xsam.services.teams.roles import Principal
@@ -48,6 +48,7 @@ def show_home(page: PageDep, session: ReadSession) -> Response:
         held_gpus=sum(one.num_gpus for one in held),
         held_cpus=sum(one.num_cpus for one in held),
         rows=_mine(session, principal),
+        attention=attention.attention(session, principal, max_silence_s=page.service.settings.dispatcher.max_silence_s),
         ended=_ended(session, principal),
         studies=studies.items,
     )

@@ -8,6 +8,7 @@ from pydantic import Field
 from xsam.api.dashboard.pages import PageDep, Pages, ViewQuery
 from xsam.api.http.access import visible_team
 from xsam.api.http.dependencies import ReadSession
+from xsam.services.cluster import service as cluster
 from xsam.services.reports import why
 from xsam.services.scheduling import last_decision
 
@@ -27,4 +28,6 @@ class QueueView(ViewQuery):
 def show_queue(page: PageDep, session: ReadSession, view: Annotated[QueueView, Query()]) -> Response:
     """Show a page of the queue."""
     line = why.queue(session, after=view.after, limit=PER_PAGE, visible_team=visible_team(page.principal, None))
-    return page.render("queue.html", view=view, state=view.changed(), line=line, per_page=PER_PAGE)
+    wanted = {node for one in line.promises for node in one.node_ids}
+    hosts = cluster.hosts(session, wanted) if wanted else {}
+    return page.render("queue.html", view=view, state=view.changed(), line=line, per_page=PER_PAGE, hosts=hosts)

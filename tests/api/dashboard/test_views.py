@@ -5,17 +5,22 @@ from urllib.parse import urljoin
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
 from tests.api.dashboard.conftest import Look
 from tests.api.dashboard.reading import Element, read
 from tests.api.token_service import Callers
+from tests.support import jobs, planning
 from tests.support.row_runner import RowRunner
+from tests.support.studies import submit
 from xsam.api.dashboard.views.job import TABS
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
+from xsam.services.jobs import verbs
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.schemas import JobUpdate
-from xsam.services.jobs.verbs import update
 from xsam.services.teams.roles import Actor
 
 LISTS = ("/home", "/jobs", "/queue", "/cluster", "/usage", "/admin/tokens", "/admin/audit", "/admin/teams")
@@ -167,6 +172,37 @@ def test_alpha__says_when_the_range_is_too_narrow(browser: TestClient, look: Loo
     assert len(page.one("tbody").all("tr")) == 6
 
 
+def test_queue__says_what_is_kept_for_whom(look: Look, database: Database) -> None:
+    nodes = planning.report_nodes(database, NodeSeen("n1", "host-1", num_cpus=4, num_gpus=0))
+    whole = {"resources": {"cpus_per_worker": 4}, "limits": {"max_run_s": 600}}
+    jobs.submit(database, actor=Actor("ann", "default"), **whole)
+    planning.decide(database, nodes)
+    assert not look("/queue").all("p", data_key="promise-1")
+    waits = jobs.submit(database, actor=Actor("ben", "default"), name="next", **whole)
+    planning.decide(database, nodes)
+    band = look("/queue").one("p", data_key="promise-1")
+    assert "Kept for next : host-1. It starts at" in band.text
+    assert band.one("a").attributes["href"] == f"/jobs/{waits}?tab=why"
+
+
+def test_home__says_what_needs_attention(
+    browser: TestClient, look: Look, database: Database, runner: RowRunner
+) -> None:
+    assert not look("/home").all("section", data_key="attention")
+    found = str(browser.post("/v1/jobs", json={"name": "silent"}).json()["id"])
+    runner.claim(found)
+    study = submit(database, actor=Actor("root", "default"), name="held")
+    with database.unit_of_work() as session:
+        session.execute(update(Job).where(Job.id == found).values(reported_at=db_now(-2000)))
+    browser.post(f"/v1/studies/{study}/pause").raise_for_status()
+    browser.put("/v1/teams/default", json={"quota": {"running_jobs": 1}}).raise_for_status()
+    said = look("/home").one("section", data_key="attention")
+    assert "1 job stalled : silent" in said.text
+    assert "1 study paused: held" in said.text
+    assert "the team holds 1 of 1 running jobs" in said.text
+    assert [one.attributes["href"] for one in said.all("a")] == [f"/jobs/{found}", f"/studies/{study}", "/queue"]
+
+
 def test_list__pages_by_links_and_loses_no_job(browser: TestClient, look: Look) -> None:
     for i in range(7):
         browser.post("/v1/jobs", json={"name": f"job-{i}"})
@@ -227,7 +263,7 @@ def test_no_dispatcher__is_said_and_lists_go_on(look: Look, browser: TestClient,
     assert "No dispatcher" in page.one("p", class_="strip").text
     assert page.one("tbody").one("tr").attributes["data-job"] == found
     with database.unit_of_work() as session:
-        update(session, found, JobUpdate(priority=3), actor=Actor("ann", "default"))
+        verbs.update(session, found, JobUpdate(priority=3), actor=Actor("ann", "default"))
 
 
 def test_dispatcher__takes_the_strip_away(look: Look, small_cluster: None) -> None:

@@ -1,0 +1,113 @@
+"""What somebody should look at: stalled jobs, paused studies, a reached quota, a token that ends soon."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from xsam.services.db.clock import db_now
+from xsam.services.jobs.models import KIND_STUDY, Job
+from xsam.services.jobs.states import TERMINAL_STATES, JobState
+from xsam.services.schemas import Read
+from xsam.services.studies.models import Study
+from xsam.services.teams.models import Team, Token
+from xsam.services.teams.roles import Principal
+
+TOKEN_NOTICE = timedelta(days=7)
+"""So long before its end a token is spoken of."""
+_STALLED_SHARE = 0.5
+"""Of the silence after which a job is asked to come back: from here on somebody may want to know."""
+_MOST = 20
+
+
+class NamedRead(Read):
+    """A job or a study."""
+
+    id: str
+    name: str | None
+
+
+class ReachedRead(Read):
+    """A limit of the team's quota that its running jobs use up."""
+
+    what: str
+    """`gpus`, `cpus` or `running_jobs`."""
+    limit: float
+    held: float
+
+
+class AttentionRead(Read):
+    """What the caller's team, or the caller, should look at; empty where nothing is the matter."""
+
+    stalled: list[NamedRead]
+    """Jobs that run and have reported nothing for long, the longest first."""
+    paused: list[NamedRead]
+    """Studies that somebody has paused and nobody resumed, oldest first."""
+    reached: list[ReachedRead]
+    token_expires_at: datetime | None
+    """Of the caller's token, where it is soon."""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything."""
+        return bool(self.stalled or self.paused or self.reached or self.token_expires_at)
+
+
+def attention(session: Session, principal: Principal, *, max_silence_s: float) -> AttentionRead:
+    """Return what needs a look.
+
+    Args:
+        session: open for reading.
+        principal: whose team, and whose token.
+        max_silence_s: after which a running job without progress is asked to come back.
+    """
+    return AttentionRead(
+        stalled=_stalled(session, principal.team, _STALLED_SHARE * max_silence_s),
+        paused=_paused(session, principal.team),
+        reached=_reached(session, principal.team),
+        token_expires_at=_ends_soon(session, principal.token_id),
+    )
+
+
+def _stalled(session: Session, team: str, silence_s: float) -> list[NamedRead]:
+    query = select(Job.id, Job.name).where(
+        Job.team == team, Job.state == JobState.RUNNING, Job.kind != KIND_STUDY, Job.reported_at <= db_now(-silence_s)
+    )
+    rows = session.execute(query.order_by(Job.reported_at).limit(_MOST))
+    return [NamedRead(id=row.id, name=row.name) for row in rows]
+
+
+def _paused(session: Session, team: str) -> list[NamedRead]:
+    is_paused = or_(Study.hold == "pause", Job.state == JobState.PAUSED)
+    query = select(Job.id, Job.name).join(Study, Study.job_id == Job.id)
+    query = query.where(Job.team == team, is_paused, Job.state.not_in(TERMINAL_STATES))
+    rows = session.execute(query.order_by(Job.created_at).limit(_MOST))
+    return [NamedRead(id=row.id, name=row.name) for row in rows]
+
+
+def _reached(session: Session, name: str) -> list[ReachedRead]:
+    team = session.get(Team, name)
+    if team is None:
+        return []
+    sums = select(
+        func.coalesce(func.sum(Job.num_workers * Job.gpus_per_worker), 0),
+        func.coalesce(func.sum(Job.num_workers * Job.cpus_per_worker), 0),
+        func.count(),
+    ).where(Job.team == name, Job.state == JobState.RUNNING, Job.kind != KIND_STUDY)
+    gpus, cpus, num = session.execute(sums).one()
+    limits = (("gpus", team.quota_gpus, gpus), ("cpus", team.quota_cpus, cpus))
+    counted = (*limits, ("running_jobs", team.quota_running_jobs, num))
+    return [
+        ReachedRead(what=what, limit=limit, held=held)
+        for what, limit, held in counted
+        if limit is not None and held >= limit > 0
+    ]
+
+
+def _ends_soon(session: Session, token_id: str | None) -> datetime | None:
+    if token_id is None:
+        return None
+    soon = select(Token.expires_at).where(
+        Token.id == token_id, Token.expires_at <= db_now(TOKEN_NOTICE.total_seconds())
+    )
+    return session.scalar(soon)
