@@ -43,7 +43,7 @@ def of_request(request_id: str) -> Iterator[None]:
 def to_stderr(settings: LogSettings) -> None:
     """Send all records of this process to stderr; called once by each entry point."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_formatter(settings))
+    handler.setFormatter(formatter(settings))
     _install(handler)
 
 
@@ -90,11 +90,12 @@ def _rotated(path: Path, settings: LogSettings) -> logging.Handler:
     handler = RotatingFileHandler(
         path, maxBytes=settings.max_bytes, backupCount=settings.num_old_files, encoding="utf-8", delay=True
     )
-    handler.setFormatter(_formatter(settings))
+    handler.setFormatter(formatter(settings))
     return handler
 
 
-def _formatter(settings: LogSettings) -> logging.Formatter:
+def formatter(settings: LogSettings) -> logging.Formatter:
+    """Return how lines are written."""
     return _Json() if settings.format == "json" else _Text(_TEXT)
 
 

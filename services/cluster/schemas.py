@@ -46,7 +46,7 @@ class CordonWrite(BaseModel):
 
     reason: Annotated[str, StringConstraints(max_length=300)] | None = None
     """For people."""
-    drain_within_s: Annotated[float, Field(ge=0, le=31_622_400)] | None = None
+    drain_within_s: Annotated[float, Field(strict=True, ge=0, le=31_622_400)] | None = None
     """Jobs that still run there after so long save their state and go back to the queue; null lets them finish."""
 
 

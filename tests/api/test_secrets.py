@@ -28,7 +28,7 @@ class Service:
 
     def read_first_token(self) -> str:
         assert self.process.stdout is not None
-        return self.process.stdout.readline().split()[-1]
+        return next(line for line in self.process.stdout if "token" in line).split()[-1]
 
     def stop(self) -> str:
         """End it in order and return what it printed since."""

@@ -1,5 +1,6 @@
 """Who may do what, over a real connection to a service that needs tokens."""
 
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ from sqlalchemy import text
 from tests.api.access_table import BUNDLE, CALLERS, OPEN, TABLE, Access
 from tests.api.token_service import Callers, bearer, make_callers, submit
 from tests.support import bundles, studies
-from tests.support.callers import begin_session, make_member, make_token, read_token
+from tests.support.callers import ROOT, begin_session, make_member, make_token, read_token
 from tests.support.studies import HandRunner
 from xsam.api.client import Client
 from xsam.api.http import access
@@ -281,5 +282,5 @@ def test_note_use__that_fails_is_logged_and_refuses_nobody(
     token_id, _ = make_token(database, "root", "default")
     with database.unit_of_work() as session:
         session.execute(text("ALTER TABLE tokens RENAME TO elsewhere"))
-    access.note_use(database, token_id)
+    access.note_use(database, replace(ROOT, token_id=token_id))
     assert f"the use of token {token_id} was not noted" in caplog.text

@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict
 from tests.support.row_runner import RowRunner
 from xsam.api.client import Client
 from xsam.api.http.problems import PROBLEM_JSON, STATUSES, Problem
+from xsam.services import logs
 from xsam.services.db.session import Database
 from xsam.services.errors import ConflictError, LeaseLostError, ServiceError, StorageError
-from xsam.services.settings import Settings
+from xsam.services.settings import LogSettings, Settings
 
 _FROM_BAD_SUBMITS = {
     "validation_failed",
@@ -95,12 +96,13 @@ def test_internal_error__tells_the_log_but_not_the_caller(
     def raises() -> None:
         raise RuntimeError("password=hunter2")
 
+    caplog.handler.setFormatter(logs.formatter(LogSettings(format="json")))
     response = http.get("/raises", headers={"X-Request-ID": "find-me"})
 
     assert _problem(response, "internal_error").request_id == "find-me"
     assert "hunter2" not in response.text
+    assert '"request_id": "find-me"' in next(line for line in caplog.text.splitlines() if "request failed" in line)
     (record,) = [one for one in caplog.records if one.levelno == logging.ERROR]
-    assert "find-me" in record.getMessage()
     assert "hunter2" in str(record.exc_info)
 
 
