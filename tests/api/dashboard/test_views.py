@@ -1,6 +1,7 @@
 """Every view, whoever looks: it renders, leads nowhere dead, escapes what people wrote, and shows nobody else's."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urljoin
 
 import pytest
@@ -13,13 +14,13 @@ from tests.api.dashboard.reading import Element, read
 from tests.api.token_service import Callers
 from tests.support import jobs, planning
 from tests.support.row_runner import RowRunner
-from tests.support.studies import submit
+from tests.support.studies import HandRunner, submit
 from xsam.api.dashboard.views.job import TABS
 from xsam.services.cluster.service import NodeSeen
 from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 from xsam.services.jobs import verbs
-from xsam.services.jobs.models import Job
+from xsam.services.jobs.models import Job, JobAttempt
 from xsam.services.jobs.schemas import JobUpdate
 from xsam.services.teams.roles import Actor
 
@@ -30,6 +31,8 @@ VIEWS = (
     "/jobs?label=a%3Db",
     "/jobs/compare",
     "/usage?by=user&unit=cpu",
+    "/usage?by=optimizer&unit=cpu",
+    "/usage?by=study",
     "/cluster?range=7d",
     "/jobs/compare?id={job}&diff=false",
     *(f"/jobs/{{job}}?tab={tab}" for tab in TABS),
@@ -183,6 +186,30 @@ def test_queue__says_what_is_kept_for_whom(look: Look, database: Database) -> No
     band = look("/queue").one("p", data_key="promise-1")
     assert "Kept for next : host-1. It starts at" in band.text
     assert band.one("a").attributes["href"] == f"/jobs/{waits}?tab=why"
+
+
+def test_usage__says_what_it_was_for_as_rest_does(browser: TestClient, look: Look, database: Database) -> None:
+    me = Actor("root", "default")
+    hand = HandRunner.start(database, submit(database, actor=me, name="mine"))
+    hand.run({"optimizer.rho": 0.1}, 0.5)
+    jobs.submit_and_claim(database, actor=me, optimizer={"variant": "sgd"})
+    with database.unit_of_work() as session:
+        session.execute(update(JobAttempt).values(started_at=db_now(-7200), finished_at=db_now(-3600)))
+    until = datetime.now(UTC).date()
+    since = until - timedelta(days=1)
+    shown = {}
+    for by in ("optimizer", "model", "study"):
+        path = f"by={by}&since={since}&until={until}"
+        rows = look(f"/usage?{path}&unit=cpu").all("tbody")[0].all("tr")
+        shown[by] = {row.one("th").text: float(row.all("td")[0].text) for row in rows}
+        items = browser.get(f"/v1/usage/sums?{path}").json()["items"]
+        assert sorted(shown[by].values()) == sorted(round(one["cpu_hours"], 2) for one in items)
+        written = browser.get(f"/usage.csv?{path}").text.splitlines()
+        assert written[0] == "key,name,gpu_hours,cpu_hours,num_attempts"
+        assert len(written) == 1 + len(items)
+    assert shown["optimizer"] == {"xsam": 1.0, "sgd": 1.0}
+    assert shown["study"] == {"mine": 1.0, "outside of studies": 1.0}
+    assert look("/usage?by=study&unit=gpu").one("p", class_="empty")
 
 
 def test_home__says_what_needs_attention(
