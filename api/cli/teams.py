@@ -120,10 +120,13 @@ def audit(
 def _team_table(teams: Sequence[TeamRead]) -> Table:
     limits = ("weight", "GPUs", "CPUs", "running jobs")
     rows = (
-        (escape(team.name), f"{team.weight:g}", *(_limit(getattr(team.quota, name)) for name in _LIMITS))
-        for team in teams
+        (_name(team), f"{team.weight:g}", *(_limit(getattr(team.quota, name)) for name in _LIMITS)) for team in teams
     )
     return table(("team", *limits), rows, right=limits)
+
+
+def _name(team: TeamRead) -> str:
+    return escape(team.name) + (" (disabled)" if team.disabled_at is not None else "")
 
 
 def _change(event: AuditEventRead) -> str:

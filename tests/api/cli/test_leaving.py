@@ -46,6 +46,7 @@ def test_team__is_disabled_only_after_its_leftovers_were_said(xsam: Command) -> 
     assert xsam("member", "whoami").exit_code == 0
     result = xsam("admin", "team", "disable", "red", answer="y\n")
     assert "Ended: 3 tokens, 0 sessions; cancelled: 0 jobs" in result.stdout
+    assert "red (disabled)" in xsam("admin", "team", "list").stdout
     refused = xsam("member", "whoami")
     assert (refused.exit_code, "revoked" in refused.stderr) == (1, True)
     assert "takes jobs" in xsam("admin", "team", "enable", "red").stdout

@@ -272,6 +272,14 @@ def test_roles__see_their_team_only(
         assert not has_forms
 
 
+def test_team__that_is_disabled_says_so(sign_in: Callable[[str], TestClient], callers: Callers) -> None:
+    browser = sign_in("admin")
+    disabled = browser.post("/v1/teams/red/disable", json={}, headers=callers.headers("admin"))
+    assert disabled.status_code == 200
+    assert browser.get("/admin/teams").text.count("(disabled)") == 1
+    assert "(disabled)" in read(browser.get("/admin/teams/red").text).one("h1").text
+
+
 def test_rows__are_shown_to_those_who_may_see_them(
     guarded: TestClient, callers: Callers, sign_in: Callable[[str], TestClient]
 ) -> None:
