@@ -1,7 +1,7 @@
 """The pydantic base that every part of a specification shares; no field lives here."""
 
 import unicodedata
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
@@ -24,9 +24,16 @@ class Spec(BaseModel):
         # pydantic would read true as 1, and `epochs: yes` in YAML as one epoch. (A validator of fields can't be set on
         # those that discriminate unions.)
         for name, value in given.items() if isinstance(given, dict) else ():
-            if isinstance(value, bool) and name in cls.model_fields and cls.model_fields[name].annotation is not bool:
+            field = cls.model_fields.get(name)
+            if isinstance(value, bool) and field is not None and not _takes_booleans(field.annotation):
                 raise PydanticCustomError("boolean_given", "Input should not be a boolean", {"name": name})
         return given
+
+
+def _takes_booleans(annotation: Any) -> bool:
+    """Return whether a type, or a part of it, is meant for true or false: `bool`, `bool | None`, `Literal[True]`."""
+    is_meant = annotation is bool or isinstance(annotation, bool)
+    return is_meant or any(_takes_booleans(one) for one in get_args(annotation))
 
 
 def field_error(field: str, message: str) -> PydanticCustomError:

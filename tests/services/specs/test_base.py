@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from xsam.services.specs.base import MAX_OPTION_DEPTH
 from xsam.services.specs.job import JobSpec
+from xsam.services.specs.optimizer import OPTIMIZERS
 
 
 def _with_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -67,6 +68,12 @@ def test_options__refuse_what_a_database_may_not_store(options: dict[str, Any], 
 def test_boolean__is_no_number(spec: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="should not be a boolean"):
         JobSpec.model_validate(spec)
+
+
+@pytest.mark.parametrize("variant", OPTIMIZERS)
+def test_specification__is_read_as_it_is_stored(variant: str) -> None:
+    spec = JobSpec.model_validate({"optimizer": {"variant": variant}})
+    assert JobSpec.model_validate(spec.model_dump(mode="json")) == spec
 
 
 def test_boolean__is_taken_where_one_is_meant() -> None:
