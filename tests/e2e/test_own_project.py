@@ -1,5 +1,6 @@
 """Somebody's own project from its folder to its weights, on a real service."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from tests.e2e import own_project
@@ -15,6 +17,7 @@ from tests.support.served import Served, served, wait_until
 from xsam.api.client import Client
 from xsam.services.jobs.schemas import JobRead
 
+OWN_LOOP = Path(__file__).parents[2] / "deploy" / "examples" / "own_loop"
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow]
 
 
@@ -92,3 +95,61 @@ def test_project__is_submitted_with_its_packages_preempted_and_resumed(
     expected = weights(client, whole.id, tmp_path)
     for name, tensor in weights(client, cut.id, tmp_path).items():
         assert torch.equal(tensor, expected[name]), name
+
+
+def test_project__is_studied_promoted_and_pulled(service: Served, client: Client, tmp_path: Path) -> None:
+    file = own_project.write(tmp_path / "project", service.data_dir.parent / "wheels")
+    locked, _ = client.requirements.resolve(yaml.safe_load(file.read_text()), file.parent)
+    base, _ = client.bundles.resolve({**locked, "epochs": 2, "best": "f1:max"}, file.parent)
+    space = {"task.options.dim": {"type": "choice", "values": [8, 16]}}
+    study = client.studies.submit(
+        {"base": base, "space": space, "sampler": {"name": "grid"}, "concurrency": 1, "confirm_seeds": 0}
+    )
+    wait_until(lambda: client.studies.get(study.id).state == "succeeded")
+    winner = client.studies.promote(study.id, changes={"epochs": 3})
+    assert (winner.spec.code, winner.spec.requirements) == (study.spec.base.code, study.spec.base.requirements)
+    finished(client, winner.id)
+
+    command(service, "pull", winner.id, "--folder", str(tmp_path / "pulled"))
+    card = json.loads((tmp_path / "pulled" / "model-card.json").read_text())
+    assert card["packages"] == ["tinyloss==1.0"]
+    assert card["bundle"]["id"] == base["code"]["bundle"]
+    assert list((tmp_path / "pulled" / "tensorboard").glob("events.*"))
+    task = winner.spec.task
+    assert task is not None
+    code = (
+        "import sys, safetensors.torch, torch; from api.task import TwoHeads\n"
+        "net = TwoHeads(int(sys.argv[2])); net.load_state_dict(safetensors.torch.load_file(sys.argv[1]))\n"
+        "print(net(torch.zeros(1, 8))[0].shape)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "pulled/weights/best.safetensors"), str(task.options["dim"])],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path / "project",
+        env={**os.environ, "PYTHONPATH": str(service.data_dir.parent / "wheels" / "tinyloss-1.0-py3-none-any.whl")},
+        check=False,
+    )
+    assert loaded.stdout.strip() == "torch.Size([1, 2])", loaded.stderr
+
+
+def test_script__is_searched_by_its_arguments_preempted_and_cancelled(service: Served, client: Client) -> None:
+    script = {"code": str(OWN_LOOP), "entrypoint": ["train.py", "--lr", "{config.lr}"], "best": "accuracy:max"}
+    base, _ = client.bundles.resolve({**script, "config": {"lr": 0.1, "epochs": 2}, "epochs": 2}, Path())
+    space = {"config.lr": {"type": "choice", "values": [0.01, 0.1]}}
+    study = client.studies.submit({"base": base, "space": space, "sampler": {"name": "grid"}, "concurrency": 1})
+    wait_until(lambda: client.studies.get(study.id).state == "succeeded")
+    values = [(trial.params["config.lr"], trial.value) for trial in client.studies.trials(study.id)]
+    assert {lr for lr, _ in values} == {0.01, 0.1}
+    assert len({value for _, value in values}) == 2, "the argument has reached the script"
+
+    long = client.submit({**base, "config": {"lr": 0.1, "epochs": 300}, "epochs": 300, "resources": {"num_workers": 2}})
+    wait_until(lambda: client.get(long.id).progress.epochs_done >= 2)
+    client.submit({"name": "urgent", "priority": 50, "epochs": 1, "resources": {"num_workers": 2}})
+    wait_until(lambda: client.get(long.id).attempt == 2 and client.get(long.id).progress.epochs_done >= 4)
+    client.cancel(long.id)
+    assert client.wait(long.id, timeout_s=120).state == "cancelled"
+    rows = client.metrics(long.id)
+    assert [row.epoch for row in rows] == list(range(1, len(rows) + 1))
+    assert {row.attempt for row in rows} == {1, 2}
+    assert len(client.alphas(long.id)) >= len(rows)
