@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,34 @@ from xsam.services.jobs.schemas import JobRead
 
 OWN_LOOP = Path(__file__).parents[2] / "deploy" / "examples" / "own_loop"
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow]
+
+
+TUNE_SCRIPT = """
+import sys
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from xsam.sdk import service_trainable
+
+url, folder, epochs = sys.argv[1], sys.argv[2], int(sys.argv[3])
+optimizer = {"variant": "sam", "base": {"name": "sgd"}}
+base = {"optimizer": optimizer, "model": {"name": "mlp"}, "epochs": epochs, "name": "of-tune"}
+trainable = service_trainable(url, base)
+if tune.Tuner.can_restore(f"{folder}/search"):
+    tuner = tune.Tuner.restore(f"{folder}/search", trainable)
+else:
+    tuner = tune.Tuner(
+        trainable,
+        param_space={"optimizer.base.lr": tune.grid_search([0.05, 1e-07])},
+        tune_config=tune.TuneConfig(
+            metric="accuracy", mode="max", max_concurrent_trials=1,
+            scheduler=ASHAScheduler(time_attr="epoch", grace_period=2, max_t=epochs, reduction_factor=2),
+        ),
+        run_config=tune.RunConfig(name="search", storage_path=folder, verbose=0),
+    )
+for result in tuner.fit():
+    print("result", result.config["optimizer.base.lr"], result.metrics["job_id"], result.metrics["epoch"], result.error)
+"""
+"""Of somebody who has Tune already; started again, it goes on."""
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +183,27 @@ def test_script__is_searched_by_its_arguments_preempted_and_cancelled(service: S
     assert [row.epoch for row in rows] == list(range(1, len(rows) + 1))
     assert {row.attempt for row in rows} == {1, 2}
     assert len(client.alphas(long.id)) >= len(rows)
+
+
+def test_tune_script__stops_trials_and_finds_its_jobs_again(service: Served, client: Client, tmp_path: Path) -> None:
+    script = tmp_path / "search.py"
+    script.write_text(TUNE_SCRIPT)
+    words = [sys.executable, str(script), service.url, str(tmp_path), "12"]
+    environment = {**os.environ, "RAY_AIR_NEW_OUTPUT": "0"}
+    killed = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    try:
+        wait_until(lambda: any(job.progress.epochs_done >= 1 for job in client.list(name="of-tune")))
+    finally:
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+    time.sleep(1)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=280, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = {line.split()[1]: line.split()[2:] for line in done.stdout.splitlines() if line.startswith("result")}
+    jobs = {str(job.spec.optimizer.base.lr): job for job in client.list(name="of-tune")}
+    assert len(list(client.list(name="of-tune"))) == 2, "a restored Tuner makes no new jobs"
+    assert {rho: job.id for rho, job in jobs.items()} == {rho: found[0] for rho, found in results.items()}
+    assert results["0.05"][1:] == ["12", "None"]
+    assert jobs["0.05"].state == "succeeded"
+    stopped = client.wait(jobs["1e-07"].id, timeout_s=60)
+    assert (stopped.state, results["1e-07"][1]) == ("cancelled", "2"), "ASHA ends what does not learn"
