@@ -140,6 +140,7 @@ def _shoot(service: Served, shown: Mapping[str, str], output: Path) -> None:
             tab.goto("/sign-in")
             tab.get_by_label("Token").fill(token)
             tab.keyboard.press("Enter")
+            tab.wait_for_url("**/home")  # leaving before would leave without the cookie
             for name, path in shown.items():
                 _take(tab, path, output / f"{name}-{scheme}.png")
             context.close()
