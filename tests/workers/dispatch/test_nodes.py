@@ -267,6 +267,6 @@ def test_node_lost_in_mid_run__the_job_goes_on_elsewhere(live: LiveService, node
     assert job.state == JobState.SUCCEEDED
     assert job.attempt == 2, [(a.number, a.failure_message) for a in live.attempts(job_id)]
     assert job.placement != [lost]
-    assert lost not in {node.id for node in live.dispatcher.nodes}
+    live.turn_until(lambda: lost not in {node.id for node in live.dispatcher.nodes})
     assert [row.epoch for row in live.epochs(job_id)] == list(range(1, 41))
     live.turn_until(live.all_resources_are_free)
