@@ -10,6 +10,7 @@ from xsam.services.specs.model import Model, SmallCnn, TaskModel
 from xsam.services.specs.optimizer import Optimizer, XsamVariant
 from xsam.services.specs.recipe import Parameters, Recipe, Speed
 from xsam.services.specs.schedule import ConstantSchedule, Schedule
+from xsam.services.specs.script import check_heard
 from xsam.services.specs.task import Best, Code, Entrypoint, OwnTask, Requirements
 
 MAX_LABELS = 64
@@ -204,6 +205,7 @@ def _check_entrypoint(spec: JobSpec) -> None:
         spec.entrypoint.filled(spec.model_dump(mode="json"))
     except KeyError as e:
         raise field_error("entrypoint.args", f"entrypoint.args names {e.args[0]}, which this job has not") from e
+    check_heard(spec, spec.entrypoint)
 
 
 def _check_batch(spec: JobSpec) -> None:

@@ -70,6 +70,10 @@ class Entrypoint(Spec):
             return {"file": module.replace(".", "/") + ".py", "function": function, "args": args}
         return {"file": name, "args": args}
 
+    def placeholders(self) -> set[str]:
+        """Return the fields that the arguments name."""
+        return {name for arg in self.args for name in _PLACEHOLDER.findall(arg)}
+
     def filled(self, document: Mapping[str, Any]) -> list[str]:
         """Return the arguments with the fields of a job's document filled in.
 

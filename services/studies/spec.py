@@ -1,7 +1,7 @@
 """StudySpec: everything one study says, checked as a whole before anything is queued."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
@@ -129,6 +129,7 @@ class StudySpec(Spec):
         _check_objective(self)
         check_space(self, self.space)
         _check_counts(self)
+        _check_control(self)
         if isinstance(self.early_stopping, HyperbandStopping):
             _check_brackets(self.early_stopping)
         return self
@@ -267,11 +268,30 @@ def _check_counts(spec: StudySpec) -> None:
     if spec.compute == "grad_evals" and getattr(spec.early_stopping, "unit", "grad_evals") == "epochs":
         message = "unit is epochs while compute is grad_evals, which gives trials different epochs; set both alike"
         raise field_error("early_stopping.unit", message)
+
+
+def _check_control(spec: StudySpec) -> None:
     variant = spec.base.optimizer.variant
     if spec.control and variant in ("sgd", "sam"):
         raise field_error("control", f"control arms stand beside another optimizer, but base.optimizer is {variant}")
     if spec.control and ({"optimizer", "optimizer.variant"} & spec.space.keys()):
         raise field_error("control", "control arms need one optimizer variant, but the space searches over several")
+    if spec.control and spec.base.entrypoint is not None:
+        _check_control_of_script(spec, spec.base.entrypoint.placeholders())
+
+
+def _check_control_of_script(spec: StudySpec, named: Set[str]) -> None:
+    """Refuse control arms of a script that would run as the main arm does."""
+    needed = {"optimizer.variant"} | ({"epochs"} if spec.compute == "grad_evals" else set())
+    missing = sorted(needed - named - ({"optimizer.variant"} if "optimizer" in named else set()))
+    if missing:
+        message = f"control arms differ in {' and '.join(missing)}, which the script does not hear of"
+        raise field_error("control", f'{message}; pass it on in base.entrypoint, as "{{{missing[0]}}}"')
+    shared = ("optimizer.variant", "optimizer.base")
+    lacking = [name for name in sorted(named) if name.startswith("optimizer.") and not name.startswith(shared)]
+    if lacking:
+        message = f'control arms have no {lacking[0]}, which base.entrypoint names; pass on the whole "{{optimizer}}"'
+        raise field_error("control", message)
 
 
 def _check_brackets(stopping: HyperbandStopping) -> None:

@@ -129,6 +129,7 @@ MISTAKES: Sequence[Mistake] = (
     Mistake("a script's missing import", files={"train.py": "import acme_missing\n"}, spec={"entrypoint": "train.py"}),
     Mistake("a script's missing function", files={"train.py": "def run(): ...\n"}, spec={"entrypoint": "train:main"}),
     Mistake("an argument of no field", spec={"entrypoint": ["train.py", "--lr", "{config.lr}"]}),
+    Mistake("a field that a script does not hear of", spec={"entrypoint": "train.py", "recipe": {"ema_decay": 0.99}}),
     Mistake("a task and a script", spec={"task": {"target": "mine:Mine"}, "entrypoint": "train.py"}),
     Mistake("a task and a model", spec={"task": {"target": "mine:Mine"}, "model": {"name": "mlp"}}),
     Mistake("a target that is no name", spec={"task": {"target": "mine.py"}}),
@@ -175,8 +176,9 @@ def _of_folder(folder: Path) -> str:
 
 def _of_job(mistake: Mistake, folder: Path) -> str:
     given = mistake.spec or {"task": {"target": "mine:Mine"}}
+    small = {} if "entrypoint" in given else {"batch_size": 8}
     try:
-        spec = JobSpec.model_validate({"code": NO_BUNDLE, "batch_size": 8, **given})
+        spec = JobSpec.model_validate({"code": NO_BUNDLE, **small, **given})
     except ValidationError as e:
         return "; ".join(error["msg"] for error in e.errors())
     with imported_from(folder), tempfile.TemporaryDirectory() as scratch:

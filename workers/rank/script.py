@@ -21,6 +21,7 @@ from xsam.workers.training.errors import TargetError, TrainingError
 from xsam.workers.training.loop import TrainingOutcome
 from xsam.workers.training.optimizers import read_alpha
 from xsam.workers.training.progress import Progress
+from xsam.workers.training.random_state import seed_everything
 from xsam.workers.training.tasks.goal import Goal
 from xsam.workers.training.telemetry import Control, ProgressThrottle, Telemetry
 
@@ -45,7 +46,10 @@ def run_script(assignment: Assignment, telemetry: Telemetry, control: Control) -
         device=context.device,
         data_root=context.dataset_root,
         folder=context.checkpoint_dir,
+        epochs=spec.epochs,
+        seed=spec.seed,
     )
+    seed_everything(spec.seed)
     enter(run)
     os.environ.update(_variables(assignment))
     os.chdir(context.code_dir)

@@ -62,6 +62,8 @@ class Run:
         device: of this rank, `cpu` or `cuda:0`.
         data_root: the folder of the datasets.
         folder: for checkpoints, shared by all ranks.
+        epochs: that the job asks for, in a study what its compute leaves; None without a service.
+        seed: of the job, with which Python's, numpy's and torch's generators have been seeded; None without a service.
     """
 
     def __init__(  # noqa: PLR0913 - what a run is
@@ -74,12 +76,16 @@ class Run:
         device: str,
         data_root: Path | None,
         folder: Path,
+        epochs: int | None = None,
+        seed: int | None = None,
     ) -> None:
         self.config = dict(config)
         self.rank = rank
         self.world_size = world_size
         self.device = device
         self.dir = folder
+        self.epochs = epochs
+        self.seed = seed
         self.was_told_to_stop = False
         self._host = host
         self._data_root = data_root

@@ -144,3 +144,47 @@ def test_entrypoint__of_a_function_is_its_file_and_arguments_are_filled_in():
     spec = JobSpec.model_validate(given)
     assert (spec.entrypoint.file, spec.entrypoint.function) == ("acme/train.py", "main")
     assert spec.entrypoint.filled(spec.model_dump()) == ["--lr=0.05", "a b"]
+
+
+SCRIPT = {"code": CODE, "entrypoint": "train.py"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"precision": "bf16"}, "precision"),
+        ({"batch_size": 32}, "batch_size"),
+        ({"recipe": {"micro_batches": 4}}, "recipe.micro_batches"),
+        ({"recipe": {"max_grad_norm": 1.0}}, "recipe.max_grad_norm"),
+        ({"recipe": {"ema_decay": 0.99}}, "recipe.ema_decay"),
+        ({"parameters": {"freeze": ["conv*"]}}, "parameters.freeze"),
+        ({"speed": {"compile": True}}, "speed.compile"),
+        ({"schedule": {"name": "constant", "warmup_epochs": 1}}, "schedule.warmup_epochs"),
+        ({"schedule": {"name": "step", "milestones": [3]}}, "schedule.name"),
+        ({"checkpoint": {"every_steps": 5}}, "checkpoint.every_steps"),
+        ({"optimizer": {"variant": "sam"}}, "optimizer.variant"),
+        ({"optimizer": {"variant": "xsam", "base": {"name": "adamw"}}}, "optimizer.base.name"),
+        ({"optimizer": {"variant": "xsam", "base": {"name": "sgd", "lr": 0.2}}}, "optimizer.base.lr"),
+        ({"dataset": {"name": "digits", "mixup": 0.2}}, "dataset"),
+    ],
+)
+def test_script__is_not_given_what_only_the_services_loop_reads(fields, field):
+    with pytest.raises(ValidationError, match=field) as caught:
+        JobSpec.model_validate(SCRIPT | fields)
+    assert caught.value.errors()[0]["ctx"]["field"] == field
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"epochs": 3, "seed": 5, "best": "f1:max", "steps_per_epoch": 4, "limits": {"max_run_s": 60}},
+        {"entrypoint": ["train.py", "{batch_size}", "--clip={recipe.max_grad_norm}"], "batch_size": 8}
+        | {"recipe": {"max_grad_norm": 1.0}},
+        {"entrypoint": ["train.py", "{optimizer}"], "optimizer": {"variant": "sam", "rho": 0.3}},
+        {"entrypoint": ["train.py", "{optimizer.variant}"], "optimizer": {"variant": "gsam"}},
+        {"optimizer": {"variant": "xsam"}, "precision": "fp32", "recipe": {}},
+    ],
+)
+def test_script__is_given_what_it_hears_and_what_says_nothing_new(fields):
+    spec = JobSpec.model_validate(SCRIPT | fields)
+    assert JobSpec.model_validate(spec.model_dump(mode="json")) == spec

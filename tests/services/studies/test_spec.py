@@ -141,6 +141,42 @@ def test_script__is_searched_over_its_config_and_its_arguments_follow():
     assert (given.objective.metric, given.objective.mode, job.seed) == ("loss", "min", 3)
 
 
+def script_study(*args, base=None, **fields):
+    script = {"code": {"bundle": "sha256:" + 64 * "0"}, "entrypoint": ["train.py", *args], "best": "loss:min"}
+    return StudySpec.model_validate({"base": script | (base or {}), "space": {"optimizer.base.lr": RHO}} | fields)
+
+
+@pytest.mark.parametrize(
+    ("args", "fields", "field"),
+    [
+        ([], {}, "space.optimizer.base.lr"),
+        (["{optimizer.base.lr}"], {"control": True}, "control"),
+        (["{optimizer.base.lr}", "{optimizer.variant}"], {"control": True}, "control"),
+        (["{optimizer.rho}", "{optimizer}", "{epochs}"], {"control": True}, "control"),
+    ],
+)
+def test_script__that_does_not_hear_of_what_trials_differ_in_is_not_searched(args, fields, field):
+    with pytest.raises(ValidationError) as caught:
+        script_study(*args, **fields)
+    assert caught.value.errors()[0]["ctx"]["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("args", "fields"),
+    [
+        (["{optimizer}", "{epochs}"], {}),
+        (["{optimizer.variant}", "{optimizer.base.lr}"], {"compute": "epochs"}),
+    ],
+)
+def test_script__that_hears_of_its_optimizer_has_control_arms(args, fields):
+    given = script_study(*args, control=True, **fields)
+    point = {"optimizer.base.lr": 0.03}
+    arms = {arm.name: job_spec(given, arm, point, seed=1) for arm in arms_of(given)}
+    filled = {name: job.entrypoint.filled(job.model_dump(mode="json")) for name, job in arms.items()}
+    assert {"xsam", "sgd", "sam"} == filled.keys()
+    assert all(name in args[0] for name, args in filled.items()), filled
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [

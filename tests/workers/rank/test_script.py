@@ -94,6 +94,22 @@ def test_function__is_called_with_torchruns_variables(tmp_path: Path) -> None:
     assert (outcome.summary.best_metric, outcome.summary.best_value) == ("f1:max", 0.5)
 
 
+def test_script__has_the_jobs_epochs_and_draws_by_its_seed(tmp_path: Path) -> None:
+    text = (
+        "import random, numpy, torch\nfrom xsam.sdk import start\nrun = start()\n"
+        "drawn = [random.random(), numpy.random.rand(), torch.rand(()).item()]\n"
+        "run.report(step=1, epoch=1, loss=0, a=drawn[0], b=drawn[1], c=drawn[2], epochs=run.epochs, seed=run.seed)\n"
+    )
+    folder = script(tmp_path, text)
+    drawn = [
+        run(folder, tmp_path / str(number), entrypoint="train.py", epochs=7, seed=seed)[1].epochs[0].metrics
+        for number, seed in enumerate((3, 3, 4))
+    ]
+    assert drawn[0] == drawn[1]
+    assert (drawn[0]["epochs"], drawn[0]["seed"], drawn[2]["seed"]) == (7, 3, 4)
+    assert not [name for name in "abc" if drawn[0][name] == drawn[2][name]]
+
+
 @pytest.mark.parametrize(
     ("text", "entrypoint", "error", "message"),
     [
