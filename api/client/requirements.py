@@ -9,6 +9,7 @@ from xsam.api.client.http import Http
 from xsam.services.errors import InvalidRequestError
 from xsam.services.requirements import lines
 from xsam.services.requirements.schemas import RequirementsRead
+from xsam.services.requirements.uv_lock import from_uv_lock
 
 PATIENCE_S = 180.0
 _LOOK_INTERVAL_S = 0.3
@@ -49,7 +50,7 @@ class RequirementsClient:
         """Return a job's specification with the file or the lines in `requirements` locked and replaced by their name.
 
         Args:
-            spec: with `requirements: FILE` (a requirements.txt or a pylock.toml), or with a list of lines.
+            spec: with `requirements: FILE` (a requirements.txt, a uv.lock or a pylock.toml), or with a list of lines.
             beside: what relative paths start from.
 
         Raises:
@@ -67,7 +68,7 @@ def text_of(spec: Mapping[str, Any], beside: Path) -> str | None:
     """Return the lines of the requirements that a specification has beside it; None where it names a lock or none.
 
     Raises:
-        InvalidRequestError: the file is not of a kind that is read.
+        InvalidRequestError: the file is not of the kind that its name says.
         OSError: there is no such file.
     """
     given = spec.get("requirements")
@@ -78,8 +79,5 @@ def text_of(spec: Mapping[str, Any], beside: Path) -> str | None:
     path = beside / given
     text = path.read_text(encoding="utf-8")
     if path.name == "uv.lock":
-        raise InvalidRequestError(
-            "requirements: uv.lock is not read; `uv export --format pylock.toml -o pylock.toml` writes what is",
-            lines.FIELD,
-        )
+        return from_uv_lock(text)
     return lines.from_pylock(text) if path.suffix == ".toml" else text

@@ -11,9 +11,11 @@ from packaging.utils import canonicalize_name
 
 from xsam.services.errors import InvalidRequestError
 
-MAX_CHARS = 200_000
-MAX_LINES = 1000
+MAX_CHARS = 600_000
+MAX_LINES = 2000
 FIELD = "requirements"
+PIN = "-c"
+"""Before `name==version`: which version is taken if the package is needed and the service has none."""
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _HASH = re.compile(r"\s+--hash[= ](sha256:[0-9a-f]{64})(?=\s|$)")
 
@@ -24,6 +26,8 @@ class Line:
 
     requirement: Requirement
     hashes: tuple[str, ...] = ()
+    is_pin: bool = False
+    """Whether it asks for nothing, but says which version is taken where it is needed."""
 
     @property
     def name(self) -> str:
@@ -31,11 +35,16 @@ class Line:
         return canonicalize_name(self.requirement.name)
 
     @property
-    def is_pinned(self) -> bool:
-        """Whether it names one version and what its files must be."""
+    def version(self) -> str | None:
+        """The one version that it names; None where it leaves it open."""
         specifiers = list(self.requirement.specifier)
         exact = len(specifiers) == 1 and specifiers[0].operator == "==" and not specifiers[0].version.endswith("*")
-        return exact and bool(self.hashes)
+        return specifiers[0].version if exact else None
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it names one version and what its files must be."""
+        return self.version is not None and bool(self.hashes)
 
 
 def parse(text: str) -> list[Line]:
@@ -56,10 +65,11 @@ def check_locked(lines: list[Line]) -> None:
     """Refuse what leaves something open, where the operator takes locked requirements only.
 
     Raises:
-        InvalidRequestError: a line names no single version, or no hash.
+        InvalidRequestError: a line names no single version, or no hash, and no pin does.
     """
+    pinned = {line.name for line in lines if line.is_pin and line.is_pinned}
     for line in lines:
-        if not line.is_pinned:
+        if not line.is_pinned and line.name not in pinned:
             raise InvalidRequestError(
                 f"requirements: {line.requirement} is not locked; this service takes name==version with --hash only "
                 "(`uv pip compile --generate-hashes` writes such a file)",
@@ -93,6 +103,8 @@ def packages_of(lock: str) -> list[str]:
 def _parsed(line: str) -> Line:
     hashes = tuple(_HASH.findall(line))
     rest = _HASH.sub("", line).strip()
+    is_pin = rest.startswith(f"{PIN} ")
+    rest = rest.removeprefix(PIN).strip() if is_pin else rest
     if rest.startswith("-"):
         option = rest.split()[0].split("=")[0][:50]
         raise InvalidRequestError(
@@ -110,7 +122,10 @@ def _parsed(line: str) -> Line:
         raise InvalidRequestError(
             f"requirements: {requirement.name} is given by a URL; allowed are names with versions", FIELD
         )
-    return Line(requirement, hashes)
+    found = Line(requirement, hashes, is_pin)
+    if is_pin and found.version is None:
+        raise InvalidRequestError(f"requirements: {PIN} {requirement} names no single version (name==version)", FIELD)
+    return found
 
 
 def _pylock_line(package: dict[str, Any]) -> str:

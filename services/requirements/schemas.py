@@ -21,7 +21,8 @@ class RequirementsCreate(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     text: Annotated[str, AfterValidator(_short)]
-    """Lines of a requirements.txt: names with versions, no options, URLs or paths."""
+    """Lines of a requirements.txt: names with versions, no options, URLs or paths. `-c name==version` asks for
+    nothing, but says which version is taken if the package is needed and the service has none."""
 
 
 class RequirementsRead(Read):

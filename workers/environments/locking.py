@@ -48,7 +48,7 @@ def _check_conflicts(wanted: Sequence[Line], base: Mapping[str, str]) -> None:
     for line in wanted:
         marker = line.requirement.marker
         there = base.get(line.name)
-        if there is None or (marker is not None and not marker.evaluate()):
+        if there is None or line.is_pin or (marker is not None and not marker.evaluate()):
             continue
         if not line.requirement.specifier.contains(there, prereleases=True):
             raise RequirementsError(
@@ -60,8 +60,9 @@ def _added(wanted: Sequence[Line], base: Mapping[str, str], index: str | None) -
     """Return `name==version` of what would be installed."""
     with tempfile.TemporaryDirectory(prefix="xsam-lock-") as folder:
         asked, pins = Path(folder) / "requirements.txt", Path(folder) / "base.txt"
-        asked.write_text("".join(f"{line.requirement}\n" for line in wanted))
-        pins.write_text("".join(f"{name}=={version}\n" for name, version in sorted(base.items())))
+        asked.write_text("".join(f"{line.requirement}\n" for line in wanted if not line.is_pin))
+        own = [f"{line.requirement}\n" for line in wanted if line.is_pin and line.name not in base]
+        pins.write_text("".join([*(f"{name}=={version}\n" for name, version in sorted(base.items())), *own]))
         options = ["--dry-run", "--python", uv.python(), "--break-system-packages", "--only-binary", ":all:"]
         done = uv.run(["pip", "install", *options, "-c", str(pins), "-r", str(asked)], within_s=WITHIN_S, index=index)
     if done.returncode:
@@ -85,12 +86,13 @@ def _check_complete(added: Sequence[str], wanted: Sequence[Line]) -> None:
 def _with_hashes(added: Sequence[str], wanted: Sequence[Line], index: str | None) -> list[str]:
     if not added:
         return []
-    given = {line.name: line.hashes for line in wanted}
+    given = {(line.name, line.version): line.hashes for line in wanted if line.hashes}
     known = _hashes_of_wheels(Path(index)) if index is not None and Path(index).is_dir() else _hashes_of(added, index)
     locked: list[str] = []
     for one in added:
         name, _, version = one.partition("==")
-        hashes = given.get(canonicalize_name(name)) or known.get((canonicalize_name(name), version))
+        key = canonicalize_name(name), version
+        hashes = given.get(key) or known.get(key)
         if not hashes:
             raise RequirementsError(f"requirements: the index names no hash of {one}, so it can't be locked")
         locked.append(" ".join([one, *(f"--hash={digest}" for digest in sorted(hashes))]))

@@ -9,6 +9,7 @@ from xsam.api.client import Client
 from xsam.api.client.errors import ApiError
 from xsam.services.db.session import Database
 from xsam.services.errors import InvalidRequestError
+from xsam.services.jobs.models import Job
 from xsam.services.requirements import lines
 from xsam.services.requirements import service as requirements
 from xsam.services.settings import CodeSettings, Settings
@@ -117,10 +118,28 @@ def test_submit__of_a_lock_that_nobody_made_names_the_field(client: Client, fold
     assert caught.value.fields[0].field == "requirements.lock"
 
 
-def test_uv_lock__is_told_how_to_become_what_is_read(client: Client, folder: Path) -> None:
-    (folder / "uv.lock").write_text("version = 1\n")
-    with pytest.raises(InvalidRequestError, match="uv export --format pylock"):
-        client.requirements.resolve({**TASK, "requirements": "uv.lock"}, folder)
+def test_uv_lock__beside_the_code_is_read(client: Client, database: Database, folder: Path) -> None:
+    needs = 'metadata = { requires-dist = [{ name = "einops", specifier = ">=0.8" }] }'
+    text = f'version = 1\n[[package]]\nname = "acme"\nsource = {{ virtual = "." }}\n{needs}\n'
+    (folder / "uv.lock").write_text(text)
+    answer(client, database, TEXT, lock=LOCK)
+    sent, _ = client.requirements.resolve({**TASK, "requirements": "uv.lock"}, folder)
+    assert sent["requirements"] == {"lock": lines.id_of(LOCK)}
+
+
+def test_retry__keeps_the_packages(client: Client, database: Database, folder: Path) -> None:
+    answer(client, database, TEXT, lock=LOCK)
+    locked, _ = client.requirements.resolve({**TASK, "requirements": [TEXT.strip()]}, folder)
+    job = client.submit(client.bundles.resolve(locked, folder)[0])
+    client.cancel(job.id)
+    again = client.retry(job.id)
+    assert again.state == "queued"
+    assert again.spec == job.spec
+    with database.read() as session:
+        claimed = JobSpec.model_validate(session.get_one(Job, job.id).spec)
+    assert claimed.requirements is not None
+    with database.read() as session:
+        assert requirements.lock_of(session, claimed.requirements.lock) == LOCK, "what its ranks install"
 
 
 class TestLockedOnly:
