@@ -1,17 +1,19 @@
 """Trackers with the real packages: what they show is what the rows say, and none of them is waited for."""
 
+import json
 import logging
+import struct
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from wandb.proto.wandb_internal_pb2 import Record
 
-from tests.support.served import wait_until
 from xsam.services.metrics.records import AlphaRecord, EpochRecord
 from xsam.services.settings import TrackerSettings
 from xsam.services.specs.job import JobSpec
@@ -46,7 +48,7 @@ class Runs:
         thread = trackers._thread
         trackers.close(ended)
         assert thread is not None
-        thread.join(60)
+        thread.join()  # a tracker's last word is what is looked at
         return trackers
 
 
@@ -77,10 +79,23 @@ def test_mlflow__has_one_run_for_a_job_with_its_spec(tmp_path: Path, monkeypatch
     assert run.data.metrics["f1"] == 0.7
 
 
+def _wandb_records(written: bytes) -> Iterator[Record]:
+    """Read a file of W&B's: seven bytes of header, then checksum, length, kind and payload of each record."""
+    assert len(written) < 32_768, "records of longer files go over blocks"
+    at = 7
+    while at < len(written):
+        _, length, _ = struct.unpack_from("<IHB", written, at)
+        at += 7 + length
+        yield Record.FromString(written[at - length : at])
+
+
 def test_wandb__offline_lies_beside_the_job(tmp_path: Path) -> None:
     Runs(tmp_path, tensorboard=False, wandb="offline").attempt(epoch(1), epoch(2))
     (written,) = tmp_path.glob("wandb/offline-run-*-4yvyyvwh3t7x/run-4yvyyvwh3t7x.wandb")
-    wait_until(lambda: b"loss/eval" in written.read_bytes())  # a process of W&B's own writes it
+    records = list(_wandb_records(written.read_bytes()))
+    histories = [{one.key: one.value_json for one in record.history.item} for record in records if record.history.item]
+    assert [(json.loads(one["step"]), json.loads(one["loss/eval"])) for one in histories] == [(10, 0.25), (20, 0.25)]
+    assert records[-1].WhichOneof("record_type") == "exit", "the run has ended, nothing is written after it"
     assert b"xsam_core" not in written.read_bytes()
     assert not (tmp_path / "tensorboard").exists()
 

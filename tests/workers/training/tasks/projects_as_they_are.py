@@ -1,7 +1,10 @@
 """Projects as people have them: nothing here knows of the service."""
 
+from pathlib import Path
+
 import lightning
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
 from datasets import Dataset
 from torch import nn
@@ -30,10 +33,10 @@ class Points(lightning.LightningDataModule):
 
 
 class LitPoints(lightning.LightningModule):
-    def __init__(self, dim: int = 16):
+    def __init__(self, dim: int = 16, dropout: float = 0.1):
         super().__init__()
         self.save_hyperparameters()
-        self.layers = nn.Sequential(nn.Linear(6, dim), nn.Dropout(0.1), nn.ReLU(), nn.Linear(dim, 2))
+        self.layers = nn.Sequential(nn.Linear(6, dim), nn.Dropout(dropout), nn.ReLU(), nn.Linear(dim, 2))
         self.calls = 0
 
     def forward(self, x):
@@ -53,6 +56,19 @@ class LitPoints(lightning.LightningModule):
 
     def configure_optimizers(self):
         raise AssertionError("the job has its own optimizer")
+
+
+class KeptLit(LitPoints):
+    """Each of its processes keeps the weights that it validates."""
+
+    def __init__(self, folder: str, dim: int = 16):
+        super().__init__(dim, dropout=0.0)
+        self.folder = folder
+
+    def validation_step(self, batch, batch_idx):
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        torch.save(self.state_dict(), Path(self.folder) / f"{rank}.pt")
+        super().validation_step(batch, batch_idx)
 
 
 class SelfSteppingLit(LitPoints):

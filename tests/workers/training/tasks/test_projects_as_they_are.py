@@ -105,10 +105,25 @@ def test_hugging_face__starts_from_a_folder_of_weights_with_its_collator(tmp_pat
     assert check(job(task), context).error is None
 
 
-def test_lightning__on_two_ranks_has_equal_weights(tmp_path: Path, two_ranks: RankPool) -> None:
-    spec = job(LIT, resources={"num_workers": 2})
-    first, second = two_ranks.run(spec, tmp_path, **ALLOWED)
+def test_lightning__on_two_ranks_ends_with_the_weights_of_one_process_with_the_whole_batch(
+    tmp_path: Path, two_ranks: RankPool
+) -> None:
+    (tmp_path / "kept").mkdir()
+    kept = {"target": f"{CODE}:KeptLit", "options": {"folder": str(tmp_path / "kept"), "dim": 8}, "data": LIT["data"]}
+    first, _ = two_ranks.run(job(kept, resources={"num_workers": 2}), tmp_path / "two", **ALLOWED)
     assert first.telemetry.epochs[-1].metrics.keys() == {"val_acc", "val_loss", "train/confident"}
-    assert_equal_weights(second.weights or first.weights, first.weights)
-    with pytest.raises(TargetError):
-        OwnTask(job({**LIT, "collate": {"target": "x:y"}, "target": f"{CODE}:splits"}), context_in(tmp_path, **ALLOWED))
+    own = [torch.load(tmp_path / "kept" / f"{rank}.pt") for rank in range(2)]
+    assert_equal_weights(own[0], first.weights)
+    assert_equal_weights(own[1], own[0])
+    one = run(job(kept), tmp_path / "one", **ALLOWED)
+    for name, tensor in one.weights.items():
+        torch.testing.assert_close(first.weights[name], tensor, rtol=1e-4, atol=1e-6)
+    for actual, expected in zip(first.telemetry.epochs, one.telemetry.epochs, strict=True):
+        assert actual.train_loss == pytest.approx(expected.train_loss, rel=1e-4)
+        for name in ("val_acc", "val_loss"):  # the training step logs no mean over examples
+            assert actual.metrics[name] == pytest.approx(expected.metrics[name], rel=1e-4)
+
+
+def test_parts_of_a_project__are_for_projects(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="are for a LightningModule or a Hugging Face model"):
+        OwnTask(job({"target": f"{CODE}:splits", "collate": {"target": "x:y"}}), context_in(tmp_path, **ALLOWED))
