@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from tests.api.token_service import bearer
 from tests.support import jobs, planning, programs
 from tests.support.callers import admin_token
-from tests.support.served import free_port
+from tests.support.ports import free_port
 from xsam.api.server.server import Server, bind, url_of
 from xsam.services.cluster import leader
 from xsam.services.cluster import service as cluster

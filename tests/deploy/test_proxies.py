@@ -16,7 +16,8 @@ import pytest
 from tests.api.token_service import Callers, bearer, make_callers
 from tests.support import programs
 from tests.support.bundles import LIMITS
-from tests.support.served import Served, free_port, served, wait_until
+from tests.support.ports import free_port
+from tests.support.served import Served, served, wait_until
 from xsam.services.bundles import archive
 
 PROXIES = Path(__file__).parents[2] / "deploy" / "proxy"

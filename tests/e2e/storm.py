@@ -22,9 +22,10 @@ from typing import Any
 import httpx
 
 from tests.e2e.strikes import ArtifactDisk, Strikes
+from tests.support.ports import free_port
 from tests.support.postgres_server import PostgresServer, find_programs, postgres_server
 from tests.support.processes import descendants, is_alive
-from tests.support.served import Served, free_port, start, stop, wait_for
+from tests.support.served import Served, start, stop, wait_for
 
 PATIENCE_S = 900.0
 """After the last strike: only a hang takes so long."""

@@ -4,13 +4,13 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.ports import free_port
 from tests.support.processes import children, is_alive
 
 _USER = "postgres"
@@ -22,9 +22,7 @@ class PostgresServer:
     def __init__(self, programs: Path, folder: Path) -> None:
         self._programs = programs
         self._folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
+        self._port = free_port()
 
     @property
     def url(self) -> str:
@@ -55,6 +53,8 @@ class PostgresServer:
 
     def kill(self) -> None:
         """End all of its processes as if the machine had lost its power."""
+        first = self.pids()[0]
+        os.kill(first, signal.SIGSTOP)  # so that it starts no more of them
         doomed = self.pids()
         for pid in doomed:
             with contextlib.suppress(ProcessLookupError):

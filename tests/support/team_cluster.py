@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.support.served import Served, free_port, served, wait_until
+from tests.support.ports import free_port
+from tests.support.served import Served, served, wait_until
 from xsam.services.cluster import service as cluster
 
 STOP_S = 40.0
