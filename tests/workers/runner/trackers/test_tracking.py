@@ -93,8 +93,12 @@ def test_wandb__offline_lies_beside_the_job(tmp_path: Path) -> None:
     Runs(tmp_path, tensorboard=False, wandb="offline").attempt(epoch(1), epoch(2))
     (written,) = tmp_path.glob("wandb/offline-run-*-4yvyyvwh3t7x/run-4yvyyvwh3t7x.wandb")
     records = list(_wandb_records(written.read_bytes()))
-    histories = [{one.key: one.value_json for one in record.history.item} for record in records if record.history.item]
-    assert [(json.loads(one["step"]), json.loads(one["loss/eval"])) for one in histories] == [(10, 0.25), (20, 0.25)]
+    rows = [
+        {".".join(one.nested_key) or one.key: json.loads(one.value_json) for one in record.history.item}
+        for record in records
+        if record.HasField("history")
+    ]
+    assert [(row["step"], row["loss/eval"]) for row in rows] == [(10, 0.25), (20, 0.25)]
     assert records[-1].WhichOneof("record_type") == "exit", "the run has ended, nothing is written after it"
     assert b"xsam_core" not in written.read_bytes()
     assert not (tmp_path / "tensorboard").exists()
