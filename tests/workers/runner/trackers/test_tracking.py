@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
@@ -91,6 +92,7 @@ def _wandb_records(written: bytes) -> Iterator[Record]:
 
 def test_wandb__offline_lies_beside_the_job(tmp_path: Path) -> None:
     Runs(tmp_path, tensorboard=False, wandb="offline").attempt(epoch(1), epoch(2))
+    wandb.teardown()  # its own process writes the file, the last of it after a run has finished; this waits for its end
     (written,) = tmp_path.glob("wandb/offline-run-*-4yvyyvwh3t7x/run-4yvyyvwh3t7x.wandb")
     records = list(_wandb_records(written.read_bytes()))
     rows = [
