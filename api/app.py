@@ -35,6 +35,7 @@ from xsam.api.routes import (
     monitoring,
     nodes,
     requirements,
+    retention,
     scheduling,
     sessions,
     studies,
@@ -66,7 +67,7 @@ _TAGS = [
     {"name": "artifacts", "description": "Weights, checkpoints, logs and the model card of a job."},
     {"name": "bundles", "description": "Code that jobs bring: a folder, named by its content."},
     {"name": "teams", "description": "Teams with their weight and quota, their members, users."},
-    {"name": "nodes", "description": "Set machines, or the whole service, apart."},
+    {"name": "nodes", "description": "Set machines, or the whole service, apart; what is kept, and forgotten."},
     {"name": "tokens", "description": "Make, list and revoke tokens; sessions of browsers; who changed what."},
     {"name": "catalog", "description": "What a job may name, with the JSON Schema of its options."},
     {"name": "health", "description": "Probes for whoever keeps the service running."},
@@ -95,6 +96,7 @@ _ROUTES = tuple(
         health,
         monitoring,
         nodes,
+        retention,
     )
 )
 

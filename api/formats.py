@@ -10,6 +10,8 @@ from xsam.services.specs.job import JobSpec
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 NOTHING = "-"
 _MAX_METRICS = 4
+_KIBI = 1024
+_SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def percent(share: float | None) -> str:
@@ -79,3 +81,13 @@ def request(num_workers: int, gpus_per_worker: float, cpus_per_worker: float, gp
     each = ", ".join(f"{amount:g} {noun}{'' if amount == 1 else 's'}" for amount, noun in amounts if amount)
     each = f"{each} of {gpu_kind}" if gpu_kind else each
     return each if num_workers == 1 else f"{num_workers} x {each}"
+
+
+def size(value: float | None) -> str:
+    """Return a size in bytes as people read it."""
+    if value is None:
+        return NOTHING
+    step = 0
+    while value >= _KIBI and step < len(_SIZES) - 1:
+        value, step = value / _KIBI, step + 1
+    return f"{value:.0f} B" if not step else f"{value:.1f} {_SIZES[step]}"

@@ -145,11 +145,28 @@ class SchedulingSettings(_Group):
     """How soon a stopping job is expected to be gone; used for estimated starts only."""
 
 
+KeepDays = Annotated[float, Field(gt=0, le=36_500)]
+
+
 class ArtifactSettings(_Group):
     """What is kept of ended jobs."""
 
-    checkpoint_keep_days: Annotated[float, Field(gt=0, le=36_500)] = 30.0
-    """Checkpoints of jobs that ended longer ago are deleted; weights, logs and rows stay."""
+    checkpoint_keep_days: KeepDays = 30.0
+    """Checkpoints of jobs that ended longer ago are deleted. Teams can have other numbers, of everything below too."""
+    weights_keep_days: KeepDays | None = None
+    """The same for weights, but for those of jobs that were promoted from a study or have the label `keep`."""
+    log_keep_days: KeepDays | None = None
+    """The same for what was printed, and everything else in a job's folder."""
+    metrics_keep_days: KeepDays | None = None
+    """Epochs and searches of jobs that ended longer ago are thinned to as many as a chart shows."""
+    row_keep_days: KeepDays | None = None
+    """Jobs and studies that ended longer ago are forgotten altogether; what they used stays counted."""
+    bundle_keep_days: KeepDays | None = None
+    """Code that was sent longer ago, and that no job names any more, is deleted."""
+    environment_keep_days: KeepDays | None = None
+    """The same for locks of packages; a node's copies of them go by `code.max_environment_bytes`."""
+    max_team_bytes: Annotated[int, Field(ge=0, le=2**60)] | None = None
+    """Of ended jobs' files; a team that has more loses those of the jobs that ended first."""
 
 
 class LogSettings(_Group):

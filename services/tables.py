@@ -19,6 +19,7 @@ from xsam.services.db.session import Database
 from xsam.services.jobs import models as job_models
 from xsam.services.metrics import models as metric_models
 from xsam.services.requirements import models as requirement_models
+from xsam.services.retention import models as retention_models
 from xsam.services.scheduling import last_decision
 from xsam.services.studies import models as study_models
 from xsam.services.teams import models as team_models
@@ -35,6 +36,7 @@ MODEL_MODULES = (
     team_models,
     study_models,
     usage_models,
+    retention_models,
     last_decision,
 )
 

@@ -39,6 +39,7 @@ _COMMANDS = {
     "cluster": "xsam.api.cli.scheduling:cluster",
     "node": "xsam.api.cli.nodes:app",
     "maintenance": "xsam.api.cli.nodes:maintenance",
+    "gc": "xsam.api.cli.gc:gc",
     "status": "xsam.api.cli.scheduling:status",
     "usage": "xsam.api.cli.scheduling:usage",
     "study": "xsam.api.cli.studies:app",

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from xsam.api.cli.options import DEFAULT_URL, CommandError, JobIdArgument, UrlOption, connected
-from xsam.api.cli.show import out
+from xsam.api.cli.show import err, out
 from xsam.services.artifacts.store import ArtifactKind
 
 MODEL_CARD = "model-card.json"
@@ -23,7 +23,8 @@ def pull(
     target = folder or Path(job_id)
     with connected(url) as client:
         card = client.model_card(job_id)
-        wanted = [file for file in client.artifacts(job_id) if checkpoints or file.kind is not ArtifactKind.CHECKPOINT]
+        found = client.artifacts_and_gone(job_id)
+        wanted = [file for file in found.items if checkpoints or file.kind is not ArtifactKind.CHECKPOINT]
         target.mkdir(parents=True, exist_ok=True)
         (target / MODEL_CARD).write_text(card.model_dump_json(indent=2) + "\n")
         for file in wanted:
@@ -31,6 +32,9 @@ def pull(
             path.parent.mkdir(parents=True, exist_ok=True)
             client.download(job_id, file.name, path)
             out.print(f"{escape(str(path))}  {file.size_bytes:,} bytes")
+    for what, at in (("weights", found.gone.weights_at), ("logs", found.gone.logs_at)):
+        if at is not None:
+            err.print(f"Its {what} were kept long enough and are gone since {at:%Y-%m-%d}.")
     out.print(f"{escape(str(target / MODEL_CARD))}  says where they come from")
 
 

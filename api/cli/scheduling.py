@@ -1,6 +1,7 @@
 """`xsam why, queue, cluster, status, usage`: why a job waits, the queue, what runs where, who used how much."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from rich.table import Table
 from xsam.api import formats
 from xsam.api.cli.options import DEFAULT_URL, JobIdArgument, UrlOption, connected
 from xsam.api.cli.show import Output, OutputOption, err, fact_table, show, table
-from xsam.services.cluster.schemas import ClusterRead, CordonRead, NodeRead
+from xsam.services.cluster.schemas import ClusterRead, CordonRead, NodeRead, StoreRead
 from xsam.services.reports.schemas import QueueRead, WhyRead
 from xsam.services.reports.status import StatusRead
 from xsam.services.usage.schemas import ShareRead, UsageRead
@@ -48,7 +49,7 @@ def cluster(output: OutputOption = Output.TABLE, url: UrlOption = DEFAULT_URL) -
     """Show the machines as last seen, and what runs where."""
     with connected(url) as client:
         found = client.cluster()
-    show(output, found, lambda found: Group(_cluster_sentence(found), *([_node_table(found)] if found.nodes else [])))
+    show(output, found, lambda found: Group(*_cluster_parts(found)))
 
 
 def status(output: OutputOption = Output.TABLE, url: UrlOption = DEFAULT_URL) -> None:
@@ -142,6 +143,23 @@ def _queue_table(found: QueueRead) -> Table:
         for entry in found.items
     )
     return table(columns, rows, right=("place", "priority", "since"))
+
+
+def _cluster_parts(found: ClusterRead) -> Iterator[RenderableType]:
+    yield _cluster_sentence(found)
+    if found.nodes:
+        yield _node_table(found)
+    for store in found.stores:
+        free = f"{formats.size(store.free_bytes)} of {formats.size(store.total_bytes)}"
+        yield f"{escape(store.root)}: {free} are free, {formats.age(store.measured_at)} ago."
+        if store.teams:
+            yield _store_table(store)
+
+
+def _store_table(store: StoreRead) -> Table:
+    kinds = ("checkpoints", "weights", "logs", "bundles", "total")
+    rows = ((escape(one.team), *(formats.size(getattr(one, kind)) for kind in kinds)) for one in store.teams)
+    return table(("team", *kinds), rows, right=kinds)
 
 
 def _cluster_sentence(found: ClusterRead) -> str:

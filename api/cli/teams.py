@@ -17,11 +17,29 @@ from xsam.services.teams.roles import Role
 from xsam.services.teams.schemas import AuditEventRead, TeamRead
 
 _UNLIMITED = "none"
+_AS_SERVICE = "default"
 _LIMITS = ("gpus", "cpus", "running_jobs")
+_KEPT = {
+    "checkpoints": "checkpoint_days",
+    "weights": "weights_days",
+    "logs": "log_days",
+    "metrics": "metrics_days",
+    "rows": "row_days",
+    "bundles": "bundle_days",
+    "environments": "environment_days",
+}
+_FIELDS = {**_KEPT, "bytes": "max_bytes"}
 
 WeightOption = Annotated[float | None, typer.Option(help="Share of a busy cluster, relative to other teams' weights.")]
 GpusOption = Annotated[str | None, typer.Option(metavar="N|none", help="GPUs that the team may hold at once.")]
 CpusOption = Annotated[str | None, typer.Option(metavar="N|none", help="CPUs that the team may hold at once.")]
+KeepOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="WHAT=DAYS|default",
+        help=f"How many days ended jobs keep {', '.join(_KEPT)}; bytes=N bounds their files. May be repeated.",
+    ),
+]
 JobsOption = Annotated[str | None, typer.Option(metavar="N|none", help="Jobs that the team may run at once.")]
 
 app = typer.Typer(
@@ -48,17 +66,19 @@ def create(
 
 
 @app.command("set")
-def set_limits(
+def set_limits(  # noqa: PLR0913, PLR0917 - the options of a command
     name: TeamArgument,
     weight: WeightOption = None,
     gpus: GpusOption = None,
     cpus: CpusOption = None,
     running_jobs: JobsOption = None,
+    keep: KeepOption = None,
     url: UrlOption = DEFAULT_URL,
 ) -> None:
-    """Change a team's weight or limits; what is not named stays."""
+    """Change a team's weight, limits, or for how long its jobs are kept; what is not named stays."""
     with connected(url) as client:
-        team = client.admin.change_team(name, weight=weight, quota=_quota(gpus, cpus, running_jobs) or None)
+        quota = _quota(gpus, cpus, running_jobs)
+        team = client.admin.change_team(name, weight=weight, quota=quota or None, retention=_retention(keep or ()))
     out.print(_sentence(team))
 
 
@@ -151,6 +171,20 @@ def _parsed(name: str, text: str) -> float | None:
         raise CommandError(f"--{option} is {text!r}; allowed are numbers from 0, and `{_UNLIMITED}`") from e
 
 
+def _retention(given: Sequence[str]) -> dict[str, float | None] | None:
+    found: dict[str, float | None] = {}
+    for text in given:
+        what, _, value = text.partition("=")
+        if what not in _FIELDS:
+            raise CommandError(f"--keep is {text!r}; allowed are WHAT=DAYS with WHAT one of {', '.join(_FIELDS)}")
+        try:
+            number = None if value == _AS_SERVICE else float(value)
+        except ValueError as e:
+            raise CommandError(f"--keep is {text!r}; allowed are numbers, and `{_AS_SERVICE}`") from e
+        found[_FIELDS[what]] = int(number) if number is not None and what == "bytes" else number
+    return found or None
+
+
 def _limit(value: float | None) -> str:
     return formats.NOTHING if value is None else f"{value:g}"
 
@@ -160,4 +194,10 @@ def _sentence(team: TeamRead) -> str:
     limits = [
         f"{getattr(team.quota, name):g} {noun}" for name, noun in names.items() if getattr(team.quota, name) is not None
     ]
-    return f"Team [bold]{escape(team.name)}[/]: weight {team.weight:g}, {', '.join(limits) or 'no limits'}."
+    kept = [
+        f"{what} {getattr(team.retention, field):g}" + (" days" if what != "bytes" else "")
+        for what, field in _FIELDS.items()
+        if getattr(team.retention, field) is not None
+    ]
+    keeps = f"; keeps {', '.join(kept)}" if kept else ""
+    return f"Team [bold]{escape(team.name)}[/]: weight {team.weight:g}, {', '.join(limits) or 'no limits'}{keeps}."

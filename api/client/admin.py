@@ -7,6 +7,7 @@ from xsam.api.client.http import Http
 from xsam.services.cluster.schemas import CordonRead
 from xsam.services.leaving import DisabledRead
 from xsam.services.reports.leftovers import LeftoversRead
+from xsam.services.retention.schemas import CollectedRead, RetentionRead
 from xsam.services.teams.roles import Role
 from xsam.services.teams.schemas import (
     DEFAULT_LIFETIME_S,
@@ -53,12 +54,19 @@ class AdminClient:
         return self._http.read(TeamRead, "PUT", f"/v1/teams/{name}", json=document)
 
     def change_team(
-        self, name: str, *, weight: float | None = None, quota: Mapping[str, float | None] | None = None
+        self,
+        name: str,
+        *,
+        weight: float | None = None,
+        quota: Mapping[str, float | None] | None = None,
+        retention: Mapping[str, float | None] | None = None,
     ) -> TeamRead:
-        """Change a team's weight, or the limits that `quota` names; None takes a limit away."""
+        """Change a team's weight, the limits that `quota` names, or what `retention` does; None takes one away."""
         document: dict[str, Any] = {} if weight is None else {"weight": weight}
         if quota is not None:
             document["quota"] = dict(quota)
+        if retention is not None:
+            document["retention"] = dict(retention)
         return self._http.read(TeamRead, "PATCH", f"/v1/teams/{name}", json=document)
 
     def members(self, team: str) -> Iterator[MemberRead]:
@@ -133,6 +141,14 @@ class AdminClient:
     def end_maintenance(self) -> None:
         """Let jobs start again."""
         self._http.send("DELETE", "/v1/maintenance")
+
+    def preview_retention(self) -> RetentionRead:
+        """Return what of ended jobs is kept long enough and would go."""
+        return self._http.read(RetentionRead, "GET", "/v1/retention")
+
+    def collect_retention(self) -> CollectedRead:
+        """Let some of it go now; repeat the call while there is more."""
+        return self._http.read(CollectedRead, "POST", "/v1/retention/collect")
 
     def create_token(
         self,

@@ -199,7 +199,11 @@ class JobsClient:
 
     def artifacts(self, job_id: str) -> Sequence[ArtifactRead]:
         """Return the job's files."""
-        return self._http.read(ArtifactsRead, "GET", f"/v1/jobs/{job_id}/artifacts").items
+        return self.artifacts_and_gone(job_id).items
+
+    def artifacts_and_gone(self, job_id: str) -> ArtifactsRead:
+        """Return the job's files, and since when others are gone."""
+        return self._http.read(ArtifactsRead, "GET", f"/v1/jobs/{job_id}/artifacts")
 
     def model_card(self, job_id: str) -> ModelCard:
         """Return how the job's weights came about."""

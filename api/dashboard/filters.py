@@ -10,8 +10,6 @@ from urllib.parse import urlencode
 from xsam.api import formats
 from xsam.api.formats import NOTHING
 
-_KIBI = 1024
-_SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 _THOUSAND = 1000
 _NEXT_UNIT = 999.5
 _SMALL, _HUGE = 1e-3, 1e7
@@ -49,16 +47,6 @@ def short(value: float | None) -> str:
     while abs(value) >= _NEXT_UNIT and step < len(_LARGE) - 1:
         value, step = value / _THOUSAND, step + 1
     return f"{value:.{2 if step and abs(value) < 10 else 3}g}{_LARGE[step]}"
-
-
-def size(value: float | None) -> str:
-    """Return a size in bytes as people read it."""
-    if value is None:
-        return NOTHING
-    step = 0
-    while value >= _KIBI and step < len(_SIZES) - 1:
-        value, step = value / _KIBI, step + 1
-    return f"{value:.0f} B" if not step else f"{value:.1f} {_SIZES[step]}"
 
 
 def ago(instant: datetime | None) -> str:
@@ -122,6 +110,6 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "query": query,
     "request": request,
     "short": short,
-    "size": size,
+    "size": formats.size,
     "whole": whole,
 }

@@ -13,6 +13,7 @@ from xsam.services.artifacts.schemas import ArtifactRead, ArtifactsRead, ModelCa
 from xsam.services.artifacts.store import JobFolder
 from xsam.services.jobs import service as jobs
 from xsam.services.reports import model_card
+from xsam.services.retention import schemas as retention
 
 router = Router("/v1/jobs/{job_id}", "artifacts")
 
@@ -34,11 +35,12 @@ _FILE: dict[int | str, dict[str, Any]] = {
 
 @router.route("GET", "/artifacts", "List a job's files")
 def list_artifacts(job_id: JobId, session: ReadSession, service: ServiceDep) -> ArtifactsRead:
-    """Return weights, checkpoints and logs that lie in the artifact store."""
+    """Return weights, checkpoints and logs that lie in the artifact store, and what of them is gone for good."""
     jobs.get(session, job_id)
     with service.counters.artifacts.time():
         found = store.list_files(JobFolder(service.settings.artifact_root, job_id))
-    return ArtifactsRead(items=[ArtifactRead.model_validate(file) for file in found])
+    items = [ArtifactRead.model_validate(file) for file in found]
+    return ArtifactsRead(items=items, gone=retention.gone(session, job_id))
 
 
 @router.route("GET", "/artifacts/{name:path}", "Download a file", answers=_FILE, response_class=FileResponse)

@@ -22,10 +22,21 @@ class ArtifactRead(Read):
     modified_at: datetime
 
 
+class GoneRead(Read):
+    """Since when parts of a job are gone for good, since they were kept long enough; null where they are not."""
+
+    checkpoints_at: datetime | None = None
+    weights_at: datetime | None = None
+    logs_at: datetime | None = None
+    metrics_thinned_at: datetime | None = None
+    """Since when only as many epochs and searches are there as a chart shows."""
+
+
 class ArtifactsRead(Read):
     """The job's files."""
 
     items: list[ArtifactRead]
+    gone: GoneRead
 
 
 class ModelCard(Read):

@@ -3,8 +3,12 @@
 Files are listed, and resolved only if listed, so that no name can lead elsewhere.
 """
 
+import os
 import re
+import secrets
+import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -91,6 +95,63 @@ class ArtifactFile:
     kind: ArtifactKind
     size_bytes: int
     modified_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FolderBytes:
+    """What a job's folder holds."""
+
+    checkpoints: int = 0
+    weights: int = 0
+    logs: int = 0
+    """What was printed, and everything else."""
+
+
+CHECKPOINTS, WEIGHTS = "checkpoints", "weights"
+_TRASH = "trash"
+"""Folder beside those of jobs and bundles: what lies in it is being deleted, and nothing refers to it."""
+
+
+def measure(folder: JobFolder) -> FolderBytes:
+    """Return how large a job's files are; what vanishes meanwhile is not counted."""
+    sizes = dict.fromkeys((CHECKPOINTS, WEIGHTS, ""), 0)
+    for parent, _, names in os.walk(folder.path):
+        part = Path(parent).relative_to(folder.path).parts[:1]
+        kind = part[0] if part and part[0] in sizes else ""
+        for name in names:
+            with suppress(FileNotFoundError):
+                sizes[kind] += os.lstat(os.path.join(parent, name)).st_size
+    return FolderBytes(sizes[CHECKPOINTS], sizes[WEIGHTS], sizes[""])
+
+
+def set_aside(folder: JobFolder, *, checkpoints: bool, weights: bool, logs: bool) -> list[Path]:
+    """Move parts of a job's folder to where they can be deleted at leisure; takes no longer for large ones."""
+    with suppress(FileNotFoundError):
+        wanted = [
+            path for path in folder.path.iterdir() if {CHECKPOINTS: checkpoints, WEIGHTS: weights}.get(path.name, logs)
+        ]
+        return [moved for path in wanted if (moved := throw_away(folder.root, path)) is not None]
+    return []
+
+
+def throw_away(root: Path, path: Path) -> Path | None:
+    """Move a file or folder of the store into its trash and return where it is; None if it is not there."""
+    trash = root / _TRASH / f"{secrets.token_hex(8)}-{path.name}"
+    trash.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return path.rename(trash)
+    except FileNotFoundError:
+        return None
+
+
+def empty_trash(root: Path) -> None:
+    """Delete what was moved into the trash, also by a process that did not live to do so."""
+    with suppress(FileNotFoundError):
+        for path in list((root / _TRASH).iterdir()):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def list_files(folder: JobFolder) -> list[ArtifactFile]:

@@ -2,16 +2,18 @@
 
 import os
 import secrets
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from xsam.services.bundles import archive
 from xsam.services.bundles.archive import Limits
 from xsam.services.bundles.models import BundleRow
-from xsam.services.db.clock import utc_now
+from xsam.services.db.clock import db_now, utc_now
 from xsam.services.db.upsert import insert_missing
 from xsam.services.errors import ForbiddenError, InvalidRequestError, NotFoundError
 from xsam.services.teams.roles import Actor
@@ -81,6 +83,27 @@ def add(  # noqa: PLR0913 - what, where, and whose
     return get(session, bundle_id, team=actor.team)
 
 
+def known(session: Session) -> Sequence[str]:
+    """Return all bundles that a team has."""
+    return session.scalars(select(BundleRow.id).distinct()).all()
+
+
+def find_old(session: Session, *, days: float) -> Sequence[BundleRow]:
+    """Return bundles that were sent more than so many days ago."""
+    old = BundleRow.created_at < db_now(-days * 86_400.0)
+    return session.scalars(select(BundleRow).where(old).order_by(BundleRow.created_at)).all()
+
+
+def lock(session: Session, team: str, bundle_id: str) -> bool:
+    """Keep jobs from naming a bundle until the caller's transaction ends; False if it is not there any more."""
+    return session.get(BundleRow, (team, bundle_id), with_for_update=True, populate_existing=True) is not None
+
+
+def forget(session: Session, team: str, bundle_id: str) -> None:
+    """Delete a team's right to a bundle that no job names; its file goes once no team has any."""
+    session.execute(delete(BundleRow).where(BundleRow.team == team, BundleRow.id == bundle_id))
+
+
 def check(session: Session, bundle_id: str, *, team: str, is_on: bool) -> None:
     """Refuse a job whose code its team may not run.
 
@@ -89,7 +112,8 @@ def check(session: Session, bundle_id: str, *, team: str, is_on: bool) -> None:
         InvalidRequestError: the team has uploaded no such bundle.
     """
     check_is_on(is_on=is_on)
-    if session.get(BundleRow, (team, bundle_id)) is None:
+    # Held until the caller's transaction ends, so that retention does not delete it while a job is added that names it.
+    if session.get(BundleRow, (team, bundle_id), with_for_update={"read": True}) is None:
         raise InvalidRequestError(f"code.bundle is {bundle_id}, which team {team} has not uploaded", "code.bundle")
 
 
@@ -106,7 +130,8 @@ def check_is_on(*, is_on: bool) -> None:
 
 
 def _write(path: Path, packed: bytes) -> None:
-    if path.exists():
+    with suppress(FileNotFoundError):
+        os.utime(path)  # wanted again: a sweep that sees it now lets it stay
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(6)}")

@@ -84,6 +84,29 @@ class NodeRead(Read):
     """Why it takes no new jobs; null where it does."""
 
 
+class TeamBytes(Read):
+    """What a team has in the artifact store."""
+
+    team: str
+    checkpoints: int = 0
+    weights: int = 0
+    logs: int = 0
+    """What was printed, and everything else of a job."""
+    bundles: int = 0
+    total: int
+
+
+class StoreRead(Read):
+    """The disk of an artifact store."""
+
+    root: str
+    total_bytes: int
+    free_bytes: int
+    measured_at: datetime
+    teams: list[TeamBytes]
+    """The largest first. Of running jobs only checkpoints are counted."""
+
+
 class ClusterRead(Read):
     """The machines as last seen, and what runs where; true to the second while a dispatcher is alive."""
 
@@ -100,3 +123,5 @@ class ClusterRead(Read):
     nodes: list[NodeRead]
     """Those alive first."""
     dispatchers: list[DispatcherRead]
+    stores: list[StoreRead]
+    """Where jobs' files lie, and who has how much there; empty before a dispatcher has measured it."""

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import ColumnElement, Executable, Update, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Executable, Float, Update, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from xsam.services.db.clock import db_now
@@ -115,22 +115,13 @@ def claim(
 
 
 def renew_lease(session: Session, lease: Lease, *, lease_s: float) -> Wish | None:
-    """Extend the lease and return what somebody wants of the job.
+    """Extend the lease and return what somebody wants of the job. For a transaction of its own: see `_renewal`.
 
     Raises:
         LeaseLostError: the lease expired or the job is somebody else's.
     """
-    statement = (
-        update(Job)
-        .where(*_held(lease))
-        .values(lease_expires_at=db_now(lease_s))
-        .returning(Job.wish)
-        .execution_options(synchronize_session=False)
-    )
-    row = session.execute(statement).one_or_none()
-    if row is None:
-        raise _lost(lease)
-    return None if row.wish is None else Wish(row.wish)
+    known = {"held_id": lease.job_id, "held_token": lease.token, "lease_s": lease_s}
+    return _wish(session.execute(_renewal(session.get_bind().dialect.name), known).one_or_none(), lease)
 
 
 def touch(session: Session, lease: Lease, **values: Any) -> None:
@@ -152,10 +143,8 @@ def read_wish(session: Session, lease: Lease) -> Wish | None:
     Raises:
         LeaseLostError: the lease expired or the job is somebody else's.
     """
-    row = session.execute(select(Job.wish).where(*_held(lease))).one_or_none()
-    if row is None:
-        raise _lost(lease)
-    return None if row.wish is None else Wish(row.wish)
+    known = {"held_id": lease.job_id, "held_token": lease.token}
+    return _wish(session.execute(_WISH, known).one_or_none(), lease)
 
 
 def merge_progress(session: Session, lease: Lease, position: dict[str, Any]) -> None:
@@ -324,6 +313,30 @@ def _held_by(job_id: Any, token: Any) -> tuple[ColumnElement[bool], ...]:
         Job.lease_token == token,
         Job.lease_expires_at > db_now(),
     )
+
+
+def _wish(row: Any, lease: Lease) -> Wish | None:
+    if row is None:
+        raise _lost(lease)
+    return None if row.wish is None else Wish(row.wish)
+
+
+_HELD = _held_by(bindparam("held_id"), bindparam("held_token"))
+_JOBS: Any = Job.__table__
+_WISH = select(_JOBS.c.wish).where(*_HELD)
+
+
+@lru_cache(maxsize=2)
+def _renewal(dialect: str) -> Executable:
+    """Return the same object each time, without the ORM: every running job asks for it again and again.
+
+    PostgreSQL is not waited for until the renewal is on disk: should it be lost in a crash, the next one comes anyway.
+    """
+    renewed = _JOBS.c.lease_expires_at.name
+    statement = update(_JOBS).where(*_HELD).values({renewed: db_now(bindparam("lease_s", type_=Float()))})
+    if dialect == "postgresql":
+        statement = statement.where(func.set_config("synchronous_commit", "off", True) == "off")
+    return statement.returning(_JOBS.c.wish)
 
 
 @lru_cache(maxsize=64)

@@ -2,7 +2,7 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 from sqlalchemy import Select, and_, delete, func, select
@@ -20,6 +20,8 @@ _DRAWN: Sequence[Callable[[EpochRead], float | None]] = (
     lambda epoch: epoch.eval_loss,
     lambda epoch: epoch.train_loss,
 )
+
+_PER_STATEMENT = 500
 
 
 def write_epochs(session: Session, lease: Lease, records: Sequence[EpochRecord]) -> None:
@@ -69,6 +71,36 @@ def rewind(session: Session, lease: Lease, *, epoch: int, step: int) -> None:
     session.execute(delete(AlphaEstimate).where(AlphaEstimate.job_id == lease.job_id, AlphaEstimate.step > step))
 
 
+def thin_stored(session: Session, job_id: str, *, points: int) -> int:
+    """Delete epochs and searches of an ended job beyond what a chart shows; returns how many are gone.
+
+    An epoch that stays takes over the seconds of those that are gone before it, so the time trained stays true.
+    """
+    epochs = session.scalars(select(EpochMetric).where(EpochMetric.job_id == job_id).order_by(EpochMetric.epoch)).all()
+    kept = {row.epoch for row in thin(epochs, points, (lambda row: row.eval_loss, lambda row: row.train_loss))}
+    kept |= {row.epoch for row in thin(epochs, points // 2, (lambda row: row.eval_accuracy,))}
+    passed_s = 0.0
+    for row in epochs:
+        passed_s += row.epoch_s
+        if row.epoch in kept:
+            row.epoch_s, passed_s = passed_s, 0.0
+    gone = [row.epoch for row in epochs if row.epoch not in kept]
+    searches = session.execute(
+        select(AlphaEstimate.step, AlphaEstimate.alpha)
+        .where(AlphaEstimate.job_id == job_id)
+        .order_by(AlphaEstimate.step)
+    ).all()
+    shown = {row.step for row in thin(searches, points, (lambda row: row.alpha,))}
+    steps = [row.step for row in searches if row.step not in shown]
+    session.flush()
+    for part in _parts(gone):
+        session.execute(delete(EpochMetric).where(EpochMetric.job_id == job_id, EpochMetric.epoch.in_(part)))
+        session.execute(delete(NamedMetric).where(NamedMetric.job_id == job_id, NamedMetric.epoch.in_(part)))
+    for part in _parts(steps):
+        session.execute(delete(AlphaEstimate).where(AlphaEstimate.job_id == job_id, AlphaEstimate.step.in_(part)))
+    return len(gone) + len(steps)
+
+
 def list_epochs(session: Session, job_id: str, *, after: int = 0, points: int | None = None) -> Sequence[EpochRead]:
     """Return the job's epochs above `after`, in order, with what its own task has measured.
 
@@ -90,6 +122,11 @@ def list_epochs(session: Session, job_id: str, *, after: int = 0, points: int | 
         named[one.epoch][one.name] = one.value
     kept = epochs if points is None else thin(epochs, points, _DRAWN)
     return [epoch.model_copy(update={"metrics": named[epoch.epoch]}) for epoch in kept]
+
+
+def _parts(values: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Yield values in as many as a statement takes."""
+    return (values[start : start + _PER_STATEMENT] for start in range(0, len(values), _PER_STATEMENT))
 
 
 def _trained_s(session: Session, job_id: str, *, until: int) -> float:

@@ -9,10 +9,21 @@ from sqlalchemy.orm import Session
 
 from xsam.services.cluster import cordons, leader
 from xsam.services.cluster.models import ClusterNode, Cordon, Dispatcher
-from xsam.services.cluster.schemas import ClusterRead, CordonRead, DispatcherRead, ForeignRead, NodeRead, Occupant
+from xsam.services.cluster.schemas import (
+    ClusterRead,
+    CordonRead,
+    DispatcherRead,
+    ForeignRead,
+    NodeRead,
+    Occupant,
+    StoreRead,
+    TeamBytes,
+)
 from xsam.services.cluster.service import live_dispatchers
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import JobState
+from xsam.services.retention import fill
+from xsam.services.retention.models import StoreFill
 
 MAX_LOST_NODES = 20
 """Machines that are gone are shown too, the last ones seen."""
@@ -46,6 +57,7 @@ def overview(session: Session, *, visible_team: str | None = None) -> ClusterRea
             for one in all_dispatchers
             if one.id in live
         ],
+        stores=[_store(row) for row in fill.read(session)],
     )
 
 
@@ -95,6 +107,17 @@ def _occupants(session: Session, visible_team: str | None) -> Mapping[str, Seque
                 )
             )
     return found
+
+
+def _store(row: StoreFill) -> StoreRead:
+    teams = [TeamBytes(team=team, total=sum(sizes.values()), **sizes) for team, sizes in row.teams.items()]
+    return StoreRead(
+        root=row.root,
+        total_bytes=row.total_bytes,
+        free_bytes=row.free_bytes,
+        measured_at=row.measured_at,
+        teams=sorted(teams, key=lambda one: (-one.total, one.team)),
+    )
 
 
 def _last_seen(nodes: Sequence[NodeRead]) -> datetime | None:

@@ -70,7 +70,8 @@ def check(session: Session, lock_id: str, *, team: str, allowed: AllowedCode) ->
     """
     _check_allowed(allowed)
     query = select(RequirementsLock.id).where(RequirementsLock.team == team, RequirementsLock.lock_id == lock_id)
-    if session.scalar(query.limit(1)) is None:
+    # Held until the caller's transaction ends, so that retention does not delete it while a job is added that names it.
+    if session.scalar(query.limit(1).with_for_update(read=True)) is None:
         raise InvalidRequestError(
             f"requirements.lock is {lock_id}, which team {team} has not made", "requirements.lock"
         )
@@ -111,9 +112,27 @@ def take_back(session: Session) -> None:
 
 
 def forget_failed(session: Session) -> None:
-    """Delete requirements of more than a day ago that have no lock; locks stay, since jobs name them."""
+    """Delete requirements of more than a day ago that have no lock; those of locks stay, since jobs name them."""
     old = RequirementsLock.created_at < db_now(-REUSED_S)
     session.execute(delete(RequirementsLock).where(old, RequirementsLock.lock_id.is_(None)))
+
+
+def find_old(session: Session, *, days: float) -> Sequence[RequirementsLock]:
+    """Return locks that were made more than so many days ago."""
+    old = RequirementsLock.created_at < db_now(-days * 86_400.0)
+    query = select(RequirementsLock).where(old, RequirementsLock.lock_id.is_not(None))
+    return session.scalars(query.order_by(RequirementsLock.created_at)).all()
+
+
+def lock(session: Session, requirements_id: str) -> bool:
+    """Keep jobs from naming a lock until the caller's transaction ends; False if it is not there any more."""
+    query = select(RequirementsLock.id).where(RequirementsLock.id == requirements_id).with_for_update()
+    return session.scalar(query) is not None
+
+
+def forget(session: Session, requirements_id: str) -> None:
+    """Delete a lock that no job names."""
+    session.execute(delete(RequirementsLock).where(RequirementsLock.id == requirements_id))
 
 
 def _check_allowed(allowed: AllowedCode) -> None:

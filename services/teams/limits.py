@@ -1,5 +1,8 @@
 """What teams may hold, as the scheduler reads it, and the check that a request fits into it at all."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -18,6 +21,12 @@ def quotas(session: Session) -> dict[str, TeamQuota]:
 def weights(session: Session) -> dict[str, float]:
     """Return the weight of every team; one without a row has weight 1."""
     return {team.name: team.weight for team in session.scalars(select(Team))}
+
+
+def retention(session: Session) -> dict[str, Mapping[str, Any]]:
+    """Return what each team keeps otherwise than the service does, as `Retention` documents."""
+    rows = session.execute(select(Team.name, Team.retention).where(Team.retention.is_not(None)))
+    return {name: document for name, document in rows if document}
 
 
 def hold(session: Session, team: str) -> None:

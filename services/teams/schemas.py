@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from xsam.services.schemas import Read
+from xsam.services.settings import KeepDays
 from xsam.services.specs.base import PLAIN, Spec
 from xsam.services.teams.models import AuditEvent, Membership, SignIn, Team, Token, User
 from xsam.services.teams.roles import SYSTEM, Capability, Role
@@ -41,12 +42,30 @@ class Quota(Spec):
     running_jobs: Count | None = None
 
 
+class Retention(Spec):
+    """For how long a team's ended jobs are kept; null is as everywhere in the service."""
+
+    checkpoint_days: KeepDays | None = None
+    weights_days: KeepDays | None = None
+    log_days: KeepDays | None = None
+    metrics_days: KeepDays | None = None
+    """Epochs are thinned then."""
+    row_days: KeepDays | None = None
+    """The jobs themselves."""
+    bundle_days: KeepDays | None = None
+    environment_days: KeepDays | None = None
+    max_bytes: Annotated[int, Field(ge=0, le=2**60)] | None = None
+    """Of ended jobs' files; what is more goes, of the jobs that ended first."""
+
+
 class TeamWrite(Spec):
     """A team as a whole: what is left out has its default."""
 
     weight: Weight = 1.0
     """Share of a busy cluster that the team is entitled to, relative to the other teams' weights."""
     quota: Quota = Quota()
+    retention: Retention | None = None
+    """Left out, a team that there is already keeps what it has."""
 
 
 class TeamPatch(Spec):
@@ -55,6 +74,8 @@ class TeamPatch(Spec):
     weight: Weight | None = None
     quota: Quota | None = None
     """Only the limits named in it change; null takes a limit away."""
+    retention: Retention | None = None
+    """Only what it names changes; null is as everywhere in the service."""
 
 
 class TeamRead(Read):
@@ -63,6 +84,7 @@ class TeamRead(Read):
     name: str
     weight: float
     quota: Quota
+    retention: Retention
     created_at: datetime
     disabled_at: datetime | None
     """Since when it takes no new jobs and nobody speaks for it; null while it is open."""
@@ -75,6 +97,7 @@ class TeamRead(Read):
             name=team.name,
             weight=team.weight,
             quota=quota,
+            retention=Retention.model_validate(team.retention or {}),
             created_at=team.created_at,
             disabled_at=team.disabled_at,
         )

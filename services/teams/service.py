@@ -62,7 +62,9 @@ def put_team(session: Session, principal: Principal, name: str, wanted: TeamWrit
         # A new team of this name would see the jobs of the old one.
         raise ConflictError(f"team {name} was deleted and its name stays with its jobs; enable it again", field="team")
     is_new = team is None
-    values = {"weight": wanted.weight, **_quota_columns(wanted.quota)}
+    values: dict[str, Any] = {"weight": wanted.weight, **_quota_columns(wanted.quota)}
+    if wanted.retention is not None:
+        values["retention"] = wanted.retention.model_dump(exclude_none=True)
     upsert(session, Team, [{"name": name, **values}], keys=("name",))
     action = "team_created" if is_new else "team_changed"
     audit.record(session, principal, action, name, team=name, **wanted.model_dump(mode="json"))
@@ -70,7 +72,7 @@ def put_team(session: Session, principal: Principal, name: str, wanted: TeamWrit
 
 
 def patch_team(session: Session, principal: Principal, name: str, changes: TeamPatch) -> Team:
-    """Change a team's weight or some of its limits.
+    """Change a team's weight, some of its limits, or for how long its jobs are kept.
 
     Raises:
         ForbiddenError: the caller is no cluster admin: a team can't raise its own limits.
@@ -85,6 +87,9 @@ def patch_team(session: Session, principal: Principal, name: str, changes: TeamP
     team = session.get(Team, name, with_for_update=True)
     if team is None or team.deleted_at is not None:
         raise no_such_team(name)
+    if changes.retention is not None:
+        named = {**(team.retention or {}), **changes.retention.model_dump(exclude_unset=True)}
+        values["retention"] = {name: value for name, value in named.items() if value is not None}
     for column, value in values.items():
         setattr(team, column, value)
     session.flush()

@@ -74,6 +74,8 @@ TABLE = (
     Access("DELETE", "/v1/nodes/{node}/cordon", (403, 403, 403, 403, 404)),
     Access("PUT", "/v1/maintenance", _ADMIN, {"reason": "new kernel"}),
     Access("DELETE", "/v1/maintenance", (403, 403, 403, 403, 404)),
+    Access("GET", "/v1/retention", _ADMIN),
+    Access("POST", "/v1/retention/collect", _ADMIN),
     Access("GET", "/v1/cluster", _ALL),
     Access("GET", "/v1/usage", _ALL),
     Access("GET", "/v1/usage/sums", _ALL),

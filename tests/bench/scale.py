@@ -25,6 +25,7 @@ from xsam.services.jobs.states import JobState
 from xsam.services.scheduling import snapshot as scheduling
 from xsam.services.scheduling.policy.plan import plan
 from xsam.services.scheduling.run_times import RunTimes
+from xsam.services.scheduling.seen import SeenJobs
 from xsam.services.settings import SchedulingSettings
 from xsam.services.specs.job import JobSpec
 from xsam.workers.runner.lease import LeaseKeeper
@@ -45,11 +46,11 @@ def measure_decision(database: Database, *, num_queued: int, num_gpus: int, repe
     run(database, [node.id for node in nodes for _ in range(GPUS_PER_NODE)][: num_gpus * 9 // 10])
     analyze(database)
     read, planned = [], []
-    run_times = RunTimes()
+    run_times, seen = RunTimes(), SeenJobs()
     for _ in range(repeats):
         start = time.perf_counter()
         with database.read() as session:
-            snapshot = scheduling.take_snapshot(session, nodes, run_times=run_times)
+            snapshot = scheduling.take_snapshot(session, nodes, run_times=run_times, seen=seen)
         middle = time.perf_counter()
         plan(snapshot, SchedulingSettings())
         read.append(middle - start)
@@ -117,7 +118,7 @@ def measure_leases(database: Database, *, num_leases: int, num_threads: int, rou
 def _renew(database: Database, leases: Sequence[Lease]) -> Iterator[Lease]:
     for lease in leases:
         try:
-            with database.unit_of_work() as session:
+            with database.one_statement() as session:
                 queue.renew_lease(session, lease, lease_s=LEASE_S)
         except LeaseLostError:
             yield lease

@@ -14,7 +14,6 @@ import ray
 from ray.actor import ActorHandle
 from sqlalchemy.exc import DBAPIError
 
-from xsam.services.artifacts import service as artifacts
 from xsam.services.cluster import leader
 from xsam.services.cluster import service as cluster_service
 from xsam.services.cluster.counters import DispatcherCounters
@@ -32,6 +31,7 @@ from xsam.workers.dispatch.in_flight import InFlightJobs
 from xsam.workers.dispatch.placement import JobPlacer
 from xsam.workers.dispatch.ray_cluster import Amounts
 from xsam.workers.dispatch.requirements_locks import RequirementsLocks
+from xsam.workers.dispatch.retention import RetentionRounds
 from xsam.workers.dispatch.study_runners import StudyRunners
 from xsam.workers.dispatch.warm_pool import NodeProcesses
 from xsam.workers.messages import RunnerConfig
@@ -107,6 +107,7 @@ class Dispatcher:
         self._holdings = Holdings(database)
         self._checks = CodeChecks(settings, database)
         self._locks = RequirementsLocks(settings, database)
+        self._retention = RetentionRounds(settings, database)
         self._stopped = threading.Event()
         self._is_leader = False
         self._lead_at = 0.0
@@ -200,6 +201,7 @@ class Dispatcher:
             self._in_flight.send_home(within_s=DRAIN_S)
         self._processes.close()
         self._studies.close()
+        self._retention.close()
         self.resign()
         with self._database.unit_of_work() as session:
             cluster_service.sign_off(session, self.id)
@@ -250,17 +252,13 @@ class Dispatcher:
             occupancy.take_sample(session)
 
     def _clean_up(self) -> None:
-        """Delete what nobody needs any more, a few jobs at a time."""
+        """Delete what nobody needs any more."""
         if time.monotonic() < self._clean_up_at:
             return
         self._clean_up_at = time.monotonic() + CLEAN_UP_INTERVAL_S
         self._checks.forget_old()
         self._locks.forget_failed()
-        with self._database.read() as session:
-            outdated = artifacts.find_outdated(session, keep_days=self._settings.artifacts.checkpoint_keep_days)
-        for job_id in outdated:
-            with self._database.unit_of_work() as session:
-                artifacts.forget(session, self._settings.artifact_root, job_id)
+        self._retention.begin()
 
     def _reap(self) -> None:
         """Act on jobs that have been in one state for too long, and end the processes of those taken back."""

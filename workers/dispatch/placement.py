@@ -18,6 +18,7 @@ from xsam.services.scheduling.policy.explain import Reasons
 from xsam.services.scheduling.policy.plan import Plan, plan
 from xsam.services.scheduling.policy.types import Placement, Snapshot
 from xsam.services.scheduling.run_times import RunTimes
+from xsam.services.scheduling.seen import SeenJobs
 from xsam.services.settings import Settings
 from xsam.services.studies import trials
 from xsam.workers.dispatch.in_flight import InFlightJob, InFlightJobs, NodeProcess
@@ -70,6 +71,7 @@ class JobPlacer:
         self._infeasible_since: dict[str, float] = {}
         self._silent: set[str] = set()
         self._run_times = RunTimes()
+        self._seen = SeenJobs()
 
     def place(self, nodes: Sequence[NodeSeen]) -> None:
         """Make one plan over the nodes and act on it, if anything could have changed since the last."""
@@ -93,6 +95,7 @@ class JobPlacer:
                 holders=self._holders,
                 takers=trials.has_takers(),
                 run_times=self._run_times,
+                seen=self._seen,
             )
         decision = plan(snapshot, self._settings.scheduling)
         self._holders = decision.holders

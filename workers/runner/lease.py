@@ -60,9 +60,9 @@ class LeaseKeeper:
 
     def _look(self) -> None:
         if time.monotonic() >= self._renew_at:
-            with self._database.unit_of_work() as session:
+            with self._database.one_statement() as session:
                 self.wish = queue.renew_lease(session, self._lease, lease_s=self._lease_s)
             self._renew_at = time.monotonic() + self._lease_s / 3
         else:
-            with self._database.read() as session:
+            with self._database.one_statement() as session:
                 self.wish = queue.read_wish(session, self._lease)

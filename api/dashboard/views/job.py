@@ -29,6 +29,7 @@ from xsam.services.jobs.states import JobState
 from xsam.services.metrics import service as metrics
 from xsam.services.metrics.schemas import EpochRead
 from xsam.services.reports import why
+from xsam.services.retention import schemas as retention
 
 TABS = ("curves", "alpha", "logs", "events", "files", "spec", "why")
 _PLAIN_EPOCHS = 200
@@ -150,7 +151,8 @@ def _events(page: Page, session: Session, job: Job, view: JobView) -> Mapping[st
 
 
 def _files(page: Page, session: Session, job: Job, view: JobView) -> Mapping[str, Any]:
-    return {"files": store.list_files(JobFolder(page.service.settings.artifact_root, job.id))}
+    files = store.list_files(JobFolder(page.service.settings.artifact_root, job.id))
+    return {"files": files, "gone": retention.gone(session, job.id)}
 
 
 def _spec(page: Page, session: Session, job: Job, view: JobView) -> Mapping[str, Any]:

@@ -15,9 +15,20 @@ from xsam.services.errors import InvalidRequestError
 from xsam.services.reports import usage
 from xsam.services.teams import service as teams
 from xsam.services.teams.roles import Role
-from xsam.services.teams.schemas import MemberRead, MemberWrite, TeamRead, TeamWrite
+from xsam.services.teams.schemas import MemberRead, MemberWrite, TeamPatch, TeamRead, TeamWrite
 
 _QUOTA = ("gpus", "cpus", "running_jobs")
+_KEPT = {
+    "checkpoint_days": "Checkpoints",
+    "weights_days": "Weights",
+    "log_days": "Logs",
+    "metrics_days": "Every epoch",
+    "row_days": "Jobs themselves",
+    "bundle_days": "Unused code",
+    "environment_days": "Unused locks of packages",
+    "max_bytes": "Files at most",
+}
+"""Fields of `Retention`, as the page calls them."""
 _MOST = 200
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -49,9 +60,18 @@ def show_team(team: TeamPath, page: PageDep, session: ReadSession) -> Response:
         team=row,
         members=members,
         roles=list(Role),
+        kept=_KEPT,
         share=next((share for share in shares if share.team == team), None),
         may_manage=page.principal.is_admin or (page.principal.team == team and page.principal.may(Role.ADMIN)),
     )
+
+
+@pages.post("/admin/teams/{team}/retention")
+def keep(team: TeamPath, page: PageDep, session: WriteSession, form: FormDep) -> Response:
+    """Change for how long the team's ended jobs are kept."""
+    wanted = _checked(TeamPatch, {"retention": {field: form.one(field) or None for field in _KEPT}})
+    teams.patch_team(session, page.principal, team, wanted)
+    return page.go(f"/admin/teams/{team}")
 
 
 @pages.post("/admin/teams/{team}/members")

@@ -60,6 +60,18 @@ def test_machine__is_cordoned_and_taken_back(browser: TestClient, small_cluster:
     assert [one["action"] for one in browser.get("/v1/audit").json()["items"]] == ["node_uncordoned", "node_cordoned"]
 
 
+def test_team__is_told_what_it_keeps(browser: TestClient) -> None:
+    browser.put("/v1/teams/red", json={})
+    token = form_token(read(browser.get("/admin/teams/red").text))
+    fields = {"form_token": token, "log_days": "14", "max_bytes": "2048"}
+    assert browser.post("/admin/teams/red/retention", data=fields, headers=OWN).status_code == 303
+    facts = read(browser.get("/admin/teams/red").text).one("main").text
+    assert "14 days" in facts
+    assert "2.0 KiB" in facts
+    refused = browser.post("/admin/teams/red/retention", data={"form_token": token, "log_days": "-1"}, headers=OWN)
+    assert (refused.status_code, "retention.log_days" in refused.text) == (422, True)
+
+
 def test_maintenance__is_begun_said_and_ended(browser: TestClient, small_cluster: None) -> None:
     token = form_token(read(browser.get("/cluster").text))
     assert browser.post("/cluster/cordon", data={"form_token": token, "node": "*"}, headers=OWN).status_code == 303
