@@ -43,6 +43,7 @@ from xsam.api.routes import (
     teams,
     tokens,
     users,
+    webhooks,
 )
 from xsam.services.db.session import Database
 from xsam.services.settings import Settings
@@ -86,6 +87,7 @@ _ROUTES = tuple(
         checks,
         requirements,
         teams,
+        webhooks,
         users,
         leaving,
         tokens,

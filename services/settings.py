@@ -183,6 +183,17 @@ class LogSettings(_Group):
     """Files put aside that are kept."""
 
 
+class NotificationSettings(_Group):
+    """Webhooks: who may be told when jobs and studies end."""
+
+    allowed_hosts: tuple[str, ...] = ()
+    """Hosts that teams may name, `*.example.com` too; by default none."""
+    allow_private_addresses: bool = False
+    """Whether such a host may be inside the operator's own network, and be spoken to without TLS."""
+    timeout_s: Annotated[float, Field(gt=0, le=60)] = 10.0
+    """How long a receiver may take to answer."""
+
+
 class CodeSettings(_Group):
     """Code that users bring with their jobs. It can do what a rank's process can: read shared files, use the net."""
 
@@ -274,6 +285,7 @@ class Settings(BaseSettings):
     code: CodeSettings = CodeSettings()
     trackers: TrackerSettings = TrackerSettings()
     logs: LogSettings = LogSettings()
+    notifications: NotificationSettings = NotificationSettings()
     parent_pid: Annotated[int, Field(ge=1)] | None = None
     """Stop in order when this process, the one that started this one, is gone; set by `xsam serve` for its children."""
 

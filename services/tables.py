@@ -18,6 +18,7 @@ from xsam.services.db.base import Base
 from xsam.services.db.session import Database
 from xsam.services.jobs import models as job_models
 from xsam.services.metrics import models as metric_models
+from xsam.services.notifications import models as notification_models
 from xsam.services.requirements import models as requirement_models
 from xsam.services.retention import models as retention_models
 from xsam.services.scheduling import last_decision
@@ -32,6 +33,7 @@ MODEL_MODULES = (
     bundle_models,
     check_models,
     requirement_models,
+    notification_models,
     cluster_models,
     team_models,
     study_models,

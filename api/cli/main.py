@@ -49,6 +49,7 @@ _COMMANDS = {
     "whoami": "xsam.api.cli.login:whoami",
     "token": "xsam.api.cli.tokens:app",
     "team": "xsam.api.cli.teams:app",
+    "webhook": "xsam.api.cli.webhooks:app",
     "user": "xsam.api.cli.leaving:users",
     "audit": "xsam.api.cli.teams:audit",
     "demo": "xsam.api.cli.demo.demo:demo",

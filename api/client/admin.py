@@ -6,6 +6,13 @@ from typing import Any
 from xsam.api.client.http import Http
 from xsam.services.cluster.schemas import CordonRead
 from xsam.services.leaving import DisabledRead
+from xsam.services.notifications.schemas import (
+    DeliveriesRead,
+    DeliveryRead,
+    WebhookCreated,
+    WebhookRead,
+    WebhooksRead,
+)
 from xsam.services.reports.leftovers import LeftoversRead
 from xsam.services.retention.schemas import CollectedRead, RetentionRead
 from xsam.services.teams.roles import Role
@@ -141,6 +148,27 @@ class AdminClient:
     def end_maintenance(self) -> None:
         """Let jobs start again."""
         self._http.send("DELETE", "/v1/maintenance")
+
+    def webhooks(self, team: str) -> Sequence[WebhookRead]:
+        """Return a team's webhooks, oldest first."""
+        return self._http.read(WebhooksRead, "GET", f"/v1/teams/{team}/webhooks").items
+
+    def add_webhook(self, team: str, url: str, *, kinds: Sequence[str] = ("job", "study")) -> WebhookCreated:
+        """Tell an address when the team's jobs and studies end; the answer has the secret, this once."""
+        document = {"url": url, "kinds": list(kinds)}
+        return self._http.read(WebhookCreated, "POST", f"/v1/teams/{team}/webhooks", json=document)
+
+    def remove_webhook(self, team: str, webhook_id: str) -> None:
+        """Send nothing more there."""
+        self._http.send("DELETE", f"/v1/teams/{team}/webhooks/{webhook_id}")
+
+    def test_webhook(self, team: str, webhook_id: str) -> DeliveryRead:
+        """Have a message sent that tells of nothing."""
+        return self._http.read(DeliveryRead, "POST", f"/v1/teams/{team}/webhooks/{webhook_id}/test")
+
+    def deliveries(self, team: str, webhook_id: str) -> Sequence[DeliveryRead]:
+        """Return the latest messages to a webhook, newest first."""
+        return self._http.read(DeliveriesRead, "GET", f"/v1/teams/{team}/webhooks/{webhook_id}/deliveries").items
 
     def preview_retention(self) -> RetentionRead:
         """Return what of ended jobs is kept long enough and would go."""

@@ -58,6 +58,7 @@ JobId = Annotated[str, Path(pattern=_ID, description="The job's id.", examples=_
 StudyId = Annotated[str, Path(pattern=_ID, description="The study's id.", examples=_EXAMPLES)]
 RequirementsId = Annotated[str, Path(pattern=_ID, description="The requirements' id.", examples=_EXAMPLES)]
 CheckId = Annotated[str, Path(pattern=_ID, description="The check's id.", examples=_EXAMPLES)]
+WebhookId = Annotated[str, Path(pattern=_ID, description="The webhook's id.", examples=_EXAMPLES)]
 TokenId = Annotated[str, Path(pattern=_ID, description="The token's id.", examples=_EXAMPLES)]
 SessionId = Annotated[str, Path(pattern=_ID, description="The session's id.", examples=_EXAMPLES)]
 TeamPath = Annotated[TeamName, Path(description="The team's name.", examples=["vision"])]

@@ -5,7 +5,7 @@ they refuse what the table in `states` does not list. One place for all endings,
 wishes or the running time. Callers hold the job's row lock.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,11 @@ from sqlalchemy.orm import Session
 
 from xsam.services.db.clock import db_now
 from xsam.services.jobs import events, retry
-from xsam.services.jobs.models import KIND_STUDY, Job, JobAttempt
+from xsam.services.jobs.models import KIND_STUDY, KIND_TRAINING, Job, JobAttempt
 from xsam.services.jobs.retry import RetryDecision
 from xsam.services.jobs.states import TERMINAL_STATES, FailureKind, JobState, Wish, check_transition
+from xsam.services.notifications import outbox
+from xsam.services.notifications.outbox import Ended
 from xsam.services.specs.job import RetryPolicy
 from xsam.services.usage import ledger
 from xsam.services.usage.ledger import Allocation
@@ -117,6 +119,9 @@ def move(session: Session, job: Job, to: JobState, **columns: Any) -> None:
     unchanged = (Job.id == job.id, Job.state == job.state, Job.lease_token.is_not_distinct_from(job.lease_token))
     if not changed_one(session, update(Job).where(*unchanged).values({**_idle(to), **columns})):
         raise RuntimeError(f"the row of job {job.id} changed under its lock")
+    if to in TERMINAL_STATES:
+        told = {name: columns.get(name) for name in ("failure_kind", "failure_message", "best_value")}
+        _tell(session, [job], to, **told)
 
 
 def move_all(
@@ -129,8 +134,24 @@ def move_all(
     """
     for state in old:
         check_transition(state, to)
-    moved = update(Job).where(condition, Job.state.in_(old)).values({**_idle(to), **columns}).returning(Job.id)
-    return list(session.scalars(moved.execution_options(synchronize_session=False)))
+    told = (Job.id, Job.kind, Job.team, Job.name, Job.submitted_by)
+    moved = update(Job).where(condition, Job.state.in_(old)).values({**_idle(to), **columns}).returning(*told)
+    rows = session.execute(moved.execution_options(synchronize_session=False)).all()
+    if to in TERMINAL_STATES:
+        failure = {name: columns.get(name) for name in ("failure_kind", "failure_message")}
+        _tell(session, rows, to, **failure)
+    return [row.id for row in rows]
+
+
+def _tell(session: Session, jobs: Sequence[Any], state: JobState, **what: Any) -> None:
+    """Tell the teams' webhooks of jobs and studies that have ended; trials are the study's own affair."""
+    kinds = {KIND_TRAINING: "job", KIND_STUDY: "study"}
+    ended = [
+        Ended(job.id, kinds[job.kind], job.team, job.name, job.submitted_by, state, **what)
+        for job in jobs
+        if job.kind in kinds
+    ]
+    outbox.tell(session, ended)
 
 
 def _due(delay_s: float) -> dict[str, Any]:

@@ -129,6 +129,11 @@ TABLE = (
     Access("POST", "/v1/users/{user}/disable", _ADMIN, {}),
     Access("POST", "/v1/users/{user}/enable", _ADMIN),
     Access("DELETE", "/v1/users/{user}", (403, 403, 403, 403, 204)),
+    Access("GET", "/v1/teams/{team}/webhooks", _OWN),
+    Access("POST", "/v1/teams/{team}/webhooks", (404, 403, 403, 422, 422), {"url": "https://a.example"}),  # no host is
+    Access("DELETE", "/v1/teams/{team}/webhooks/{webhook_id}", (404, 403, 403, 204, 204)),
+    Access("POST", "/v1/teams/{team}/webhooks/{webhook_id}/test", _LEADS),
+    Access("GET", "/v1/teams/{team}/webhooks/{webhook_id}/deliveries", _OWN),
     Access("GET", "/v1/teams/{team}/members", _OWN),
     Access("PUT", "/v1/teams/{team}/members/{user}", _LEADS, {"role": "viewer"}),
     Access("DELETE", "/v1/teams/{team}/members/{user}", (404, 403, 403, 204, 204)),

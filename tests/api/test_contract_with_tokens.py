@@ -11,7 +11,7 @@ from schemathesis.checks import CHECKS, positive_data_acceptance
 
 from tests.api.token_service import Callers, make_callers
 from tests.support import bundles, studies
-from tests.support.callers import make_token
+from tests.support.callers import make_token, make_webhook
 from tests.support.jobs import submit
 from tests.support.row_runner import RowRunner
 from xsam.services.checks import service as checks
@@ -58,6 +58,7 @@ def names(
         "team": "red",
         "user": "vic",
         "token_id": make_token(database, "ann", "red")[0],
+        "webhook_id": make_webhook(database, "red"),
     }
 
 

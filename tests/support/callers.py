@@ -1,9 +1,14 @@
 """Teams, users and tokens for tests, made through the same calls as everybody's."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import update
 
 from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
+from xsam.services.notifications import service as webhooks
+from xsam.services.notifications.schemas import WebhookWrite
+from xsam.services.settings import NotificationSettings
 from xsam.services.teams import bootstrap, service, sessions, tokens
 from xsam.services.teams.models import Token
 from xsam.services.teams.roles import Principal, Role
@@ -37,6 +42,16 @@ def make_token(database: Database, user: str, team: str, *, expires_in_s: float 
     with database.unit_of_work() as session:
         row, text = tokens.create(session, ROOT, TokenCreate(user=user, team=team, expires_in_s=expires_in_s))
         return row.id, text
+
+
+def make_webhook(
+    database: Database, team: str, url: str = "https://hooks.example/x", *, kinds: Sequence[str] = ("job",)
+) -> str:
+    """Return the id of a new webhook of a team."""
+    allowed = NotificationSettings(allowed_hosts=("*",), allow_private_addresses=True)
+    with database.unit_of_work() as session:
+        wanted = WebhookWrite.model_validate({"url": url, "kinds": kinds})
+        return webhooks.add(session, ROOT, team, wanted, allowed).id
 
 
 def begin_session(database: Database, token_id: str, *, user_agent: str | None = None) -> tuple[str, str]:

@@ -28,6 +28,7 @@ from xsam.workers.dispatch.code_checks import CodeChecks, environment_store
 from xsam.workers.dispatch.device_checks import DeviceChecks
 from xsam.workers.dispatch.holdings import Holdings
 from xsam.workers.dispatch.in_flight import InFlightJobs
+from xsam.workers.dispatch.notifications import NotificationRounds
 from xsam.workers.dispatch.placement import JobPlacer
 from xsam.workers.dispatch.ray_cluster import Amounts
 from xsam.workers.dispatch.requirements_locks import RequirementsLocks
@@ -108,6 +109,7 @@ class Dispatcher:
         self._checks = CodeChecks(settings, database)
         self._locks = RequirementsLocks(settings, database)
         self._retention = RetentionRounds(settings, database)
+        self._notifications = NotificationRounds(settings.notifications, database)
         self._stopped = threading.Event()
         self._is_leader = False
         self._lead_at = 0.0
@@ -149,6 +151,7 @@ class Dispatcher:
             self._placer.place(self._nodes)
             self._locks.turn()
             self._checks.turn()
+            self._notifications.begin()
             self._sample()
             self._clean_up()
 
@@ -202,6 +205,7 @@ class Dispatcher:
         self._processes.close()
         self._studies.close()
         self._retention.close()
+        self._notifications.close()
         self.resign()
         with self._database.unit_of_work() as session:
             cluster_service.sign_off(session, self.id)
@@ -258,6 +262,7 @@ class Dispatcher:
         self._clean_up_at = time.monotonic() + CLEAN_UP_INTERVAL_S
         self._checks.forget_old()
         self._locks.forget_failed()
+        self._notifications.forget_old()
         self._retention.begin()
 
     def _reap(self) -> None:

@@ -9,9 +9,12 @@ from sqlalchemy.orm import Session
 from xsam.api.dashboard.pages import Page, PageDep, Pages
 from xsam.api.dashboard.visitors import Form, FormDep
 from xsam.api.http.dependencies import ReadSession, WriteSession
-from xsam.api.http.queries import TeamPath, UserPath
+from xsam.api.http.queries import TeamPath, UserPath, WebhookId
 from xsam.api.http.validation import field_errors
 from xsam.services.errors import InvalidRequestError
+from xsam.services.notifications import outbox
+from xsam.services.notifications import service as webhooks
+from xsam.services.notifications.schemas import DeliveryRead, WebhookCreated, WebhookKind, WebhookWrite
 from xsam.services.reports import usage
 from xsam.services.teams import service as teams
 from xsam.services.teams.roles import Role
@@ -52,7 +55,13 @@ def make_team(page: PageDep, session: WriteSession, form: FormDep) -> Response:
 @pages.get("/admin/teams/{team}")
 def show_team(team: TeamPath, page: PageDep, session: ReadSession) -> Response:
     """Show a team's weight, quota and members."""
+    return _one(page, session, team)
+
+
+def _one(page: Page, session: Session, team: str, *, made: WebhookCreated | None = None) -> Response:
     row = TeamRead.of(teams.get_team(session, page.principal, team))
+    hooks = webhooks.list_all(session, page.principal, team)
+    last = outbox.newest(session, [hook.id for hook in hooks])
     members = [MemberRead.of(one) for one in teams.list_members(session, page.principal, team, limit=_MOST)]
     shares = usage.usage(session).shares
     return page.render(
@@ -61,6 +70,8 @@ def show_team(team: TeamPath, page: PageDep, session: ReadSession) -> Response:
         members=members,
         roles=list(Role),
         kept=_KEPT,
+        webhooks=[(hook, DeliveryRead.of(last[hook.id]) if hook.id in last else None) for hook in hooks],
+        made=made,
         share=next((share for share in shares if share.team == team), None),
         may_manage=page.principal.is_admin or (page.principal.team == team and page.principal.may(Role.ADMIN)),
     )
@@ -71,6 +82,33 @@ def keep(team: TeamPath, page: PageDep, session: WriteSession, form: FormDep) ->
     """Change for how long the team's ended jobs are kept."""
     wanted = _checked(TeamPatch, {"retention": {field: form.one(field) or None for field in _KEPT}})
     teams.patch_team(session, page.principal, team, wanted)
+    return page.go(f"/admin/teams/{team}")
+
+
+@pages.post("/admin/teams/{team}/webhooks")
+def add_webhook(team: TeamPath, page: PageDep, session: WriteSession, form: FormDep) -> Response:
+    """Add an address and show its secret, this once."""
+    kinds = [form.one("kinds")] if form.one("kinds") else list(WebhookKind)
+    wanted = _checked(WebhookWrite, {"url": form.one("url"), "kinds": kinds})
+    row = webhooks.add(session, page.principal, team, wanted, page.service.settings.notifications)
+    return _one(page, session, team, made=WebhookCreated.of(row))
+
+
+@pages.post("/admin/teams/{team}/webhooks/{webhook_id}/test")
+def test_webhook(
+    team: TeamPath, webhook_id: WebhookId, page: PageDep, session: WriteSession, form: FormDep
+) -> Response:
+    """Have a message sent that tells of nothing."""
+    webhooks.test(session, page.principal, team, webhook_id)
+    return page.go(f"/admin/teams/{team}")
+
+
+@pages.post("/admin/teams/{team}/webhooks/{webhook_id}/remove")
+def remove_webhook(
+    team: TeamPath, webhook_id: WebhookId, page: PageDep, session: WriteSession, form: FormDep
+) -> Response:
+    """Send nothing more there."""
+    webhooks.remove(session, page.principal, team, webhook_id)
     return page.go(f"/admin/teams/{team}")
 
 

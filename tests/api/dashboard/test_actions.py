@@ -8,7 +8,9 @@ from fastapi.testclient import TestClient
 from tests.api.dashboard.conftest import OWN, form_token
 from tests.api.dashboard.reading import read
 from tests.api.token_service import Callers
+from tests.support.callers import make_webhook
 from tests.support.row_runner import RowRunner
+from xsam.services.db.session import Database
 
 SignIn = Callable[[str], TestClient]
 
@@ -70,6 +72,20 @@ def test_team__is_told_what_it_keeps(browser: TestClient) -> None:
     assert "2.0 KiB" in facts
     refused = browser.post("/admin/teams/red/retention", data={"form_token": token, "log_days": "-1"}, headers=OWN)
     assert (refused.status_code, "retention.log_days" in refused.text) == (422, True)
+
+
+def test_team__tests_and_removes_its_webhooks(browser: TestClient, database: Database) -> None:
+    browser.put("/v1/teams/red", json={})
+    hook = make_webhook(database, "red")
+    page = read(browser.get("/admin/teams/red").text)
+    assert "https://hooks.example/x" in page.one("main").text
+    form = {"form_token": form_token(page)}
+    browser.post(f"/admin/teams/red/webhooks/{hook}/test", data=form, headers=OWN)
+    assert "webhook.test waits" in read(browser.get("/admin/teams/red").text).one("main").text
+    refused = browser.post("/admin/teams/red/webhooks", data={**form, "url": "https://a.example/"}, headers=OWN)
+    assert (refused.status_code, "XSAM_NOTIFICATIONS__ALLOWED_HOSTS" in refused.text) == (422, True)
+    browser.post(f"/admin/teams/red/webhooks/{hook}/remove", data=form, headers=OWN)
+    assert browser.get("/v1/teams/red/webhooks").json()["items"] == []
 
 
 def test_maintenance__is_begun_said_and_ended(browser: TestClient, small_cluster: None) -> None:

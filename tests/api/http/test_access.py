@@ -12,7 +12,7 @@ from sqlalchemy import text
 from tests.api.access_table import BUNDLE, CALLERS, OPEN, TABLE, Access
 from tests.api.token_service import Callers, bearer, make_callers, submit
 from tests.support import bundles, studies
-from tests.support.callers import ROOT, begin_session, make_member, make_token, read_token
+from tests.support.callers import ROOT, begin_session, make_member, make_token, make_webhook, read_token
 from tests.support.studies import HandRunner
 from xsam.api.client import Client
 from xsam.api.http import access
@@ -62,6 +62,7 @@ def _names(database: Database, settings: Settings, job_id: str) -> dict[str, str
         "token_id": token_id,
         "session_id": begin_session(database, token_id)[0],
         "study_id": _study(database),
+        "webhook_id": make_webhook(database, "red"),
     }
 
 
