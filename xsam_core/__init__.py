@@ -12,6 +12,7 @@ from xsam_core.errors import (
 )
 from xsam_core.landscape import LossPlane, RadiusProfile, loss_plane, radius_profile
 from xsam_core.optimizer import SharpnessAware
+from xsam_core.surfaces import AscentQuality, ascent_quality, quadratic_rho_0, trajectory, two_basins
 from xsam_core.types import AlphaCurve, Closure, Closures, StepTelemetry
 from xsam_core.variants import ASAM, GSAM, SAM, WSAM, SGDPlus
 from xsam_core.xsam import XSAM
@@ -24,6 +25,7 @@ __all__ = [
     "XSAM",
     "AlphaCurve",
     "ArgumentError",
+    "AscentQuality",
     "CheckpointError",
     "Closure",
     "ClosureError",
@@ -37,7 +39,11 @@ __all__ = [
     "SparseGradientError",
     "StepError",
     "StepTelemetry",
+    "ascent_quality",
     "frozen_running_stats",
     "loss_plane",
+    "quadratic_rho_0",
     "radius_profile",
+    "trajectory",
+    "two_basins",
 ]

@@ -45,8 +45,8 @@ def mean_loss(names: dict) -> float:
         return sum(names["criterion"](names["model"](x), y).item() for x, y in names["loader"]) / len(names["loader"])
 
 
-def test_readme__has_the_seven_recipes():
-    assert list(RECIPES) == ["plain", "ddp", "amp", "accumulation", "queue", "resume", "plane"]
+def test_readme__has_the_eight_recipes():
+    assert list(RECIPES) == ["plain", "ddp", "amp", "accumulation", "queue", "resume", "plane", "surface"]
 
 
 @pytest.mark.parametrize("name", ["plain", "amp", "accumulation", "queue"])
@@ -116,3 +116,10 @@ def test_recipe__plane_looks_and_changes_nothing(capsys):
     assert mean_loss(names) == before
     assert "at rho_max: g_0" in capsys.readouterr().out
     assert names["plane"].chosen_loss >= names["plane"].first_loss
+
+
+def test_recipe__surface_finds_the_largest_rise_with_xsam(capsys):
+    names = run("surface", surroundings())
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert names["found"].chosen > names["found"].gradient
+    assert len(names["path"]) == 101
