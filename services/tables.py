@@ -17,6 +17,7 @@ from xsam.services.db import migrate
 from xsam.services.db.base import Base
 from xsam.services.db.session import Database
 from xsam.services.jobs import models as job_models
+from xsam.services.lab import models as lab_models
 from xsam.services.metrics import models as metric_models
 from xsam.services.notifications import models as notification_models
 from xsam.services.requirements import models as requirement_models
@@ -37,6 +38,7 @@ MODEL_MODULES = (
     cluster_models,
     team_models,
     study_models,
+    lab_models,
     usage_models,
     retention_models,
     last_decision,

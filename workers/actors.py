@@ -8,6 +8,7 @@ database's tools (seconds of start, hundreds of megabytes) for nothing: hence th
 import importlib
 import os
 import socket
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -156,6 +157,13 @@ def _check_code(request: CheckRequest) -> dict[str, Any]:
     return found
 
 
+def _compute(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Compute what a run of the lab needs; see `xsam.workers.rank.computation`. The process ends with it."""
+    found: dict[str, Any] = importlib.import_module("xsam.workers.rank.computation").compute(document)
+    return found
+
+
+compute = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(_compute)
 check_code = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(_check_code)
 RankActor = ray.remote(RankWorker)
 

@@ -43,6 +43,7 @@ _COMMANDS = {
     "status": "xsam.api.cli.scheduling:status",
     "usage": "xsam.api.cli.scheduling:usage",
     "study": "xsam.api.cli.studies:app",
+    "lab": "xsam.api.cli.lab:app",
     "pull": "xsam.api.cli.pull:pull",
     "login": "xsam.api.cli.login:login",
     "logout": "xsam.api.cli.login:logout",

@@ -15,6 +15,7 @@ from xsam.api.client.admin import AdminClient
 from xsam.api.client.bundles import BundlesClient
 from xsam.api.client.http import Http
 from xsam.api.client.jobs import JobsClient
+from xsam.api.client.lab import LabClient
 from xsam.api.client.requirements import RequirementsClient
 from xsam.api.client.studies import StudiesClient
 from xsam.api.http.health import Health, Readiness
@@ -51,6 +52,8 @@ class Client(JobsClient):
         """Code that jobs bring."""
         self.studies = StudiesClient(self._http)
         """Hyperparameter searches."""
+        self.lab = LabClient(self._http)
+        """The paper's figures from own jobs."""
 
     def __enter__(self) -> Self:
         """Return the client; leaving the block closes it."""

@@ -17,6 +17,7 @@ ENTRIES = (
     Entry("Home", "/home", "h"),
     Entry("Jobs", "/jobs", "j"),
     Entry("Studies", "/studies", "s"),
+    Entry("Lab", "/lab", "l"),
     Entry("Queue", "/queue", "q"),
     Entry("Cluster", "/cluster", "c"),
     Entry("Usage", "/usage", "u"),

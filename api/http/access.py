@@ -14,6 +14,7 @@ from xsam.services.checks import service as checks
 from xsam.services.db.session import AWAY, Database
 from xsam.services.errors import ForbiddenError, NotFoundError, UnauthenticatedError
 from xsam.services.jobs import service as jobs
+from xsam.services.lab import service as lab
 from xsam.services.requirements import service as requirements
 from xsam.services.settings import is_loopback
 from xsam.services.teams import sessions, tokens
@@ -39,6 +40,7 @@ OWNERS: dict[str, tuple[str, Callable[[Session, str], str | None]]] = {
     "study_id": ("study", jobs.team_of),  # a study is a job of another kind
     "check_id": ("check", checks.team_of),
     "requirements_id": ("requirements", requirements.team_of),
+    "run_id": ("lab run", lab.team_of),
 }
 """By the name of a path parameter: what it identifies, and which team that belongs to (None where there is none)."""
 

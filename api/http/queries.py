@@ -18,6 +18,7 @@ from xsam.services.errors import InvalidRequestError
 from xsam.services.jobs.bodies import DayOrInstant, instant_of
 from xsam.services.jobs.listing import CountBy, JobFilter, JobSort
 from xsam.services.jobs.states import FailureKind, JobState
+from xsam.services.lab.spec import FigureName
 from xsam.services.reports.occupancy import MOST_SAMPLES
 from xsam.services.reports.spending import SpendingBy
 from xsam.services.scheduling import last_decision
@@ -59,6 +60,7 @@ StudyId = Annotated[str, Path(pattern=_ID, description="The study's id.", exampl
 RequirementsId = Annotated[str, Path(pattern=_ID, description="The requirements' id.", examples=_EXAMPLES)]
 CheckId = Annotated[str, Path(pattern=_ID, description="The check's id.", examples=_EXAMPLES)]
 WebhookId = Annotated[str, Path(pattern=_ID, description="The webhook's id.", examples=_EXAMPLES)]
+LabRunId = Annotated[str, Path(pattern=_ID, description="The lab run's id.", examples=_EXAMPLES)]
 TokenId = Annotated[str, Path(pattern=_ID, description="The token's id.", examples=_EXAMPLES)]
 SessionId = Annotated[str, Path(pattern=_ID, description="The session's id.", examples=_EXAMPLES)]
 TeamPath = Annotated[TeamName, Path(description="The team's name.", examples=["vision"])]
@@ -150,6 +152,19 @@ class StudiesQuery(_Listed):
     """`next_cursor` of the page before."""
     limit: Limit = 50
     """Studies per page."""
+
+
+class LabRunsQuery(_Query):
+    """Which runs of figures to list."""
+
+    figure: FigureName | Absent = None
+    """Of this figure."""
+    team: Text | Absent = None
+    """Of this team."""
+    cursor: Cursor = None
+    """`next_cursor` of the page before."""
+    limit: Limit = 50
+    """Runs per page."""
 
 
 class JobsWanted(_Listed):

@@ -111,6 +111,15 @@ TABLE = (
     Access("GET", "/v1/studies/{study_id}/map", _OWN),
     Access("GET", "/v1/studies/{study_id}/curves", _OWN),
     Access("GET", "/v1/studies/{study_id}/rungs", _OWN),
+    Access("GET", "/v1/lab/figures", _ALL),
+    Access("POST", "/v1/lab/runs", (201, 403, 201, 201, 201), {"figure": "1b"}),
+    Access("POST", "/v1/lab/runs:preview", _WRITES, {"figure": "3b"}),
+    Access("GET", "/v1/lab/runs", _ALL),
+    Access("GET", "/v1/lab/runs/{run_id}", _OWN),
+    Access("GET", "/v1/lab/runs/{run_id}/table", (404, 404, 404, 404, 404)),  # it has found nothing yet
+    Access("GET", "/v1/lab/runs/{run_id}/picture", (404, 404, 404, 404, 404)),
+    Access("POST", "/v1/lab/runs/{run_id}/cancel", _CHANGES),
+    Access("POST", "/v1/lab/runs/{run_id}/resume", (404, 403, 409, 409, 409)),  # it has not failed
     Access("POST", "/v1/checks", _WRITES, {}),
     Access("GET", "/v1/checks/{check_id}", _OWN),
     Access("POST", "/v1/requirements", _WRITES, {"text": "einops"}),

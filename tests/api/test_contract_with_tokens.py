@@ -18,6 +18,8 @@ from xsam.services.checks import service as checks
 from xsam.services.cluster.models import Dispatcher
 from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
+from xsam.services.lab import service as lab
+from xsam.services.lab.spec import LabSpec
 from xsam.services.settings import ApiSettings, Settings
 from xsam.services.specs.job import JobSpec
 from xsam.services.teams.roles import Actor
@@ -50,11 +52,13 @@ def names(
     runner.run(job_id)  # it has ended: its streams end too
     with database.unit_of_work() as session:
         check_id = checks.submit(session, JobSpec(), actor=ann).id
+        run_id = lab.submit(session, LabSpec(figure="1b"), actor=ann)[0].id
     return {
         "job_id": job_id,
         "study_id": studies.submit(database, actor=ann),
         "bundle_id": bundles.add(database, settings.artifact_root, bundles.packed({"task.py": ""}), ann),
         "check_id": check_id,
+        "run_id": run_id,
         "team": "red",
         "user": "vic",
         "token_id": make_token(database, "ann", "red")[0],

@@ -29,6 +29,7 @@ from xsam.workers.dispatch.device_checks import DeviceChecks
 from xsam.workers.dispatch.holdings import Holdings
 from xsam.workers.dispatch.in_flight import InFlightJobs
 from xsam.workers.dispatch.notifications import NotificationRounds
+from xsam.workers.dispatch.lab_runs import LabRuns
 from xsam.workers.dispatch.placement import JobPlacer
 from xsam.workers.dispatch.ray_cluster import Amounts
 from xsam.workers.dispatch.requirements_locks import RequirementsLocks
@@ -110,6 +111,7 @@ class Dispatcher:
         self._locks = RequirementsLocks(settings, database)
         self._retention = RetentionRounds(settings, database)
         self._notifications = NotificationRounds(settings.notifications, database)
+        self._lab = LabRuns(settings, database)
         self._stopped = threading.Event()
         self._is_leader = False
         self._lead_at = 0.0
@@ -152,6 +154,7 @@ class Dispatcher:
             self._locks.turn()
             self._checks.turn()
             self._notifications.begin()
+            self._lab.turn()
             self._sample()
             self._clean_up()
 

@@ -24,7 +24,7 @@ from xsam.services.jobs.models import Job, JobAttempt
 from xsam.services.jobs.schemas import JobUpdate
 from xsam.services.teams.roles import Actor
 
-LISTS = ("/home", "/jobs", "/queue", "/cluster", "/usage", "/admin/tokens", "/admin/audit", "/admin/teams")
+LISTS = ("/home", "/jobs", "/queue", "/cluster", "/usage", "/lab", "/admin/tokens", "/admin/audit", "/admin/teams")
 VIEWS = (
     *LISTS,
     "/jobs?state=queued&state=running",

@@ -20,6 +20,8 @@ from xsam.api.http.problems import PROBLEM_JSON, STATUSES, Problem
 from xsam.services.artifacts.store import JobFolder
 from xsam.services.checks import service as checks
 from xsam.services.db.session import Database
+from xsam.services.lab import service as lab
+from xsam.services.lab.spec import LabSpec
 from xsam.services.requirements import service as requirements
 from xsam.services.settings import AllowedCode, ApiSettings, CodeSettings, Settings
 from xsam.services.specs.job import JobSpec
@@ -63,6 +65,7 @@ def _names(database: Database, settings: Settings, job_id: str) -> dict[str, str
         "session_id": begin_session(database, token_id)[0],
         "study_id": _study(database),
         "webhook_id": make_webhook(database, "red"),
+        "run_id": _lab_run(database),
     }
 
 
@@ -75,6 +78,11 @@ def _requirements(database: Database) -> str:
     with database.unit_of_work() as session:
         allowed = AllowedCode(takes_bundles=True)
         return requirements.submit(session, "einops", actor=Actor("ann", "red"), allowed=allowed).id
+
+
+def _lab_run(database: Database) -> str:
+    with database.unit_of_work() as session:
+        return lab.submit(session, LabSpec(figure="1b"), actor=Actor("ann", "red"))[0].id
 
 
 def _study(database: Database) -> str:

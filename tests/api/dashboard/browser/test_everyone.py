@@ -5,7 +5,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.api.dashboard.browser.conftest import NewContext, Site, alive
+from tests.support import lab_runs
 from xsam.api.dashboard.views.job import TABS
+from xsam.services.teams.roles import Actor
 
 pytestmark = pytest.mark.browser
 
@@ -22,6 +24,8 @@ VIEWS = (
     *(f"/jobs/{{job}}?tab={tab}" for tab in TABS),
     "/jobs/compare?id={job}&id={other}",
     "/queue",
+    "/lab",
+    "/lab/{run}",
     "/cluster",
     "/usage?unit=cpu",
     "/admin/teams",
@@ -44,7 +48,7 @@ def jobs(site: Site) -> dict[str, str]:
     other = site.submit("broken", optimizer={"variant": "sam", "rho": 0.05})
     site.runner.fail(site.runner.claim(other), "CUDA out of memory: tried to allocate 2.00 GiB")
     site.submit("waiting")
-    return {"job": job, "other": other}
+    return {"job": job, "other": other, "run": lab_runs.concluded(site.database, Actor("ann", "default"))}
 
 
 @pytest.fixture(params=LOOKS, ids=lambda look: look[0])

@@ -1,0 +1,8 @@
+"""All figures by name, in the paper's order."""
+
+from collections.abc import Mapping
+
+from xsam.services.lab.figures import searches, surfaces, sweeps
+from xsam.services.lab.figures.figure import Figure
+
+FIGURES: Mapping[str, Figure] = dict(sorted({**surfaces.FIGURES, **searches.FIGURES, **sweeps.FIGURES}.items()))

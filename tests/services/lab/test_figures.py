@@ -1,0 +1,199 @@
+"""What figures queue and what they find, on evidence with a known answer."""
+
+import math
+from typing import Any
+
+import pytest
+
+from xsam.services.errors import InvalidRequestError
+from xsam.services.jobs.states import JobState
+from xsam.services.lab import service
+from xsam.services.lab.figures.catalog import FIGURES
+from xsam.services.lab.figures.figure import Evidence
+from xsam.services.lab.figures.searches import roughness
+from xsam.services.lab.finding import Verdict, estimate, is_above, is_within
+from xsam.services.lab.spec import LabSpec, merged
+from xsam.services.metrics.records import AlphaRecord
+from xsam.services.specs.job import JobSpec
+from xsam.services.studies.arms import arms_of
+from xsam.services.studies.spec import StudySpec
+from xsam.services.studies.trials import CONFIRM, SEARCH, TrialState
+
+RHO = "optimizer.rho"
+
+
+def trial(arm: str, config: int, seed: int, value: float | None, *, phase: str = SEARCH, **point: Any) -> TrialState:
+    return TrialState(
+        job_id=f"{arm}{phase}{config}{seed}",
+        number=1,
+        arm=arm,
+        phase=phase,
+        config=config,
+        seed=seed,
+        point={f"optimizer.{name}": one for name, one in point.items()},
+        state=JobState.SUCCEEDED,
+        planned_grad_evals=None,
+        value=value,
+        grad_evals=100,
+        is_stopped_early=False,
+        failure_kind=None,
+        failure_message=None,
+    )
+
+
+def sweep(xsam_ahead: tuple[float, ...]) -> list[TrialState]:
+    """SAM is best at rho 0.2, XSAM at 0.1, and ahead by so much on the fresh seeds."""
+    found = []
+    for seed in range(3):
+        for config, (rho, sam, xsam) in enumerate([(0.1, 0.70, 0.90), (0.2, 0.85, 0.80)]):
+            found.append(trial("sam", config, seed, sam + 0.001 * seed, rho=rho))
+            found.append(trial("xsam", config, seed, xsam + 0.001 * seed, rho=rho))
+        found.append(trial("sgd", 0, seed, 0.6 + 0.001 * seed))
+    for seed, ahead in enumerate(xsam_ahead, start=100):
+        found.append(trial("sam", 1, seed, 0.85, phase=CONFIRM, rho=0.2))
+        found.append(trial("xsam", 0, seed, 0.85 + ahead, phase=CONFIRM, rho=0.1))
+        found.append(trial("sgd", 0, seed, 0.6, phase=CONFIRM))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("ahead", "verdict"),
+    [
+        ((0.02, 0.03, 0.025), Verdict.HOLDS),
+        ((-0.02, -0.03, -0.025), Verdict.DOES_NOT),
+        ((0.02, -0.03, 0.01), Verdict.UNDECIDED),
+        ((0.02, 0.03), Verdict.UNDECIDED),  # too few
+    ],
+)
+def test_sweep__is_decided_by_fresh_seeds_at_each_one_s_best_rho(ahead: tuple[float, ...], verdict: Verdict) -> None:
+    found = FIGURES["3b"].find(LabSpec(figure="3b"), {"methods": Evidence(trials=sweep(ahead))})
+    assert found.verdict is verdict
+    assert found.estimates[0].name == "XSAM - SAM over fresh seeds"
+    assert found.estimates[0].value == pytest.approx(sum(ahead) / len(ahead))
+    assert "XSAM 90.1 % at 0.1" in found.caption
+    assert "SAM 85.1 % at 0.2" in found.caption
+    (panel,) = found.panels
+    lines = {line.name: line for line in panel.series}
+    assert [point for point, _ in lines["XSAM"].points] == [0.1, 0.2]
+    assert lines["SGD"].is_dashed
+    assert len(found.rows) == len(sweep(ahead))
+
+
+def test_sweep__says_how_many_trials_have_no_value() -> None:
+    trials = [*sweep((0.02, 0.03, 0.025)), trial("sam", 2, 0, None, rho=0.3)]
+    found = FIGURES["3b"].find(LabSpec(figure="3b"), {"methods": Evidence(trials=trials)})
+    assert "1 trials diverged or failed" in found.caption
+    assert found.verdict is Verdict.HOLDS
+
+
+def frequencies(offset: float) -> list[TrialState]:
+    noise = (0.0, 0.0002, -0.0002)
+    usual = [trial("xsam", 0, seed, 0.8, alpha_every="epoch") for seed in range(3)]
+    return usual + [trial("xsam", 1, seed, 0.8 + offset + noise[seed], alpha_every=5) for seed in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("offset", "verdict"), [(0.001, Verdict.HOLDS), (-0.02, Verdict.DOES_NOT), (0.0049, Verdict.UNDECIDED)]
+)
+def test_frequencies__are_compared_with_a_margin(offset: float, verdict: Verdict) -> None:
+    found = FIGURES["4"].find(LabSpec(figure="4"), {"frequencies": Evidence(trials=frequencies(offset))})
+    assert found.verdict is verdict
+    assert found.estimates[0].value == pytest.approx(offset)
+
+
+def alphas(values: list[float]) -> list[AlphaRecord]:
+    return [AlphaRecord(1 + step // 4, step + 1, value, 0.3, (), ()) for step, value in enumerate(values)]
+
+
+def test_roughness__is_2_for_values_without_memory_and_near_0_for_a_slow_curve() -> None:
+    assert roughness([math.sin(0.05 * i) for i in range(120)]) == pytest.approx(0.0, abs=0.01)
+    assert roughness([1.0, -1.0] * 50) == pytest.approx(4.0, rel=0.02)
+    generator = 12345
+    scattered = []
+    for _ in range(4000):
+        generator = (1103515245 * generator + 12345) % 2**31
+        scattered.append(generator / 2**31)
+    assert roughness(scattered) == pytest.approx(2.0, abs=0.1)
+    assert roughness([1.0, 1.0, 1.0]) is None
+    assert roughness([1.0, 2.0]) is None
+
+
+def test_searches__slow_curves_hold_and_scatter_does_not() -> None:
+    slow = [[math.sin(0.1 * i + seed) for i in range(60)] for seed in range(3)]
+    wild = [[(-1.0) ** i + 0.01 * (1 + seed) * (i * i % 7) for i in range(60)] for seed in range(3)]
+    for values, verdict in ((slow, Verdict.HOLDS), (wild, Verdict.DOES_NOT)):
+        evidence = {
+            f"{group}-{seed}": Evidence(alphas=alphas(values[seed]), num_epochs=15)
+            for group in ("small", "usual")
+            for seed in range(3)
+        }
+        found = FIGURES["2"].find(LabSpec(figure="2"), evidence)
+        assert found.verdict is verdict
+        assert len(found.rows) == 6 * 60
+        assert found.panels[0].series[0].points[-1][0] == 15  # in epochs
+
+
+def test_interval__is_student_s() -> None:
+    found = estimate("gain", [1.0, 2.0, 3.0])
+    assert (found.value, found.num) == (2.0, 3)
+    assert found.high == pytest.approx(2.0 + 4.302653 / math.sqrt(3), rel=1e-5)
+    assert estimate("gain", [1.0, 1.0, 1.0]).low is None
+    assert is_above(estimate("gain", [1.0, 1.0, 1.0])) is Verdict.UNDECIDED
+    assert is_within([], 1.0) is Verdict.UNDECIDED
+
+
+@pytest.mark.parametrize("scale", ["digits", "laptop", "paper"])
+@pytest.mark.parametrize("figure", list(FIGURES))
+def test_plan__is_valid_jobs_and_studies_at_every_scale(figure: Any, scale: Any) -> None:
+    stages = service.plan(LabSpec(figure=figure, scale=scale))
+    assert len({stage.name for stage in stages}) == len(stages)
+    for stage in stages:
+        assert stage.kind == "computation" or (JobSpec if stage.kind == "job" else StudySpec)(**stage.document)
+
+
+def test_paper_scale__has_the_authors_settings() -> None:
+    methods, *counterparts = service.plan(LabSpec(figure="3b", scale="paper"))
+    study = StudySpec.model_validate(methods.document)
+    job = study.base
+    assert (job.model.name, job.dataset.name, job.dataset.augment) == (
+        "resnet18",
+        "cifar100",
+        ("crop", "flip", "cutout"),
+    )
+    assert (job.batch_size, job.epochs, job.schedule.name) == (125, 200, "cosine")
+    base = job.optimizer.base.model_dump(include={"name", "lr", "momentum", "weight_decay"})
+    assert base == {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3}
+    assert [arm.name for arm in arms_of(study)] == ["xsam", "sgd", "sam"]
+    assert [stage.name for stage in counterparts] == ["asam", "wsam", "gsam"]
+    assert StudySpec.model_validate(counterparts[0].document).space[RHO].values[0] == 0.5  # ASAM's is in other units
+
+
+def test_base__changes_the_job_of_every_stage() -> None:
+    changes = {"epochs": 2, "dataset": {"label_noise": 0}, "model": {"name": "mlp"}}
+    (stage, *_) = service.plan(LabSpec(figure="3c", scale="laptop", base=changes))
+    job = StudySpec.model_validate(stage.document).base
+    assert (job.epochs, job.dataset.name, job.dataset.label_noise, job.model.name) == (2, "fashion_mnist", 0, "mlp")
+    assert job.optimizer.ascent_steps == 3
+
+
+@pytest.mark.parametrize(
+    ("base", "field"),
+    [
+        ({"epochs": 0}, "base.epochs"),
+        ({"nonsense": 1}, "base.nonsense"),
+        ({"batch_size": 10_000_000}, "base.batch_size"),
+        ({"dataset": 3}, "base"),
+        ({"optimizer": None}, "base"),
+    ],
+)
+def test_base__that_makes_no_job_is_named(base: Any, field: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        service.plan(LabSpec(figure="3b", scale="digits", base=base))
+    assert caught.value.field is not None
+    assert caught.value.field.startswith(field)
+
+
+def test_merged__replaces_a_part_of_another_name() -> None:
+    before = {"model": {"name": "small_cnn", "width": 8}, "epochs": 3}
+    assert merged(before, {"model": {"width": 4}}) == {"model": {"name": "small_cnn", "width": 4}, "epochs": 3}
+    assert merged(before, {"model": {"name": "mlp"}})["model"] == {"name": "mlp"}
