@@ -81,7 +81,9 @@ def _look_after(session: Session, run: LabRun, stage: Stage, work: dict[str, Any
         except ServiceError as e:
             return f"stage {stage.name} can't be queued: {e.message}"
         work[stage.name] = {"id": job_id}
-    job = session.get_one(Job, work[stage.name]["id"])
+    job = session.get(Job, work[stage.name]["id"])
+    if job is None:
+        return f"stage {stage.name}: {stage.kind} {work[stage.name]['id']} has been deleted"
     work[stage.name] = {"id": job.id, "state": str(job.state)}
     if job.state in _ENDED_BADLY:
         why = f": {job.failure_message}" if job.failure_message else ""

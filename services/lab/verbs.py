@@ -52,4 +52,5 @@ def resume(session: Session, run_id: str, *, actor: Actor) -> LabRun:
 def _jobs(session: Session, run: LabRun) -> list[tuple[dict[str, str], Job]]:
     kinds = {stage["name"]: stage for stage in run.stages}
     queued = {name: done["id"] for name, done in run.work.items() if "id" in done}
-    return [(kinds[name], session.get_one(Job, job_id)) for name, job_id in queued.items()]
+    found = [(kinds[name], session.get(Job, job_id)) for name, job_id in queued.items()]
+    return [(stage, job) for stage, job in found if job is not None]
