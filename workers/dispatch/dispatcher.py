@@ -28,8 +28,8 @@ from xsam.workers.dispatch.code_checks import CodeChecks, environment_store
 from xsam.workers.dispatch.device_checks import DeviceChecks
 from xsam.workers.dispatch.holdings import Holdings
 from xsam.workers.dispatch.in_flight import InFlightJobs
-from xsam.workers.dispatch.notifications import NotificationRounds
 from xsam.workers.dispatch.lab_runs import LabRuns
+from xsam.workers.dispatch.notifications import NotificationRounds
 from xsam.workers.dispatch.placement import JobPlacer
 from xsam.workers.dispatch.ray_cluster import Amounts
 from xsam.workers.dispatch.requirements_locks import RequirementsLocks
