@@ -23,14 +23,16 @@ from xsam.services.db.session import Database
 from xsam.services.lab import service as lab
 from xsam.services.lab.spec import LabSpec
 from xsam.services.requirements import service as requirements
-from xsam.services.settings import AllowedCode, ApiSettings, CodeSettings, Settings
+from xsam.services.settings import AllowedCode, ApiSettings, CodeSettings, NotificationSettings, Settings
 from xsam.services.specs.job import JobSpec
 from xsam.services.teams.roles import Actor, Role
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"api": ApiSettings(auth="token"), "code": CodeSettings(upload="on")})
+    hosts = NotificationSettings(allowed_hosts=("a.example",))
+    update = {"api": ApiSettings(auth="token"), "code": CodeSettings(upload="on"), "notifications": hosts}
+    return settings.model_copy(update=update)
 
 
 @pytest.fixture
