@@ -19,6 +19,7 @@ from xsam.api.http.dependencies import Service, local_user_name
 from xsam.api.http.gate import Gate
 from xsam.api.http.health import VERSION
 from xsam.api.http.middleware import BodyLimit, RequestLog
+from xsam.api.http.openid import OpenIdProvider
 from xsam.api.http.problems import FieldError, Problem
 from xsam.api.http.rate_limit import OpenStreams, RateLimiter
 from xsam.api.routes import (
@@ -148,6 +149,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         streams=streams,
         changes=Hub(opened, closing),
         counters=ApiCounters(opened, streams),
+        openid=None if settings.sign_on.issuer is None else OpenIdProvider(settings.sign_on),
         closing=closing,
     )
     app.state.service = service

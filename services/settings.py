@@ -62,6 +62,50 @@ class PageSettings(_Group):
     """Whether it is served beside the API."""
 
 
+class GroupRole(_Group):
+    """What the members of a provider's group may do here."""
+
+    team: Annotated[str, Field(min_length=1, max_length=63)]
+    role: Literal["viewer", "member", "admin"] = "member"
+
+
+class SignOnSettings(_Group):
+    """Sign-in to the page through an OpenID Connect provider. Tokens go on to work beside it."""
+
+    issuer: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    """The provider's address, from which its `/.well-known/openid-configuration` is read; by default there is none."""
+    client_id: str = "xsam"
+    """What the provider calls this service."""
+    client_secret_file: Path | None = None
+    """File with the secret the provider gave it; none for a public client, which PKCE alone protects."""
+    public_url: Annotated[str, Field(pattern=r"^https?://[^/]+$")] | None = None
+    """This service's address as browsers reach it; the provider must allow `<public_url>/sign-in/sso/callback`."""
+    scopes: tuple[str, ...] = ("openid", "profile", "email")
+    """What the provider is asked for."""
+    user_claim: str = "preferred_username"
+    """The claim that becomes the user's name here; what a name can't hold becomes a hyphen."""
+    groups_claim: str = "groups"
+    """The claim that lists a person's groups."""
+    groups: dict[str, tuple[GroupRole, ...]] = {}
+    """Roles by group. In the teams named here membership follows the provider at each sign-in."""
+    admin_groups: tuple[str, ...] = ()
+    """Groups whose members are admins of the service; without any, the provider makes nobody one."""
+    adopts_users: bool = False
+    """Whether somebody's first sign-in takes over a user of that name who exists already; never an admin of the
+    service, so that the one who keeps a token for emergencies can't be taken over."""
+    hours: Annotated[float, Field(gt=0, le=168)] = 12.0
+    """A sign-in lasts so long at most; then the provider is asked again, who may say something else by then."""
+
+    @model_validator(mode="after")
+    def _knows_own_address(self) -> Self:
+        if self.issuer is not None and self.public_url is None:
+            raise ValueError(
+                "sign_on.public_url is missing; with sign_on.issuer it must be this service's address as browsers "
+                "reach it, such as https://xsam.example.org"
+            )
+        return self
+
+
 class DatabaseSettings(_Group):
     """Where rows live."""
 
@@ -276,6 +320,7 @@ class Settings(BaseSettings):
     """Holds the SQLite file, artifacts, datasets and logs; must be shared by all nodes of a cluster."""
     api: ApiSettings = ApiSettings()
     page: PageSettings = PageSettings()
+    sign_on: SignOnSettings = SignOnSettings()
     database: DatabaseSettings = DatabaseSettings()
     ray: RayCluster = RayCluster()
     dispatcher: DispatcherSettings = DispatcherSettings()

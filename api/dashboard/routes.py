@@ -17,6 +17,7 @@ from xsam.api.dashboard.views import (
     new_study,
     queue,
     sign_in,
+    single_sign_on,
     studies,
     study,
     teams,
@@ -30,6 +31,7 @@ _frame = Pages()
 VIEWS = (
     _frame,
     sign_in.pages,
+    single_sign_on.pages,
     home.pages,
     jobs.pages,
     compare.pages,

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from xsam.api.http import access, browsers
 from xsam.api.http.changes import Hub
 from xsam.api.http.counters import ApiCounters
+from xsam.api.http.openid import OpenIdProvider
 from xsam.api.http.rate_limit import OpenStreams, RateLimitedError, RateLimiter
 from xsam.services.db.session import Database
 from xsam.services.errors import InvalidRequestError, UnauthenticatedError
@@ -36,6 +37,7 @@ class Service:
         streams: counts the open streams of each token.
         changes: the one look at the database for all open streams.
         counters: what this process counts for monitoring.
+        openid: the sign-on provider; None where there is none.
         closing: set when the server is about to stop, so that streams end.
     """
 
@@ -47,6 +49,7 @@ class Service:
     streams: OpenStreams
     changes: Hub
     counters: ApiCounters
+    openid: OpenIdProvider | None
     closing: threading.Event
 
 

@@ -116,6 +116,18 @@ class SignIn(Base):
     __table_args__ = (Index("ix_sessions_token", "token_id"), Index("ix_sessions_expires", "expires_at"))
 
 
+class Identity(Base):
+    """A person as a sign-on provider knows them, and the user they are here. Names may change there; this does not."""
+
+    __tablename__ = "identities"
+
+    issuer: Mapped[str] = mapped_column(String(255), primary_key=True)
+    subject: Mapped[str] = mapped_column(String(255), primary_key=True)
+    """The provider's own name for the person, which it gives to nobody else."""
+    user_name: Mapped[str] = mapped_column(ForeignKey("users.name"), unique=True)
+    created_at: Mapped[datetime] = mapped_column(default=db_now())
+
+
 class AuditEvent(Base):
     """A change of teams, users or tokens, and who made it; never changed once written."""
 

@@ -32,7 +32,7 @@ async def show_sign_in(request: Request, service: ServiceDep, view: Annotated[Si
     """Ask for a token; where none is needed there is nothing to ask."""
     if not service.settings.api.needs_token:
         return Page.go(own_path(view.next))
-    return _ask(request, own_path(view.next))
+    return ask(request, service, own_path(view.next))
 
 
 @pages.post(PATH)
@@ -45,7 +45,7 @@ async def sign_in(request: Request, service: ServiceDep, form: Annotated[Form, D
         secret = await run_in_threadpool(_begin, request, service, form.one("token"))
     except (UnauthenticatedError, RateLimitedError) as e:
         status = 429 if isinstance(e, RateLimitedError) else 401
-        return _ask(request, next_path, refusal=e.message, status=status)
+        return ask(request, service, next_path, refusal=e.message, status=status)
     answer = Page.go(next_path)
     browsers.keep_session(request, answer, secret)
     return answer
@@ -70,5 +70,10 @@ def _begin(request: Request, service: Service, token: str) -> str:
     return secret
 
 
-def _ask(request: Request, next_path: str, *, refusal: str | None = None, status: int = 200) -> Response:
-    return render(request, "sign_in.html", {"strips": [], "next_path": next_path, "refusal": refusal}, status=status)
+def ask(
+    request: Request, service: Service, next_path: str, *, refusal: str | None = None, status: int = 200
+) -> Response:
+    """Return the page that asks who is there."""
+    provider = None if service.openid is None else service.openid.host
+    context: dict[str, object] = {"strips": [], "next_path": next_path, "refusal": refusal, "provider": provider}
+    return render(request, "sign_in.html", context, status=status)
