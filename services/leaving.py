@@ -11,33 +11,14 @@ from xsam.services.jobs import verbs as jobs
 from xsam.services.jobs.models import KIND_STUDY, KIND_TRIAL, Job
 from xsam.services.jobs.states import TERMINAL_STATES, Wish
 from xsam.services.reports import leftovers
-from xsam.services.schemas import Read
-from xsam.services.specs.base import Spec
 from xsam.services.studies import verbs as studies
 from xsam.services.teams import closing
 from xsam.services.teams.models import Team, User
 from xsam.services.teams.roles import Principal, require_cluster_admin
+from xsam.services.teams.schemas import DisabledRead, DisableWrite
 
 MAX_JOBS = 1000
 """A call cancels so many jobs at most; one that leaves some says so, and the call can be repeated."""
-
-
-class DisableWrite(Spec):
-    """How a team or a user is disabled."""
-
-    cancel_jobs: bool = False
-    """Cancel their jobs and studies that have not ended; otherwise all of them go on, queued ones too."""
-
-
-class DisabledRead(Read):
-    """What a call that disabled a team or a user has ended."""
-
-    num_tokens: int
-    num_sessions: int
-    num_cancelled: int
-    """Jobs and studies that were cancelled, or asked to stop."""
-    has_more: bool
-    """There are more to cancel: repeat the call."""
 
 
 def disable_team(session: Session, principal: Principal, name: str, wanted: DisableWrite) -> DisabledRead:

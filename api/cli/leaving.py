@@ -10,9 +10,8 @@ from rich.table import Table
 from xsam.api import formats
 from xsam.api.cli.options import DEFAULT_URL, UrlOption, connected
 from xsam.api.cli.show import Output, OutputOption, err, out, show, table
-from xsam.services.leaving import DisabledRead
 from xsam.services.reports.leftovers import LeftoversRead
-from xsam.services.teams.schemas import UserRead
+from xsam.services.teams.schemas import DisabledRead, UserRead
 
 TeamArgument = Annotated[str, typer.Argument(metavar="TEAM", help="The team's name.")]
 UserArgument = Annotated[str, typer.Argument(metavar="USER", help="The user's name.")]

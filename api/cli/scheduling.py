@@ -14,8 +14,7 @@ from xsam.api import formats
 from xsam.api.cli.options import DEFAULT_URL, JobIdArgument, UrlOption, connected
 from xsam.api.cli.show import Output, OutputOption, err, fact_table, show, table
 from xsam.services.cluster.schemas import ClusterRead, CordonRead, NodeRead, StoreRead
-from xsam.services.reports.schemas import QueueRead, WhyRead
-from xsam.services.reports.status import StatusRead
+from xsam.services.reports.schemas import QueueRead, StatusRead, WhyRead
 from xsam.services.usage.schemas import ShareRead, UsageRead
 
 _PAGE_LIMIT = 200

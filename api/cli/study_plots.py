@@ -9,8 +9,8 @@ from optuna import visualization
 
 from xsam.api.cli.options import CommandError
 from xsam.services.studies import space as spaces
-from xsam.services.studies.plots import Measured, optuna_study
-from xsam.services.studies.schemas import StudyRead, TrialRead
+from xsam.services.studies.plots import optuna_study
+from xsam.services.studies.schemas import Measured, StudyRead, TrialRead
 from xsam.services.studies.spec import read_space
 
 MAX_MAP_AXES = 2

@@ -5,7 +5,6 @@ from typing import Any
 
 from xsam.api.client.http import Http
 from xsam.services.cluster.schemas import CordonRead
-from xsam.services.leaving import DisabledRead
 from xsam.services.notifications.schemas import (
     DeliveriesRead,
     DeliveryRead,
@@ -20,6 +19,7 @@ from xsam.services.teams.schemas import (
     DEFAULT_LIFETIME_S,
     AuditEventRead,
     AuditPage,
+    DisabledRead,
     MemberPage,
     MemberRead,
     SessionCreated,

@@ -22,9 +22,8 @@ from xsam.api.http.health import Health, Readiness
 from xsam.services.cluster.schemas import ClusterRead
 from xsam.services.reports.changes import ChangesRead
 from xsam.services.reports.occupancy import OccupancyRead, SamplesRead
-from xsam.services.reports.schemas import QueueRead
+from xsam.services.reports.schemas import QueueRead, StatusRead
 from xsam.services.reports.spending import SpendingRead
-from xsam.services.reports.status import StatusRead
 from xsam.services.specs.catalog import Catalog, CatalogEntry
 from xsam.services.teams.schemas import WhoAmI
 from xsam.services.usage.schemas import UsageRead

@@ -7,9 +7,8 @@ from xsam.api.client.http import Http, document, once
 from xsam.services.jobs.schemas import JobRead
 from xsam.services.jobs.states import FailureKind, JobState
 from xsam.services.studies.curves import CurvesRead
-from xsam.services.studies.plots import MapRead, PlotsRead
 from xsam.services.studies.rungs import RungsRead
-from xsam.services.studies.schemas import StudyPage, StudyPreview, StudyRead, TrialPage, TrialRead
+from xsam.services.studies.schemas import MapRead, PlotsRead, StudyPage, StudyPreview, StudyRead, TrialPage, TrialRead
 from xsam.services.studies.spec import StudySpec
 
 _ROOT = "/v1/studies"

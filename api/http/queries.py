@@ -25,8 +25,8 @@ from xsam.services.scheduling import last_decision
 from xsam.services.specs.base import PLAIN
 from xsam.services.specs.job import MAX_LABELS
 from xsam.services.studies import ranges
-from xsam.services.studies.plots import MapStat
 from xsam.services.studies.reading import TrialFilter, TrialSort
+from xsam.services.studies.schemas import MapStat
 from xsam.services.teams.schemas import TeamName, UserName
 
 Absent = SkipJsonSchema[None]

@@ -6,10 +6,9 @@ from xsam.api.http.dependencies import PrincipalDep, ReadSession, WriteSession
 from xsam.api.http.queries import TeamPath, UserPath
 from xsam.api.http.router import Router
 from xsam.services import leaving
-from xsam.services.leaving import DisabledRead, DisableWrite
 from xsam.services.reports import leftovers
 from xsam.services.reports.leftovers import LeftoversRead
-from xsam.services.teams.schemas import TeamRead, UserRead
+from xsam.services.teams.schemas import DisabledRead, DisableWrite, TeamRead, UserRead
 
 router = Router("/v1", "teams")
 

@@ -14,9 +14,8 @@ from xsam.services.jobs import service as jobs
 from xsam.services.jobs.schemas import AttemptRead, AttemptsRead
 from xsam.services.reports import cluster, occupancy, spending, status, usage, why
 from xsam.services.reports.occupancy import OccupancyRead, SamplesRead
-from xsam.services.reports.schemas import QueueRead, WhyRead
+from xsam.services.reports.schemas import QueueRead, StatusRead, WhyRead
 from xsam.services.reports.spending import SpendingRead
-from xsam.services.reports.status import StatusRead
 from xsam.services.usage.schemas import UsageRead
 
 router = Router("/v1", "scheduling")

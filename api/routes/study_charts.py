@@ -13,8 +13,8 @@ from xsam.api.http.router import Router
 from xsam.services.jobs.bodies import instant_of
 from xsam.services.studies import curves, reading, rungs
 from xsam.services.studies.curves import CurvesRead
-from xsam.services.studies.plots import MapRead, PlotsRead
 from xsam.services.studies.rungs import RungsRead
+from xsam.services.studies.schemas import MapRead, PlotsRead
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "To `If-None-Match`: nothing has changed."}}

@@ -1,4 +1,4 @@
-"""What the API shows of decisions: the queue, and why a job stands where it does."""
+"""What the API shows of decisions, the queue and why a job stands where it does; and of the service as a whole."""
 
 from datetime import datetime
 
@@ -76,3 +76,48 @@ class QueueRead(Read):
     """What is kept for whom."""
     next_position: int | None
     """Pass it as `after` for the next page; null on the last. Only the head of a long line is kept in order."""
+
+
+class LeaderRead(Read):
+    """The dispatcher that places jobs."""
+
+    id: str
+    since: datetime
+
+
+class RayRead(Read):
+    """Ray's cluster, as a dispatcher sees it."""
+
+    is_live: bool
+    """A dispatcher, which lives by Ray, gave a sign of life a moment ago."""
+    seen_at: datetime | None
+    """When one last did."""
+    num_nodes: int
+    num_gpus: float
+    num_cpus: float
+
+
+class DatabaseRead(Read):
+    """The database."""
+
+    kind: str
+    """`sqlite` or `postgresql`."""
+    migration: str | None
+    """The newest that was applied."""
+    newest_migration: str
+    """The newest of this release."""
+    is_current: bool
+
+
+class StatusRead(Read):
+    """The service as a whole."""
+
+    version: str
+    at: datetime
+    """By the database's clock."""
+    leader: LeaderRead | None
+    """Null while none leads: jobs are kept, and nothing starts."""
+    num_dispatchers: int
+    """Those alive, standbys included."""
+    ray: RayRead
+    database: DatabaseRead

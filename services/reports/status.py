@@ -1,7 +1,5 @@
 """The service in one answer: its schema, who leads, whether Ray answers; from rows only."""
 
-from datetime import datetime
-
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -10,52 +8,7 @@ from xsam.services.cluster.models import ClusterNode, Dispatcher, LeaderLease
 from xsam.services.cluster.service import live_dispatchers, live_nodes
 from xsam.services.db import migrate
 from xsam.services.db.clock import db_now
-from xsam.services.schemas import Read
-
-
-class LeaderRead(Read):
-    """The dispatcher that places jobs."""
-
-    id: str
-    since: datetime
-
-
-class RayRead(Read):
-    """Ray's cluster, as a dispatcher sees it."""
-
-    is_live: bool
-    """A dispatcher, which lives by Ray, gave a sign of life a moment ago."""
-    seen_at: datetime | None
-    """When one last did."""
-    num_nodes: int
-    num_gpus: float
-    num_cpus: float
-
-
-class DatabaseRead(Read):
-    """The database."""
-
-    kind: str
-    """`sqlite` or `postgresql`."""
-    migration: str | None
-    """The newest that was applied."""
-    newest_migration: str
-    """The newest of this release."""
-    is_current: bool
-
-
-class StatusRead(Read):
-    """The service as a whole."""
-
-    version: str
-    at: datetime
-    """By the database's clock."""
-    leader: LeaderRead | None
-    """Null while none leads: jobs are kept, and nothing starts."""
-    num_dispatchers: int
-    """Those alive, standbys included."""
-    ray: RayRead
-    database: DatabaseRead
+from xsam.services.reports.schemas import DatabaseRead, LeaderRead, RayRead, StatusRead
 
 
 def read_status(session: Session, *, version: str) -> StatusRead:

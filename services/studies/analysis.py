@@ -1,5 +1,6 @@
 """What a study has found: what a configuration is worth over its seeds, paired tests between arms, and the answer."""
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from scipy import stats
+from scipy import special
 from sqlalchemy.orm import Session
 
 from xsam.services.db.clock import utc_now
@@ -117,7 +118,7 @@ def compared(first: ConfigResult, second: ConfigResult, mode: Mode, basis: str) 
 
 
 def paired_test(first: Mapping[int, float], second: Mapping[int, float], mode: Mode) -> PairedTestRead | None:
-    """Compare two arms on the seeds they share; None where those are fewer than two.
+    """Compare two arms on the seeds they share by Student's t-test; None where those are fewer than two.
 
     Where the differences do not vary, they have neither an interval nor a p-value.
 
@@ -131,16 +132,17 @@ def paired_test(first: Mapping[int, float], second: Mapping[int, float], mode: M
         return None
     sign = 1.0 if mode == "max" else -1.0
     differences = [sign * (first[seed] - second[seed]) for seed in seeds]
-    spread = statistics.stdev(differences)
+    gain, spread = statistics.fmean(differences), statistics.stdev(differences)
     low = high = p_value = None
     if spread > 0:
-        test = stats.ttest_1samp(differences, 0.0)
-        interval = test.confidence_interval(_CONFIDENCE)
-        low, high, p_value = float(interval.low), float(interval.high), float(test.pvalue)
+        freedom, error = len(seeds) - 1, spread / math.sqrt(len(seeds))
+        reach = error * float(special.stdtrit(freedom, (1 + _CONFIDENCE) / 2))
+        low, high = gain - reach, gain + reach
+        p_value = 2 * float(special.stdtr(freedom, -abs(gain) / error))
     return PairedTestRead(
         num_pairs=len(seeds),
         wins=sum(difference > 0 for difference in differences),
-        gain=statistics.fmean(differences),
+        gain=gain,
         gain_sd=spread,
         low=low,
         high=high,

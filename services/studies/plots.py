@@ -3,114 +3,18 @@
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
-from enum import StrEnum
 from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from pydantic import JsonValue
 
-from xsam.services.jobs.states import JobState
-from xsam.services.schemas import Read
 from xsam.services.studies.analysis import Mode
+from xsam.services.studies.schemas import AxisRead, MapCell, MapRead, MapStat, Measured, PointRead
 from xsam.services.studies.space import Axis, Choice, IntRange, LogUniform
 
 MAP_BINS = 8
 MIN_TRIALS = 4
 """Fewer say nothing about importance."""
-
-
-class PointRead(Read):
-    """One trial as plots need it."""
-
-    number: int
-    id: str
-    """The trial's id as a job."""
-    arm: str
-    phase: str
-    state: JobState
-    params: dict[str, Any]
-    value: float | None
-    """Null where the trial failed, diverged or was cancelled."""
-    grad_evals: int | None
-    train_s: float | None
-    is_stopped_early: bool
-    failure_kind: str | None
-    best: float | None
-    """Best value of this and all earlier trials of the arm and phase; null while none has one."""
-
-
-class AxisRead(Read):
-    """A searched field."""
-
-    path: str
-    kind: Literal["linear", "log", "int", "choice"]
-    low: float | None
-    high: float | None
-    values: list[JsonValue] | None
-    """Of a choice."""
-
-
-class MapCell(Read):
-    """Trials that fall together in a map of two axes."""
-
-    column: int
-    row: int
-    best: float
-    mean: float
-    num: int
-    value: float
-    """The best, the mean or the number, as asked for."""
-    epoch_grad_evals: float | None
-    """What an epoch costs here, on average."""
-    trials: list[int]
-    """Numbers of the trials."""
-
-
-class MapRead(Read):
-    """What the trials over two axes are worth."""
-
-    across: str
-    down: str
-    columns: list[str]
-    rows: list[str]
-    cells: list[MapCell]
-
-
-class PlotsRead(Read):
-    """The data of the usual plots: history, parallel coordinates, slices, a map, importances."""
-
-    as_of: datetime | None = None
-    """Pass it as `after` to get only points that are newer."""
-    axes: list[AxisRead]
-    points: list[PointRead]
-    """Trials that have ended, by number."""
-    map: MapRead | None
-    """The best over the first two axes, the one with many values across; null with fewer."""
-    importances: dict[str, float]
-    """Share of the objective's variation among the better trials that each field explains (PED-ANOVA); empty while
-    there are too few trials."""
-
-
-class Measured(Read):
-    """A trial with a value, from rows or from an answer."""
-
-    number: int
-    arm: str
-    params: dict[str, Any]
-    value: float
-    grad_evals: int | None
-    num_epochs: int | None = None
-    """That it has run."""
-
-
-class MapStat(StrEnum):
-    """What a map shows of the trials in a cell."""
-
-    BEST = "best"
-    MEAN = "mean"
-    COUNT = "count"
 
 
 def load_importances() -> None:

@@ -24,7 +24,18 @@ from xsam.services.studies import space as spaces
 from xsam.services.studies.arms import arms_of, job_spec
 from xsam.services.studies.models import Study, Trial
 from xsam.services.studies.ranges import Range, sort_column
-from xsam.services.studies.schemas import StudyBrief, StudyPage, StudyRead, TrialPage, TrialRead
+from xsam.services.studies.schemas import (
+    MapRead,
+    MapStat,
+    Measured,
+    PlotsRead,
+    PointRead,
+    StudyBrief,
+    StudyPage,
+    StudyRead,
+    TrialPage,
+    TrialRead,
+)
 from xsam.services.studies.service import spec_of
 from xsam.services.studies.space import Axis
 from xsam.services.studies.spec import Objective, read_space
@@ -206,7 +217,7 @@ def all_trials(session: Session, study_id: str, *, where: TrialFilter, sort: str
 
 def read_plots(
     session: Session, study_id: str, *, after: datetime | None = None, phases: Collection[str] = (SEARCH,)
-) -> plots.PlotsRead:
+) -> PlotsRead:
     """Return the data of a study's plots.
 
     Args:
@@ -229,11 +240,11 @@ def read_plots(
         points = [point for point in points if point.number in new]
     usual = plots.usual_axes(axes)
     mode = spec.objective.mode
-    return plots.PlotsRead(
+    return PlotsRead(
         as_of=now,
         axes=plots.axes_read(axes),
         points=points,
-        map=None if usual is None else plots.value_map(axes, mode, usual, own, plots.MapStat.BEST),
+        map=None if usual is None else plots.value_map(axes, mode, usual, own, MapStat.BEST),
         importances=plots.importances(axes, mode, own),
     )
 
@@ -244,9 +255,9 @@ def read_map(
     *,
     across: str | None = None,
     down: str | None = None,
-    stat: plots.MapStat = plots.MapStat.BEST,
+    stat: MapStat = MapStat.BEST,
     arm: str | None = None,
-) -> plots.MapRead:
+) -> MapRead:
     """Return what an arm's trials of the search are worth over two axes.
 
     Raises:
@@ -297,9 +308,9 @@ def _ended(session: Session, study_id: str) -> Sequence[tuple[Trial, Job]]:
     return [(row[0], row[1]) for row in session.execute(query)]
 
 
-def _measured(rows: Sequence[tuple[Trial, Job]], arm: str) -> list[plots.Measured]:
+def _measured(rows: Sequence[tuple[Trial, Job]], arm: str) -> list[Measured]:
     return [
-        plots.Measured(
+        Measured(
             number=trial.number,
             arm=trial.arm,
             params=trial.params,
@@ -312,9 +323,9 @@ def _measured(rows: Sequence[tuple[Trial, Job]], arm: str) -> list[plots.Measure
     ]
 
 
-def _point(row: tuple[Trial, Job]) -> plots.PointRead:
+def _point(row: tuple[Trial, Job]) -> PointRead:
     trial, job = row
-    return plots.PointRead(
+    return PointRead(
         number=trial.number,
         id=job.id,
         arm=trial.arm,

@@ -5,11 +5,11 @@ there. Where a study stops nobody early, the rungs are those that ASHA's default
 """
 
 import statistics
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy import stats
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -195,8 +195,13 @@ def _cut(values: Sequence[float], objective: Objective, keeps: float | None) -> 
 def _correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
     if len(pairs) < _MIN_PAIRS or len({here for here, _ in pairs}) == 1 or len({final for _, final in pairs}) == 1:
         return None
-    found = stats.spearmanr([here for here, _ in pairs], [final for _, final in pairs])
-    return float(found.statistic)
+    return statistics.correlation(_ranks([here for here, _ in pairs]), _ranks([final for _, final in pairs]))
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    """Return the place of each value among all; equal ones share the middle of theirs."""
+    ordered = sorted(values)
+    return [(bisect_left(ordered, value) + bisect_right(ordered, value)) / 2 for value in values]
 
 
 def _is_below(pairs: Sequence[tuple[float, float]], cut: float | None, objective: Objective) -> bool | None:

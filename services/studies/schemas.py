@@ -1,9 +1,10 @@
 """What the API shows and takes of studies; what a submit takes is `xsam.services.studies.spec.StudySpec`."""
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import FailureKind, JobState, Wish
@@ -288,3 +289,95 @@ class PromoteStudy(Spec):
     changes: Annotated[dict[str, Any], Field(max_length=50)] = Field(default_factory=dict)
     """A JSON merge patch (RFC 7396) on the job's specification, as in `{"epochs": 200}`: parts are merged, null removes
     a field, which then has its default."""
+
+
+class PointRead(Read):
+    """One trial as plots need it."""
+
+    number: int
+    id: str
+    """The trial's id as a job."""
+    arm: str
+    phase: str
+    state: JobState
+    params: dict[str, Any]
+    value: float | None
+    """Null where the trial failed, diverged or was cancelled."""
+    grad_evals: int | None
+    train_s: float | None
+    is_stopped_early: bool
+    failure_kind: str | None
+    best: float | None
+    """Best value of this and all earlier trials of the arm and phase; null while none has one."""
+
+
+class AxisRead(Read):
+    """A searched field."""
+
+    path: str
+    kind: Literal["linear", "log", "int", "choice"]
+    low: float | None
+    high: float | None
+    values: list[JsonValue] | None
+    """Of a choice."""
+
+
+class MapCell(Read):
+    """Trials that fall together in a map of two axes."""
+
+    column: int
+    row: int
+    best: float
+    mean: float
+    num: int
+    value: float
+    """The best, the mean or the number, as asked for."""
+    epoch_grad_evals: float | None
+    """What an epoch costs here, on average."""
+    trials: list[int]
+    """Numbers of the trials."""
+
+
+class MapRead(Read):
+    """What the trials over two axes are worth."""
+
+    across: str
+    down: str
+    columns: list[str]
+    rows: list[str]
+    cells: list[MapCell]
+
+
+class PlotsRead(Read):
+    """The data of the usual plots: history, parallel coordinates, slices, a map, importances."""
+
+    as_of: datetime | None = None
+    """Pass it as `after` to get only points that are newer."""
+    axes: list[AxisRead]
+    points: list[PointRead]
+    """Trials that have ended, by number."""
+    map: MapRead | None
+    """The best over the first two axes, the one with many values across; null with fewer."""
+    importances: dict[str, float]
+    """Share of the objective's variation among the better trials that each field explains (PED-ANOVA); empty while
+    there are too few trials."""
+
+
+class Measured(Read):
+    """A trial with a value, from rows or from an answer."""
+
+    number: int
+    arm: str
+    params: dict[str, Any]
+    value: float
+    grad_evals: int | None
+    num_epochs: int | None = None
+    """That it has run."""
+
+
+class MapStat(StrEnum):
+    """What a map shows of the trials in a cell."""
+
+    BEST = "best"
+    MEAN = "mean"
+    COUNT = "count"

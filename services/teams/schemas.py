@@ -293,6 +293,24 @@ class AuditPage(Read):
     """Pass it as `before` for the next page; null on the last."""
 
 
+class DisableWrite(Spec):
+    """How a team or a user is disabled."""
+
+    cancel_jobs: bool = False
+    """Cancel their jobs and studies that have not ended; otherwise all of them go on, queued ones too."""
+
+
+class DisabledRead(Read):
+    """What a call that disabled a team or a user has ended."""
+
+    num_tokens: int
+    num_sessions: int
+    num_cancelled: int
+    """Jobs and studies that were cancelled, or asked to stop."""
+    has_more: bool
+    """There are more to cancel: repeat the call."""
+
+
 def _token_fields(token: Token) -> dict[str, Any]:
     same = ("id", "label", "prefix", "created_by", "created_at", "expires_at", "revoked_at", "last_used_at")
     return {**{name: getattr(token, name) for name in same}, "user": token.user_name, "team": token.team_name}

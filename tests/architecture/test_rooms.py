@@ -63,6 +63,13 @@ def test_actors__are_light_to_define() -> None:
     assert {"sqlalchemy", "pydantic", "torch", "optuna", "pandas", "sklearn"} & set(done.stdout.split()) == set()
 
 
+def test_command__starts_without_what_only_the_service_needs() -> None:
+    """`xsam list` knows the documents it shows, and none of the code that makes them."""
+    code = "import sys, xsam.api.__main__, xsam.api.cli.jobs; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert {"numpy", "scipy", "optuna", "alembic", "fastapi", "uvicorn"} & set(done.stdout.split()) == set()
+
+
 @pytest.mark.slow
 def test_import_contracts__hold(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"]

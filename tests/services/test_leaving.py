@@ -13,12 +13,12 @@ from xsam.services.db.session import Database
 from xsam.services.errors import ConflictError, ForbiddenError, InfeasibleError, NotFoundError
 from xsam.services.jobs import service, verbs
 from xsam.services.jobs.states import JobState, Wish
-from xsam.services.leaving import DisabledRead, DisableWrite
 from xsam.services.reports import leftovers
 from xsam.services.reports.leftovers import LeftoversRead
 from xsam.services.specs.job import JobSpec
 from xsam.services.studies import verbs as study_verbs
 from xsam.services.teams.roles import Actor, Principal, Role
+from xsam.services.teams.schemas import DisabledRead, DisableWrite
 
 ALICE = Actor("alice", "red")
 BOB = Actor("bob", "red")

@@ -10,9 +10,9 @@ from xsam.services.db.session import Database
 from xsam.services.errors import InvalidRequestError
 from xsam.services.jobs.states import FailureKind
 from xsam.services.studies import curves, reading, rungs
-from xsam.services.studies.plots import MapStat
 from xsam.services.studies.ranges import Range
 from xsam.services.studies.reading import TrialFilter
+from xsam.services.studies.schemas import MapStat
 
 RHO, K, NAME = "optimizer.rho", "optimizer.ascent_steps", "precision"
 SPACE = {

@@ -8,6 +8,7 @@ import torch
 import torchvision.datasets
 from PIL import Image
 from pydantic import TypeAdapter
+from sklearn.datasets import load_digits
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor, resize
 
@@ -52,6 +53,17 @@ def accept_md5_of(monkeypatch: pytest.MonkeyPatch, kind: Any, folder: Path) -> N
 
 def test_readers__are_those_a_job_may_name() -> None:
     assert READERS.keys() == DATASETS.keys()
+
+
+def test_digits__are_those_of_scikit_learn() -> None:
+    """They are read from its file."""
+    data, theirs = prepare({"name": "digits"}, root=None), load_digits()
+    ours = [
+        (label, image)
+        for split in (data.train, data.evaluation)
+        for label, image in zip(split.labels.tolist(), images_of(split)[:, 0].tolist(), strict=True)
+    ]
+    assert sorted(ours) == sorted(zip(theirs.target.tolist(), theirs.images.tolist(), strict=True))
 
 
 def test_digits__are_split_by_class_and_bundled() -> None:
