@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast bench bench-core bench-service bench-page bench-study bench-loop bench-scheduling storm docs fmt lint types check migrate revision api worker serve up down clean
+.PHONY: help setup demo test test-light test-live test-fast contract bench bench-core bench-service bench-page bench-study bench-loop bench-scheduling storm docs fmt lint types check migrate revision api worker serve up down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -32,9 +32,15 @@ setup: $(READY) ## virtual environment with everything in it
 demo: $(READY) ## start the service, train SGD, SAM and XSAM through it, show the result
 	$(BIN)/xsam demo
 
-test: $(READY) ## all tests that this machine can run: the light ones side by side, then those that need Ray to themselves
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal -m "not ray and not e2e"
+test: $(READY) ## all tests that this machine can run: those that need Ray one by one, the others beside them
+	$(MAKE) --jobs 2 --output-sync=line --keep-going test-live test-light
+
+test-live: $(READY) ## the tests that start Ray or the whole service, one by one
 	$(BIN)/python -m pytest -m "ray or e2e"
+
+# Those that start Ray wait most of the time: the others take what they leave of the processors.
+test-light: $(READY) ## the tests that do not, side by side
+	nice $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal -m "not ray and not e2e"
 
 test-fast: $(READY) ## the tests that take seconds: no Ray, no long runs
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal -m "not ray and not slow and not e2e"
@@ -66,6 +72,9 @@ storm: $(READY) ## strike at a running service for ten minutes and count what is
 docs: $(READY) ## run the examples in docstrings and in the READMEs
 	$(BIN)/python -m pytest tests/xsam_core -k "doctest or readme"
 
+contract: $(READY) ## the OpenAPI document against the server, with ten times as many requests made up as `make test` has
+	XSAM_TEST_EXAMPLES_TIMES=10 $(BIN)/python -m pytest --timeout 3600 tests/api/test_contract.py tests/api/test_contract_with_tokens.py
+
 fmt: $(READY) ## format and fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -80,7 +89,9 @@ lint: $(READY) $(IMPORT_NAMES) ## style, imports between rooms, spelling, the co
 types: $(READY) $(IMPORT_NAMES) ## static types
 	$(BIN)/mypy
 
-check: lint types test ## all that CI runs
+check: $(READY) ## all that CI runs
+	$(MAKE) --jobs 2 --output-sync=line --keep-going lint types
+	$(MAKE) test
 
 migrate: $(READY) ## bring the configured database to the current schema
 	$(BIN)/xsam migrate

@@ -63,11 +63,10 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
     try:
         yield from _reachable(database)
         if not migrate.is_current(database):
-            yield Finding(
-                about="schema",
-                level=Level.FAILURE,
-                text="the database does not have the schema of this release",
-                to_do="An older one: `xsam migrate` (back it up first). A newer one: install the newer release here.",
+            yield _failure(
+                "schema",
+                "the database does not have the schema of this release",
+                "An older one: `xsam migrate` (back it up first). A newer one: install the newer release here.",
             )
             return
         yield _ok("schema", "the database has the schema of this release")
@@ -79,11 +78,10 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
             yield from _leases(found)
             yield from _files(session, settings.artifact_root)
     except AWAY as e:
-        yield Finding(
-            about="database",
-            level=Level.FAILURE,
-            text=f"it does not answer: {refusal(e)}",
-            to_do="Is the server up, and XSAM_DATABASE__URL right? Running jobs stop when their leases run out.",
+        yield _failure(
+            "database",
+            f"it does not answer: {refusal(e)}",
+            "Is the server up, and XSAM_DATABASE__URL right? Running jobs stop when their leases run out.",
         )
     finally:
         database.dispose()
@@ -93,17 +91,24 @@ def _ok(about: str, text: str) -> Finding:
     return Finding(about=about, level=Level.OK, text=text)
 
 
+def _warning(about: str, text: str, to_do: str) -> Finding:
+    return Finding(about=about, level=Level.WARNING, text=text, to_do=to_do)
+
+
+def _failure(about: str, text: str, to_do: str) -> Finding:
+    return Finding(about=about, level=Level.FAILURE, text=text, to_do=to_do)
+
+
 def _reachable(database: Database) -> Iterator[Finding]:
     with database.read() as session:
         session.execute(select(1))
         seconds = _timed(lambda: session.execute(select(1)))
     kind = "SQLite" if database.is_sqlite else "PostgreSQL"
     if seconds > SLOW_DATABASE_S:
-        yield Finding(
-            about="database",
-            level=Level.WARNING,
-            text=f"{kind} takes {seconds * 1e3:.0f} ms for nothing",
-            to_do="Look at its load and at the network: each turn and renewal of a lease takes several of these.",
+        yield _warning(
+            "database",
+            f"{kind} takes {seconds * 1e3:.0f} ms for nothing",
+            "Look at its load and at the network: each turn and renewal of a lease takes several of these.",
         )
     else:
         yield _ok("database", f"{kind} answers in {seconds * 1e3:.1f} ms")
@@ -113,11 +118,10 @@ def _clock(session: Session) -> Iterator[Finding]:
     theirs = session.execute(select(db_now())).scalar_one()
     ahead_s = (utc_now() - theirs).total_seconds()
     if abs(ahead_s) > CLOCK_S:
-        yield Finding(
-            about="clock",
-            level=Level.WARNING,
-            text=f"this host is {ahead_s:+.1f} s off the database's clock",
-            to_do="Leases go by the database's clock alone; times in logs and files do not. Start chrony or ntpd here.",
+        yield _warning(
+            "clock",
+            f"this host is {ahead_s:+.1f} s off the database's clock",
+            "Leases go by the database's clock alone; times in logs and files do not. Start chrony or ntpd here.",
         )
     else:
         yield _ok("clock", "this host and the database agree")
@@ -130,29 +134,26 @@ def _artifacts(root: Path) -> Iterator[Finding]:
         seconds = _timed(lambda: _write_and_read(probe))
         ahead_s = probe.stat().st_mtime - time.time()
     except OSError as e:
-        yield Finding(
-            about="artifact store",
-            level=Level.FAILURE,
-            text=f"{root} can't be written: {e.strerror or e}",
-            to_do="Mount the shared folder, for the user that runs the service; XSAM_DATA_DIR names it.",
+        yield _failure(
+            "artifact store",
+            f"{root} can't be written: {e.strerror or e}",
+            "Mount the shared folder, for the user that runs the service; XSAM_DATA_DIR names it.",
         )
         return
     finally:
         with suppress(OSError):
             probe.unlink()
     if seconds > SLOW_FOLDER_S:
-        yield Finding(
-            about="artifact store",
-            level=Level.WARNING,
-            text=f"{root} takes {seconds:.1f} s for a small file",
-            to_do="Checkpoints wait for it. Look at the file server's load.",
+        yield _warning(
+            "artifact store",
+            f"{root} takes {seconds:.1f} s for a small file",
+            "Checkpoints wait for it. Look at the file server's load.",
         )
     elif abs(ahead_s) > CLOCK_S:
-        yield Finding(
-            about="artifact store",
-            level=Level.WARNING,
-            text=f"the clock of {root} is {ahead_s:+.1f} s off this host's",
-            to_do="Start chrony or ntpd on the file server and here.",
+        yield _warning(
+            "artifact store",
+            f"the clock of {root} is {ahead_s:+.1f} s off this host's",
+            "Start chrony or ntpd on the file server and here.",
         )
     else:
         yield _ok("artifact store", f"{root} takes {seconds * 1e3:.0f} ms for a small file")
@@ -183,32 +184,29 @@ def _disk(folder: Path) -> Iterator[Finding]:
 
 def _dispatchers(found: Gauges) -> Iterator[Finding]:
     if not found.dispatchers:
-        yield Finding(
-            about="dispatcher",
-            level=Level.FAILURE,
-            text="none is alive: jobs stay queued",
-            to_do="Start `python -m xsam.workers` beside the Ray head (`xsam serve` starts one by itself).",
+        yield _failure(
+            "dispatcher",
+            "none is alive: jobs stay queued",
+            "Start `python -m xsam.workers` beside the Ray head (`xsam serve` starts one by itself).",
         )
         return
     names = ", ".join(one.name for one in found.dispatchers)
     leaders = [one for one in found.dispatchers if one.is_leader]
     if not leaders:
-        yield Finding(
-            about="dispatcher",
-            level=Level.WARNING,
-            text=f"{names}: alive, but none leads at this moment",
-            to_do="Another takes the lead within XSAM_DISPATCHER__LEASE_S; if it does not, its log says why.",
+        yield _warning(
+            "dispatcher",
+            f"{names}: alive, but none leads at this moment",
+            "Another takes the lead within XSAM_DISPATCHER__LEASE_S; if it does not, its log says why.",
         )
     else:
         yield _ok("dispatcher", f"{names}; {leaders[0].name} leads")
     here = version("xsam")
     others = sorted({one.counters.release for one in found.dispatchers if one.counters.release} - {here})
     if others:
-        yield Finding(
-            about="versions",
-            level=Level.WARNING,
-            text=f"this host has {here}, dispatchers have {', '.join(others)}",
-            to_do="During an upgrade that is meant; finish it (deploy/docs/operations.md says in which order).",
+        yield _warning(
+            "versions",
+            f"this host has {here}, dispatchers have {', '.join(others)}",
+            "During an upgrade that is meant; finish it (deploy/docs/operations.md says in which order).",
         )
     else:
         yield _ok("versions", f"this host and all dispatchers have {here}")
@@ -218,11 +216,10 @@ def _nodes(found: Gauges) -> Iterator[Finding]:
     if not found.dispatchers:
         return  # what is known of the nodes is old
     if not found.nodes:
-        yield Finding(
-            about="Ray",
-            level=Level.FAILURE,
-            text="the dispatcher sees no node",
-            to_do="`ray status` on the head; start Ray on the nodes with the head's address.",
+        yield _failure(
+            "Ray",
+            "the dispatcher sees no node",
+            "`ray status` on the head; start Ray on the nodes with the head's address.",
         )
         return
     gpus = sum(node.num_gpus for node in found.nodes)
@@ -230,19 +227,17 @@ def _nodes(found: Gauges) -> Iterator[Finding]:
     yield _ok("Ray", f"{len(found.nodes)} nodes with {gpus:g} GPUs, of which jobs hold {held:g}")
     for node in found.nodes:
         if node.is_set_aside:
-            yield Finding(
-                about="GPUs",
-                level=Level.WARNING,
-                text=f"those of {node.host} are set aside: {node.set_aside}",
-                to_do="Repair driver or device there (`nvidia-smi`); the node is tried again by itself.",
+            yield _warning(
+                "GPUs",
+                f"those of {node.host} are set aside: {node.set_aside}",
+                "Repair driver or device there (`nvidia-smi`); the node is tried again by itself.",
             )
         if node.foreign_gpus or node.foreign_cpus:
-            yield Finding(
-                about="leaks",
-                level=Level.WARNING,
-                text=f"on {node.host} {node.foreign_gpus:g} GPUs and {node.foreign_cpus:g} CPUs are held in Ray by "
+            yield _warning(
+                "leaks",
+                f"on {node.host} {node.foreign_gpus:g} GPUs and {node.foreign_cpus:g} CPUs are held in Ray by "
                 "no job of this service",
-                to_do="`xsam cluster` says whose they are. Jobs are placed around them; end what is left over.",
+                "`xsam cluster` says whose they are. Jobs are placed around them; end what is left over.",
             )
 
 
@@ -265,22 +260,20 @@ def _files(session: Session, root: Path) -> Iterator[Finding]:
     rows = session.execute(newest.order_by(Job.created_at.desc()).limit(NUM_SAMPLES)).all()
     lost = {job_id for job_id, name in rows if not (JobFolder(root, job_id).checkpoints / name).is_dir()}
     if lost:
-        yield Finding(
-            about="checkpoints",
-            level=Level.FAILURE,
-            text=f"rows of {len(lost)} jobs name checkpoints that are no files, {sorted(lost)[0]} for one",
-            to_do="Is this the folder that belongs to this database? Such jobs begin anew when they are retried.",
+        yield _failure(
+            "checkpoints",
+            f"rows of {len(lost)} jobs name checkpoints that are no files, {sorted(lost)[0]} for one",
+            "Is this the folder that belongs to this database? Such jobs begin anew when they are retried.",
         )
     jobs = root / "jobs"
     folders = sorted(path.name for path in jobs.iterdir())[-NUM_SAMPLES:] if jobs.is_dir() else []
     known = set(session.scalars(select(Job.id).where(Job.id.in_(folders))))
     strays = [name for name in folders if name not in known]
     if strays:
-        yield Finding(
-            about="files",
-            level=Level.WARNING,
-            text=f"{len(strays)} of {len(folders)} folders of jobs have no row, {strays[0]} for one",
-            to_do="An older database was restored, or the folder belongs to another service. Look before you delete.",
+        yield _warning(
+            "files",
+            f"{len(strays)} of {len(folders)} folders of jobs have no row, {strays[0]} for one",
+            "An older database was restored, or the folder belongs to another service. Look before you delete.",
         )
     if not lost and not strays:
         yield _ok("files", "rows and files belong together, as far as a sample tells")

@@ -168,3 +168,44 @@ OPEN = {
     ("GET", "/openapi.json"): 200,
 }
 """Routes that ask nobody who they are."""
+PAGES = (
+    ("GET", "/home"),
+    ("GET", "/jobs"),
+    ("GET", "/jobs/rows"),
+    ("POST", "/jobs/bulk"),
+    ("GET", "/jobs/compare"),
+    ("GET", "/jobs/new"),
+    ("POST", "/jobs/new"),
+    ("GET", "/jobs/{job_id}"),
+    ("POST", "/jobs/{job_id}/{verb}"),
+    ("GET", "/studies"),
+    ("GET", "/studies/new"),
+    ("POST", "/studies/new"),
+    ("GET", "/studies/{study_id}"),
+    ("POST", "/studies/{study_id}/{verb}"),
+    ("GET", "/queue"),
+    ("GET", "/cluster"),
+    ("POST", "/cluster/cordon"),
+    ("POST", "/cluster/uncordon"),
+    ("GET", "/usage"),
+    ("GET", "/usage.csv"),
+    ("GET", "/admin/teams"),
+    ("POST", "/admin/teams"),
+    ("GET", "/admin/teams/{team}"),
+    ("POST", "/admin/teams/{team}/members"),
+    ("POST", "/admin/teams/{team}/members/{user}/remove"),
+    ("GET", "/admin/tokens"),
+    ("POST", "/admin/tokens"),
+    ("POST", "/admin/tokens/{token_id}/revoke"),
+    ("GET", "/admin/audit"),
+)
+"""What the page serves to those who have signed in; beyond that it reads what REST reads."""
+
+OPEN_PAGES = (
+    ("GET", "/"),
+    ("GET", "/assets/{digest}/{name:path}"),
+    ("GET", "/sign-in"),
+    ("POST", "/sign-in"),
+    ("POST", "/sign-out"),
+)
+"""What it serves to anybody: how to sign in and out, and its own files."""

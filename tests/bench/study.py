@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from sqlalchemy import text
 
 from tests.bench.figures import percentile, table
-from tests.support.served import Served, served
+from tests.bench.processes import count
+from tests.support.served import Served, served, wait_until
 from xsam.services.db import migrate
 from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
@@ -65,6 +66,25 @@ def overhead(quick: bool) -> str:
     )
 
 
+def processes(quick: bool) -> str:
+    """Figure 2: what processes there are, and what memory they take, while four trials of a study run."""
+    base = {**TINY, "epochs": 10_000, "checkpoint": {"every_epochs": 10_000}}
+    body = {"base": base, "space": _SPACE, "sampler": {"name": "random"}, "num_trials": 8, "concurrency": 4}
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder) / "data", "--num-cpus", "4") as running:
+        study_id = _submit(running, body)
+        url = f"{running.url}/v1/studies/{study_id}"
+
+        def all_train() -> bool:
+            trials = httpx.get(f"{url}/trials?state=running", timeout=60).raise_for_status().json()["items"]
+            return sum(trial["epochs_done"] > 0 for trial in trials) == 4
+
+        wait_until(all_train)
+        time.sleep(0 if quick else SETTLE_S)
+        found = count(running.process.pid)
+        httpx.post(f"{url}/cancel", timeout=60).raise_for_status()
+    return found
+
+
 def large_study(quick: bool) -> str:
     """Figure 3: a study of 1,000 finished trials, read over loopback, and what it weighs."""
     num, calls = (1_000, 30) if quick else (1_000, 200)
@@ -105,6 +125,7 @@ def quality(quick: bool) -> str:
     return f"{table(header, rows)}\n\nMean and range over {len(seeds)} seeds; the curves are in {path}."
 
 
+_SPACE = {"optimizer.rho": {"type": "log_uniform", "low": 0.02, "high": 0.2}}
 _READS = {
     "show": "/v1/studies/{}",
     "trials, best first": "/v1/studies/{}/trials?sort=-value",
@@ -293,7 +314,12 @@ def _draw(curves: dict[str, list[list[tuple[int, float]]]], budget: int, path: P
     figure.savefig(path)
 
 
-FIGURES: dict[str, Callable[[bool], str]] = {"overhead": overhead, "large": large_study, "quality": quality}
+FIGURES: dict[str, Callable[[bool], str]] = {
+    "overhead": overhead,
+    "processes": processes,
+    "large": large_study,
+    "quality": quality,
+}
 
 
 def main() -> None:

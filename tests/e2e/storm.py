@@ -69,6 +69,7 @@ class Options:
     epochs: int
     pause_s: float
     """Between two strikes, on average."""
+    lease_s: float = 15.0
 
 
 @dataclass
@@ -105,6 +106,7 @@ class Storm:
             api_pid=lambda: self._service.process.pid,
             postgres=postgres,
             disk=self._disk,
+            longest_stop_s=options.lease_s * 4 / 3,
             restart=self._restart,
         )
 
@@ -133,7 +135,7 @@ class Storm:
     # The operator.
 
     def _start(self) -> Served:
-        environment = os.environ | VARIABLES
+        environment = os.environ | VARIABLES | {"XSAM_DISPATCHER__LEASE_S": str(self._options.lease_s)}
         url = self._postgres.url
         return start(self._data_dir, *OPTIONS, port=self._port, database_url=url, environment=environment)
 

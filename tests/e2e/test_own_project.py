@@ -18,6 +18,7 @@ from tests.e2e import own_project
 from tests.support.served import Served, served, wait_until
 from xsam.api.client import Client
 from xsam.services.jobs.schemas import JobRead
+from xsam.services.jobs.states import is_terminal
 
 OWN_LOOP = Path(__file__).parents[2] / "deploy" / "examples" / "own_loop"
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow]
@@ -101,6 +102,24 @@ def finished(client: Client, job_id: str) -> JobRead:
     return job
 
 
+def reach_epoch(client: Client, job_id: str, epoch: int) -> None:
+    """Wait for an epoch; a job that ends before it fails at once."""
+
+    def has_come() -> bool:
+        job = client.get(job_id)
+        assert job.progress.epochs_done >= epoch or not is_terminal(job.state), job.failure
+        return job.progress.epochs_done >= epoch
+
+    wait_until(has_come)
+
+
+def finish_study(client: Client, study_id: str) -> None:
+    """Wait for a study's end, which must be a good one."""
+    wait_until(lambda: is_terminal(client.studies.get(study_id).state))
+    study = client.studies.get(study_id)
+    assert study.state == "succeeded", study.failure
+
+
 def test_project__is_submitted_with_its_packages_preempted_and_resumed(
     service: Served, client: Client, tmp_path: Path
 ) -> None:
@@ -116,7 +135,7 @@ def test_project__is_submitted_with_its_packages_preempted_and_resumed(
     second = command(service, "submit", str(file), "--set", "name=cut")
     assert "Uploaded" not in second.stderr, "the service has every byte of it"
     cut = submitted(client, second)
-    wait_until(lambda: client.get(cut.id).progress.epochs_done >= 3)
+    reach_epoch(client, cut.id, 3)
     client.submit({"name": "urgent", "priority": 50, "epochs": 1, "resources": {"num_workers": 2}})
     job = finished(client, cut.id)
     assert job.attempt == 2
@@ -135,7 +154,7 @@ def test_project__is_studied_promoted_and_pulled(service: Served, client: Client
     study = client.studies.submit(
         {"base": base, "space": space, "sampler": {"name": "grid"}, "concurrency": 1, "confirm_seeds": 0}
     )
-    wait_until(lambda: client.studies.get(study.id).state == "succeeded")
+    finish_study(client, study.id)
     winner = client.studies.promote(study.id, changes={"epochs": 3})
     assert (winner.spec.code, winner.spec.requirements) == (study.spec.base.code, study.spec.base.requirements)
     finished(client, winner.id)
@@ -168,13 +187,13 @@ def test_script__is_searched_by_its_arguments_preempted_and_cancelled(service: S
     base, _ = client.bundles.resolve({**script, "config": {"lr": 0.1, "epochs": 2}, "epochs": 2}, Path())
     space = {"config.lr": {"type": "choice", "values": [0.01, 0.1]}}
     study = client.studies.submit({"base": base, "space": space, "sampler": {"name": "grid"}, "concurrency": 1})
-    wait_until(lambda: client.studies.get(study.id).state == "succeeded")
+    finish_study(client, study.id)
     values = [(trial.params["config.lr"], trial.value) for trial in client.studies.trials(study.id)]
     assert {lr for lr, _ in values} == {0.01, 0.1}
     assert len({value for _, value in values}) == 2, "the argument has reached the script"
 
-    long = client.submit({**base, "config": {"lr": 0.1, "epochs": 300}, "epochs": 300, "resources": {"num_workers": 2}})
-    wait_until(lambda: client.get(long.id).progress.epochs_done >= 2)
+    long = client.submit({**base, "config": {"lr": 0.1, "epochs": 300}, "epochs": 300})
+    reach_epoch(client, long.id, 2)
     client.submit({"name": "urgent", "priority": 50, "epochs": 1, "resources": {"num_workers": 2}})
     wait_until(lambda: client.metrics(long.id)[-1].attempt == 2)
     client.cancel(long.id)

@@ -8,11 +8,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from typer.testing import CliRunner
+
+from tests.support.processes import stopped
 from tests.support.served import Served, served
+from xsam.api.cli import show
+from xsam.api.cli.main import app
 from xsam.api.client import Client
 from xsam.services.jobs.states import JobState
 from xsam.services.reports.why import NOT_LOOKED_AT
@@ -22,6 +28,7 @@ OPTIONS = ("--auth", "token", "--num-gpus", str(NUM_GPUS), "--num-cpus", str(NUM
 VARIABLES = {"XSAM_TRAINING__DEVICE": "cpu", "XSAM_DISPATCHER__WARM_PROCESSES": "1"}
 """The GPUs are logical, and so are most of the CPUs."""
 PATIENCE_S = 240.0
+WIDTH = 120
 USERS = {"ann": "vision", "bob": "vision", "cat": "speech"}
 _LONG, _SHORT = 100_000, 2
 """Epochs of a job that somebody cancels, and of one that ends by itself."""
@@ -46,14 +53,12 @@ class Story:
     def xsam(self, user: str, *words: str, stdin: str | None = None, is_shown: bool = True) -> str:
         """Run a command as a user and return what it printed, its errors included."""
         token = self.admin_token if user == "root" else self.tokens[user]
-        environment = {**os.environ, "XSAM_URL": self.service.url, "XSAM_TOKEN": token, "COLUMNS": "120"}
-        command = [sys.executable, "-m", "xsam.api", *words]
-        pipes = {"input": stdin, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        found = subprocess.run(command, env=environment, text=True, check=False, **pipes)
+        environment = {"XSAM_URL": self.service.url, "XSAM_TOKEN": token}
+        printed = CliRunner().invoke(app, words, input=stdin, env=environment).output
         if is_shown:
             self.lines.append(f"{user}$ xsam {' '.join(_quoted(word) for word in words)}")
-            self.lines += [line.rstrip() for line in found.stdout.splitlines()]
-        return found.stdout
+            self.lines += [line.rstrip() for line in printed.splitlines()]
+        return printed
 
     def hire(self, user: str, team: str, role: str = "member") -> None:
         """Take a user into a team and hand them a token."""
@@ -99,6 +104,22 @@ class Story:
             assert time.monotonic() < deadline, f"wanted {names}, got {self.states()}"
             time.sleep(0.3)
 
+    @contextmanager
+    def at_rest(self, *names: str) -> Iterator[None]:
+        """Let these running jobs' ranks stand still: training would take the processors from who is looked at."""
+        with stopped([self._rank_pid(name) for name in names]):
+            yield
+
+    def _rank_pid(self, name: str) -> int:
+        deadline = time.monotonic() + PATIENCE_S
+        with Client(self.service.url, token=self.admin_token) as client:
+            while True:
+                pids = [one.data["rank_pid"] for one in client.events(self.jobs[name]) if one.kind == "training"]
+                if pids:
+                    return int(pids[0])
+                assert time.monotonic() < deadline, f"{name} does not train: {self.states()}"
+                time.sleep(0.3)
+
     def say(self, text: str) -> None:
         """Add a remark to the transcript."""
         self.lines += ["", f"# {text}"]
@@ -114,12 +135,16 @@ def found_teams(story: Story) -> None:
     story.xsam("root", "team", "list")
 
 
-def fill_cluster(story: Story) -> Mapping[str, str]:
-    """Fill all GPUs, and let more jobs wait, each for a reason of its own; returns the reasons by job."""
+def fill_cluster(story: Story) -> None:
+    """Take all GPUs."""
     story.say("Ann and Cat take four GPUs each; the cluster is full.")
     story.submit("ann", "ann-big", gpus=4, epochs=_LONG)
     story.submit("cat", "cat-big", gpus=4, epochs=_LONG)
     story.wait(ann_big=JobState.RUNNING, cat_big=JobState.RUNNING)
+
+
+def wait_for_room(story: Story) -> Mapping[str, str]:
+    """Let more jobs wait, each for a reason of its own; returns the reasons by job."""
     story.say("Bob's job would bring vision to 8 of its 6 GPUs, Cat's second one speech to 6 of its 4: both wait.")
     story.submit("bob", "bob-big", gpus=4, epochs=_SHORT)
     story.submit("cat", "cat-small", gpus=2, epochs=_SHORT)
@@ -147,7 +172,8 @@ def free_gpus(story: Story) -> None:
     """Cancel the long jobs one after the other; the waiting ones start as room comes."""
     story.say("Ann stops her job. Of the waiting ones the urgent starts; the other two still lack GPUs or quota.")
     story.xsam("ann", "cancel", story.jobs["ann-big"])
-    story.wait(ann_big=JobState.CANCELLED, bob_urgent=JobState.SUCCEEDED, bob_big=JobState.SUCCEEDED)
+    with story.at_rest("cat-big"):
+        story.wait(ann_big=JobState.CANCELLED, bob_urgent=JobState.SUCCEEDED, bob_big=JobState.SUCCEEDED)
     story.say("With Ann's GPUs back, Bob's jobs have run. Cat's second job waits for its own team's quota still.")
     story.xsam("cat", "list")
 
@@ -183,9 +209,15 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         served(Path(folder), *OPTIONS, is_warmed=False, environment={**os.environ, **VARIABLES}) as service,
     ):
+        show.out.width = show.err.width = WIDTH
         story = Story(service, first_admin_token(service))
-        for part in (found_teams, fill_cluster, stay_apart, free_gpus, finish):
-            part(story)
+        found_teams(story)
+        fill_cluster(story)
+        with story.at_rest("ann-big", "cat-big"):
+            wait_for_room(story)
+            stay_apart(story)
+        free_gpus(story)
+        finish(story)
         print("\n".join(story.lines).strip())
 
 

@@ -68,13 +68,23 @@ class LiveService:
 
     def finish(self, job_id: str) -> Job:
         """Advance until the job has ended and return its row."""
-        self.turn_until(lambda: is_terminal(JobState(self.job(job_id).state)))
+        self.turn_until(lambda: self._has_ended(job_id))
         self.turn_until(lambda: not self.dispatcher.has_jobs_in_flight)
         return self.job(job_id)
 
     def reach_epoch(self, job_id: str, epoch: int) -> None:
-        """Advance until the job has finished `epoch` epochs."""
-        self.turn_until(lambda: self.job(job_id).epochs_done >= epoch)
+        """Advance until the job has finished `epoch` epochs; one that ends before them fails at once."""
+
+        def has_come() -> bool:
+            job = self.job(job_id)
+            has_come = job.epochs_done >= epoch
+            assert has_come or not is_terminal(JobState(job.state)), f"{job.state}: {job.failure_message}"
+            return has_come
+
+        self.turn_until(has_come)
+
+    def _has_ended(self, job_id: str) -> bool:
+        return is_terminal(JobState(self.job(job_id).state))
 
     def epochs(self, job_id: str) -> list[EpochMetric]:
         """Return the job's epoch rows in order."""

@@ -67,23 +67,39 @@ class LiveStudies:
 
     def finish(self, study_id: str) -> Job:
         """Advance until the study has ended and everything it used is back; return its row."""
-        self.live.turn_until(lambda: is_terminal(JobState(self.rows(study_id)[0].state)))
+        self.live.turn_until(lambda: self._has_ended(study_id))
         self.live.turn_until(lambda: not self.live.dispatcher.has_jobs_in_flight)
         return self.rows(study_id)[0]
 
     def reach(self, study_id: str, num: int, state: JobState = JobState.SUCCEEDED) -> None:
-        """Advance until so many trials are in a state."""
-        self.live.turn_until(lambda: len(self.in_state(study_id, state)) >= num)
+        """Advance until so many trials are in a state; a study that ends before fails at once."""
+        self._turn_until(study_id, lambda: len(self.in_state(study_id, state)) >= num)
 
     def reach_epoch(self, study_id: str, epoch: int, *, num: int = 1) -> list[TrialState]:
         """Advance until so many running trials have finished an epoch, and return them."""
 
-        def caught() -> list[TrialState]:
-            running = self.in_state(study_id, JobState.RUNNING)
-            return [trial for trial in running if self.live.job(trial.job_id).epochs_done >= epoch]
+        caught: list[TrialState] = []
 
-        self.live.turn_until(lambda: len(caught()) >= num)
-        return caught()
+        def has_caught() -> bool:
+            running = self.in_state(study_id, JobState.RUNNING)
+            caught[:] = [trial for trial in running if self.live.job(trial.job_id).epochs_done >= epoch]
+            return len(caught) >= num
+
+        self._turn_until(study_id, has_caught)
+        return caught
+
+    def _turn_until(self, study_id: str, condition: Callable[[], bool]) -> None:
+        def holds() -> bool:
+            had_ended = self._has_ended(study_id)
+            if condition():
+                return True
+            assert not had_ended, f"the study has ended before: {self.rows(study_id)[0].failure_message}"
+            return False
+
+        self.live.turn_until(holds)
+
+    def _has_ended(self, study_id: str) -> bool:
+        return is_terminal(JobState(self.rows(study_id)[0].state))
 
     def runner(self, study_id: str) -> ActorHandle:
         """Return the actor that runs the study."""

@@ -1,11 +1,21 @@
 """A Ray cluster with warm processes, shared by all tests that want the usual one; a process can have one at a time."""
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from tests.support.live_service import LiveService, live_service
+
+SECRET = "hunter2-not-for-ranks"
+"""Part of the database's address, as a password would be."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let tests with a cluster of their own come last, so that the usual one is started once."""
+    items.sort(key=lambda item: {"clusters", "nodes"} <= set(getattr(item, "fixturenames", ())))
 
 
 class Clusters:
@@ -15,11 +25,23 @@ class Clusters:
         self._folders = folders
         self._stack = ExitStack()
         self._usual: LiveService | None = None
+        self.ray_folder = Path()
+        """Where the usual one's Ray keeps its files."""
 
     def usual(self) -> LiveService:
-        """Return a dispatcher on a local cluster of two CPUs, the one that runs already if there is one."""
+        """Return a dispatcher on a local cluster of two CPUs, the one that runs already if there is one.
+
+        Its environment has the database's address when it starts, as `xsam serve` and the compose file give it.
+        """
         if self._usual is None:
-            self._usual = self._stack.enter_context(live_service(self._folders.mktemp("live")))
+            short = tempfile.TemporaryDirectory(prefix="xsam-ray-", dir="/tmp")  # Ray's sockets lie in it
+            self.ray_folder = Path(self._stack.enter_context(short))
+            url = f"sqlite:///{self._folders.mktemp(SECRET) / 'xsam.db'}"
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("RAY_TMPDIR", str(self.ray_folder))
+                patch.setenv("XSAM_DATABASE__URL", url)
+                started = live_service(self._folders.mktemp("live"), database_url=url)
+                self._usual = self._stack.enter_context(started)
         return self._usual
 
     def end(self) -> None:

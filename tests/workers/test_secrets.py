@@ -1,42 +1,20 @@
 """The database's address, which may hold a password, is known to dispatcher and runners alone."""
 
 import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.live_service import LiveService, live_service
+from tests.support.live_service import LiveService
 from tests.support.processes import descendants
-from tests.workers.conftest import Clusters
+from tests.workers.conftest import SECRET, Clusters
 from xsam.services.jobs.states import JobState
 
 pytestmark = pytest.mark.ray
 
-SECRET = "hunter2-not-for-ranks"
-
-
-@pytest.fixture(scope="module")
-def ray_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="xsam-ray-", dir="/tmp") as folder:  # short: Ray's sockets lie in it
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def live(ray_folder: Path, tmp_path_factory: pytest.TempPathFactory, clusters: Clusters) -> Iterator[LiveService]:
-    """A dispatcher whose environment has the address, as `xsam serve` and the compose file give it."""
-    clusters.end()
-    database = tmp_path_factory.mktemp(SECRET) / "xsam.db"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_TMPDIR", str(ray_folder))
-        patch.setenv("XSAM_DATABASE__URL", f"sqlite:///{database}")
-        with live_service(tmp_path_factory.mktemp("live"), database_url=f"sqlite:///{database}") as started:
-            yield started
-
 
 def test_database_url__reaches_no_process_of_ray_by_environment_or_command_and_no_file(
-    live: LiveService, ray_folder: Path
+    live: LiveService, clusters: Clusters
 ) -> None:
     job_id = live.submit(epochs=1, resources={"num_workers": 2})
     assert live.finish(job_id).state == JobState.SUCCEEDED
@@ -45,7 +23,7 @@ def test_database_url__reaches_no_process_of_ray_by_environment_or_command_and_n
     for pid, title in below.items():
         assert SECRET not in title
         assert SECRET.encode() not in _environment(pid), title
-    files = [path for path in ray_folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    files = [path for path in clusters.ray_folder.rglob("*") if path.is_file() and not path.is_symlink()]
     files += [path for path in live.settings.artifact_root.rglob("*") if path.is_file()]
     assert {"raylet.out", "rank-0.log"} <= {path.name for path in files}
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []

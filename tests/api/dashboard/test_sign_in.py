@@ -6,6 +6,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from tests.api.access_table import PAGES
 from tests.api.dashboard.conftest import BASE, OWN, form_token
 from tests.api.dashboard.reading import read
 from tests.api.token_service import Callers
@@ -16,6 +17,13 @@ from xsam.services.settings import ApiSettings, Settings
 from xsam.services.teams import tokens
 
 SignIn = Callable[[str], TestClient]
+
+
+def test_page__is_for_those_who_have_signed_in(guarded: TestClient) -> None:
+    for method, path in PAGES:
+        answer = guarded.request(method, path, headers=OWN)
+        sent = answer.headers.get("location", "").partition("?")[0]
+        assert (answer.status_code, sent) == (303, "/sign-in"), (method, path)
 
 
 def test_pages__lead_to_the_sign_in_and_back(guarded: TestClient, callers: Callers) -> None:

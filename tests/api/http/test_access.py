@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from sqlalchemy import text
 
-from tests.api.access_table import BUNDLE, CALLERS, OPEN, TABLE, Access
+from tests.api.access_table import BUNDLE, CALLERS, OPEN, OPEN_PAGES, PAGES, TABLE, Access
 from tests.api.token_service import Callers, bearer, make_callers, submit
 from tests.support import bundles, studies
 from tests.support.callers import ROOT, begin_session, make_member, make_token, make_webhook, read_token
@@ -100,10 +100,8 @@ def test_table__has_every_route(app: FastAPI) -> None:
         (method, route.path)
         for route in iter_route_contexts(app.routes)
         for method in (route.methods or {"(any)"}) - {"HEAD"}
-        # The page's routes are in no document; they read what REST reads, and have tests of their own.
-        if getattr(route, "include_in_schema", True) or route.path == "/openapi.json"
     }
-    assert served == {(access.method, access.path) for access in TABLE} | set(OPEN)
+    assert served == {(access.method, access.path) for access in TABLE} | {*OPEN, *PAGES, *OPEN_PAGES}
 
 
 @pytest.mark.parametrize("access", TABLE, ids=lambda access: f"{access.method} {access.path}")

@@ -198,7 +198,7 @@ def test_failing_trials__end_the_study_at_the_limit_with_the_cause(studies: Live
 def test_study__shrinks_for_a_job_of_higher_priority_and_grows_again(studies: LiveStudies) -> None:
     study_id = studies.submit(base=LONG, num_trials=200)  # more than end beside the job
     studies.reach(study_id, 2, JobState.RUNNING)
-    job_id = studies.live.submit(**{**LONG, "epochs": 60}, priority=10)
+    job_id = studies.live.submit(**{**LONG, "epochs": 25}, priority=10)
     studies.live.turn_until(lambda: studies.live.job(job_id).state == JobState.RUNNING)
     most_beside_it = 0
     while True:
