@@ -63,23 +63,23 @@ def url(app: FastAPI) -> Iterator[str]:
     with bind("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
-        assert is_ready.wait(10)
+        assert is_ready.wait(60)
         yield url_of(listener)
         app.state.service.closing.set()
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 
 @pytest.fixture
 def http(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, timeout=10) as http:
+    with httpx.Client(base_url=url, timeout=60) as http:
         yield http
 
 
 @pytest.fixture
 def client(url: str) -> Iterator[Client]:
-    with Client(url, timeout_s=10) as client:
+    with Client(url, timeout_s=60) as client:
         yield client
 
 

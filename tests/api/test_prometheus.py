@@ -105,14 +105,14 @@ def prometheus(app: FastAPI, database: Database, lively: None, tmp_path: Path) -
         with (tmp_path / "prometheus.log").open("wb") as log:
             process = subprocess.Popen([program, *options], cwd=tmp_path, stdout=log, stderr=log)
         try:
-            with httpx.Client(base_url=f"http://{address}", timeout=10) as http:
+            with httpx.Client(base_url=f"http://{address}", timeout=60) as http:
                 _wait_for_scrapes(http)
                 yield http
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
             server.should_exit = True
-            thread.join(10)
+            thread.join(60)
 
 
 def _wait_for_scrapes(http: httpx.Client) -> None:

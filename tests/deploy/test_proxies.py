@@ -129,7 +129,7 @@ def proxy(
                 yield client
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=60)
 
 
 def _listens(port: int) -> bool:

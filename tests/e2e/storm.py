@@ -70,6 +70,7 @@ class Options:
     pause_s: float
     """Between two strikes, on average."""
     lease_s: float = 15.0
+    victim_within_s: float = 20.0
 
 
 @dataclass
@@ -107,6 +108,7 @@ class Storm:
             postgres=postgres,
             disk=self._disk,
             longest_stop_s=options.lease_s * 4 / 3,
+            victim_within_s=options.victim_within_s,
             restart=self._restart,
         )
 

@@ -16,7 +16,6 @@ from tests.support.postgres_server import PostgresServer
 from tests.support.processes import descendants
 
 FILE_SYSTEM_MIB = 192
-VICTIM_WITHIN_S = 20.0
 _AT_WORK = ".run"
 """Ends the title of one of Ray's processes that has been told to run something."""
 _TITLES = {
@@ -108,6 +107,7 @@ class Strikes:
         postgres: the service's database server.
         disk: the service's artifacts.
         longest_stop_s: longer than a lease, so that whoever is stopped for so long finds its work taken over.
+        victim_within_s: a strike waits so long for somebody to hit.
         restart: starts the API again, after it was killed (true) or in order.
     """
 
@@ -119,6 +119,7 @@ class Strikes:
         postgres: PostgresServer,
         disk: ArtifactDisk,
         longest_stop_s: float,
+        victim_within_s: float,
         restart: Callable[[bool], None],
     ) -> None:
         self._rng = rng
@@ -126,6 +127,7 @@ class Strikes:
         self._postgres = postgres
         self._disk = disk
         self._longest_stop_s = longest_stop_s
+        self._victim_within_s = victim_within_s
         self._restart = restart
         self._stopped: list[tuple[float, list[int]]] = []
         self._rest: list[str] = []
@@ -202,7 +204,7 @@ class Strikes:
 
     def _victim(self, found: Callable[[], list[int]]) -> int | None:
         """Return one of these processes as soon as there is one."""
-        deadline = time.monotonic() + VICTIM_WITHIN_S
+        deadline = time.monotonic() + self._victim_within_s
         while time.monotonic() < deadline:
             if pids := sorted(found()):
                 return self._rng.choice(pids)

@@ -170,15 +170,15 @@ def test_delete_team__waits_for_a_submit_that_is_under_way(database: Database) -
         with database.unit_of_work() as session:
             service.submit(session, JobSpec(), actor=ALICE)
             is_submitted.set()
-            assert may_commit.wait(10)
+            assert may_commit.wait(60)
 
     with ThreadPoolExecutor(2) as threads:
         submitted = threads.submit(submit_slowly)
-        assert is_submitted.wait(10)
+        assert is_submitted.wait(60)
         deleted = threads.submit(_delete_team, database)
         with pytest.raises(NotYet):
             deleted.result(0.2)
         may_commit.set()
-        submitted.result(10)
+        submitted.result(60)
         with pytest.raises(ConflictError, match="1 jobs that have not ended"):
-            deleted.result(10)
+            deleted.result(60)

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.support.databases import REQUIRE_VARIABLE
 
+PATIENCE_MS = 60_000
+"""Only a hang takes so long: the machine may do other work besides."""
 _FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -30,6 +32,7 @@ def chromium() -> Iterator[Browser]:
         if "browser" in os.environ.get(REQUIRE_VARIABLE, ""):
             pytest.fail(message)
         pytest.skip(message)
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=_FLAGS)
         yield browser

@@ -66,7 +66,7 @@ def test_serve__answers_until_it_is_told_to_stop(serve: Serve, tmp_path: Path, n
         events = client.follow_events(job.id)
         assert next(events).kind == "submitted"  # a stream is open when the signal comes
         process.send_signal(number)
-        _, stderr = process.communicate(timeout=15)
+        _, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (0, "")
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["logs", "xsam.db"]
     assert '"path": "/v1/jobs"' in (tmp_path / "data" / "logs" / "api.log").read_text()
@@ -77,7 +77,7 @@ def test_serve__keeps_what_was_there(serve: Serve) -> None:
     with Client(_url(first)) as client:
         job = client.submit({"name": "kept"})
     first.send_signal(signal.SIGTERM)
-    first.communicate(timeout=15)
+    first.communicate(timeout=60)
     with Client(_url(serve("--port", "0"))) as client:
         assert client.get(job.id).name == "kept"
 
@@ -85,7 +85,7 @@ def test_serve__keeps_what_was_there(serve: Serve) -> None:
 def test_serve__a_taken_port_is_one_sentence(serve: Serve) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        stdout, stderr = serve("--port", str(port)).communicate(timeout=20)
+        stdout, stderr = serve("--port", str(port)).communicate(timeout=60)
     assert stdout == ""
     assert stderr.startswith(f"Error: can't listen on 127.0.0.1 port {port}")
     assert len(stderr.splitlines()) == 1
@@ -93,7 +93,7 @@ def test_serve__a_taken_port_is_one_sentence(serve: Serve) -> None:
 
 def test_serve__settings_that_are_not_valid_are_one_sentence(serve: Serve) -> None:
     process = serve("--port", "99999")
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
     assert stderr.startswith("Error: the settings are not valid: api.port: ")
 
@@ -147,4 +147,4 @@ def test_serve__imports_what_plots_need_before_somebody_waits_for_it(
     monkeypatch.setattr(serving, "LOAD_AFTER_S", 0.0)
     monkeypatch.setattr(serving.plots, "load_importances", is_loaded.set)
     serving._Greeting("http://127.0.0.1:1", app.state.service, None, None).start()
-    assert is_loaded.wait(10)
+    assert is_loaded.wait(60)

@@ -36,7 +36,7 @@ class Scripted:
                 connection.sendall(answer)
 
     def close(self) -> None:
-        self._thread.join(10)
+        self._thread.join(60)
         self._listener.close()
         assert not self._thread.is_alive(), "fewer requests came than the script has answers"
 

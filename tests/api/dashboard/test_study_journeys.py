@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page
 
-from tests.support.browser import chromium
+from tests.support.browser import PATIENCE_MS, chromium
 from tests.support.many_trials import study_of
 from tests.support.studies import HandRunner, submit
 from xsam.api.client import Client
@@ -15,7 +15,6 @@ from xsam.services.teams.roles import Actor
 
 pytestmark = pytest.mark.browser
 ME = Actor("root", "default")
-PATIENCE_MS = 20_000
 
 
 @pytest.fixture(scope="module")

@@ -237,7 +237,7 @@ def test_stream__ends_soon_after_its_token(
     job_id = submit(http, callers, "member")
     token_id, token = make_token(database, "ann", "red")
     headers = {**bearer(token), "Accept": "text/event-stream"}
-    with http.stream("GET", f"/v1/jobs/{job_id}/{path}", headers=headers, timeout=15) as response:
+    with http.stream("GET", f"/v1/jobs/{job_id}/{path}", headers=headers, timeout=60) as response:
         assert response.status_code == 200
         http.delete(f"/v1/tokens/{token_id}", headers=callers.headers("lead")).raise_for_status()
         assert "event: end" not in response.read().decode()  # it returns: the job is queued still

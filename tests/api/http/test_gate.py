@@ -31,7 +31,7 @@ def callers(database: Database) -> Callers:
 )
 def test_body__of_somebody_without_a_token_is_not_read(url: str, token: str) -> None:
     host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n{token}Content-Type: application/json\r\nContent-Length: 500"
         connection.sendall(f"{head}\r\n\r\n{{".encode())  # and never the rest
         answer = connection.recv(10_000)

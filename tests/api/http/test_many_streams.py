@@ -52,7 +52,7 @@ async def _storm(url: str, path: str, callers: Callers) -> tuple[list[_Connectio
     opened = [_Connection(*await asyncio.open_connection(host, int(port))) for _ in range(NUM_STREAMS)]
     asked = asyncio.gather(*(one.ask(path, callers.valid["viewer"]) for one in opened))
     statuses = []
-    async with httpx.AsyncClient(base_url=url, headers=callers.headers("member"), timeout=20) as other:
+    async with httpx.AsyncClient(base_url=url, headers=callers.headers("member"), timeout=60) as other:
         while not asked.done() or len(statuses) < 5:
             statuses.append((await other.get("/v1/whoami")).status_code)
     await asked

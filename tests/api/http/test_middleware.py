@@ -61,7 +61,7 @@ def test_body_limit__lets_a_chunked_body_below_it_through(http: httpx.Client) ->
 
 def test_body_limit__refuses_at_the_announcement(url: str) -> None:
     host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         head = (
             "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9999999999\r\n\r\n"
         )
@@ -71,7 +71,7 @@ def test_body_limit__refuses_at_the_announcement(url: str) -> None:
 
 def test_caller_that_hangs_up__leaves_the_server_well(url: str, client: Client) -> None:
     host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{")
     assert client.health().status == "alive"
     assert list(client.list()) == []
@@ -79,7 +79,7 @@ def test_caller_that_hangs_up__leaves_the_server_well(url: str, client: Client) 
 
 def _connect(url: str) -> socket.socket:
     host, port = url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=10)
+    return socket.create_connection((host, int(port)), timeout=60)
 
 
 def test_body__that_never_comes_is_not_waited_for(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def test_submit__with_the_same_key_returns_the_first_job(http: httpx.Client) -> 
 
 def test_submit__with_one_key_from_many_threads_makes_one_job(url: str, client: Client) -> None:
     def submit(_: int) -> tuple[int, str]:
-        with httpx.Client(base_url=url, timeout=30) as http:
+        with httpx.Client(base_url=url, timeout=60) as http:
             response = http.post("/v1/jobs", json={"epochs": 2}, headers={"Idempotency-Key": "same"})
             return response.status_code, response.json()["id"]
 

@@ -46,7 +46,7 @@ def test_connection__whose_head_never_comes_is_closed(url: str, monkeypatch: pyt
         b"GET /healthz HTTP/1.1\r\nHost: loc",
         b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /h",
     ):
-        with socket.create_connection((host, int(port)), timeout=5) as connection:
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
             connection.sendall(begun)
             received = b""
             while data := connection.recv(10_000):

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response
 
-from tests.support.browser import chromium
+from tests.support.browser import PATIENCE_MS, chromium
 from tests.support.row_runner import RowRunner
 from xsam.api.app import create_app
 from xsam.api.server.server import Server, bind
@@ -25,7 +25,6 @@ from xsam.services.db.session import Database
 from xsam.services.settings import ApiSettings, Settings
 from xsam.services.teams import service as teams
 
-PATIENCE_MS = 20_000
 _EXPECTED = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE")
 """What the browser itself writes about a service that a test has stopped."""
 

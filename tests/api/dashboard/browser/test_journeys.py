@@ -27,12 +27,12 @@ def test_job__is_seen_from_its_queue_to_its_end_without_a_reload(site: Site, tab
     row = tab.locator(f"tr[data-job='{job}']")
     expect(row).to_contain_text("queued")
     lease = site.runner.claim(job, placement=["n1"])
-    expect(row).to_contain_text("running", timeout=5000)
+    expect(row).to_contain_text("running")
     site.runner.report(lease, 1)
-    expect(row).to_contain_text("1/3", timeout=5000)
+    expect(row).to_contain_text("1/3")
     site.runner.report(lease, 2, 3)
     site.runner.complete(lease)
-    expect(row).to_contain_text("succeeded", timeout=5000)
+    expect(row).to_contain_text("succeeded")
     assert tab.evaluate("window.isSame")
     tab.goto("/cluster?range=1h")  # it has ended, and still one sees where it was
     lanes = tab.locator("[data-module='views/cluster']")
@@ -51,9 +51,9 @@ def test_curves__grow_while_one_looks(site: Site, tab: Page) -> None:
     chart.get_by_role("button", name="as table").click()
     expect(chart.locator("tbody tr")).to_have_count(2)
     site.runner.report(lease, 3, 4)
-    expect(chart.locator("tbody tr")).to_have_count(4, timeout=5000)
+    expect(chart.locator("tbody tr")).to_have_count(4)
     site.runner.complete(lease)
-    expect(tab.locator(".head .state")).to_contain_text("succeeded", timeout=5000)
+    expect(tab.locator(".head .state")).to_contain_text("succeeded")
     expect(chart.locator("tbody tr")).to_have_count(4)
 
 
@@ -102,7 +102,7 @@ def test_bulk_cancel__asks_in_numbers_and_keeps_what_was_refused_selected(site: 
         tab.check(f"tr[data-job='{job}'] input")
     expect(tab.locator("[data-number]")).to_have_text("3 selected")
     site.runner.run(ids[0])
-    expect(tab.locator(f"tr[data-job='{ids[0]}']")).to_contain_text("succeeded", timeout=5000)
+    expect(tab.locator(f"tr[data-job='{ids[0]}']")).to_contain_text("succeeded")
     tab.get_by_role("button", name="Cancel…").click()
     dialog = tab.locator("#confirm")
     expect(dialog).to_contain_text("3 jobs")
@@ -139,7 +139,7 @@ def test_new_jobs__wait_until_one_wants_them(site: Site, tab: Page) -> None:
     tab.goto("/jobs")
     _is_live(tab)
     newer = site.submit("newer")
-    expect(tab.locator("#strip-fresh")).to_contain_text("1 new job", timeout=5000)
+    expect(tab.locator("#strip-fresh")).to_contain_text("1 new job")
     assert tab.locator("tbody tr").first.get_attribute("data-job") == first
     tab.locator("#strip-fresh button").click()
     expect(tab.locator("tbody tr").first).to_have_attribute("data-job", newer)
@@ -187,7 +187,7 @@ def test_tabs__share_one_stream(site: Site, new_context: NewContext) -> None:
     assert _num_streams(site) == 1
     site.runner.claim(job)
     tabs[0].bring_to_front()
-    expect(tabs[0].locator(f"tr[data-job='{job}']")).to_contain_text("running", timeout=5000)
+    expect(tabs[0].locator(f"tr[data-job='{job}']")).to_contain_text("running")
 
 
 def _num_streams(site: Site) -> int:
@@ -217,7 +217,7 @@ def test_sign_in__leads_on_and_a_revoked_token_is_out_within_seconds(
     assert text not in str(tab.context.cookies()) + tab.evaluate("JSON.stringify({...localStorage, ...sessionStorage})")
     with site.database.unit_of_work() as session:
         tokens.revoke(session, ROOT, token_id)
-    expect(tab.locator("#strip-signed-out")).to_be_visible(timeout=15_000)
+    expect(tab.locator("#strip-signed-out")).to_be_visible()
     tab.locator("#strip-signed-out a").click()
     expect(tab).to_have_url(re.compile(r"/sign-in\?next="))
 
