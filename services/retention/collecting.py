@@ -9,7 +9,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from xsam.services.requirements import service as requirements
 from xsam.services.retention import due
 from xsam.services.retention.due import Due
 from xsam.services.retention.models import StoredFiles
-from xsam.services.retention.rules import OF_FILES, Kind, RulesOfTeams, of_service
+from xsam.services.retention.rules import OF_FILES, Forgotten, Kind, RulesOfTeams, of_service
 from xsam.services.settings import ArtifactSettings
 from xsam.services.studies.models import Trial
 from xsam.services.teams import limits
@@ -42,16 +41,6 @@ PART = 50
 """Jobs in one transaction."""
 _ORPHANED_S = 86_400.0
 """A bundle's file comes before its row; one without a row is deleted when it is so old."""
-
-
-@dataclass(frozen=True, slots=True)
-class Forgotten:
-    """How much of a kind of a team may go, or has gone."""
-
-    team: str
-    kind: Kind
-    num: int
-    num_bytes: int
 
 
 def rules(session: Session, settings: ArtifactSettings) -> RulesOfTeams:

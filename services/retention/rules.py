@@ -23,6 +23,16 @@ class Kind(StrEnum):
     ENVIRONMENTS = "environments"
 
 
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """How much of a kind of a team may go, or has gone."""
+
+    team: str
+    kind: Kind
+    num: int
+    num_bytes: int
+
+
 OF_FILES = (Kind.CHECKPOINTS, Kind.WEIGHTS, Kind.LOGS)
 
 

@@ -5,9 +5,8 @@ from collections.abc import Iterable
 from sqlalchemy.orm import Session
 
 from xsam.services.artifacts.schemas import GoneRead
-from xsam.services.retention.collecting import Forgotten
 from xsam.services.retention.models import StoredFiles
-from xsam.services.retention.rules import Kind
+from xsam.services.retention.rules import Forgotten, Kind
 from xsam.services.schemas import Read
 
 

@@ -27,8 +27,7 @@ from xsam.services.jobs.states import JobState
 from xsam.services.metrics import service as metrics
 from xsam.services.metrics.records import CheckpointRecord
 from xsam.services.retention import collecting, fill
-from xsam.services.retention.collecting import Forgotten
-from xsam.services.retention.rules import Kind
+from xsam.services.retention.rules import Forgotten, Kind
 from xsam.services.retention.schemas import gone
 from xsam.services.settings import AllowedCode, ArtifactSettings, CodeSettings
 from xsam.services.specs.job import JobSpec
