@@ -183,6 +183,8 @@ PAGES = (
     ("POST", "/studies/new"),
     ("GET", "/studies/{study_id}"),
     ("POST", "/studies/{study_id}/{verb}"),
+    ("GET", "/lab"),
+    ("GET", "/lab/{run_id}"),
     ("GET", "/queue"),
     ("GET", "/cluster"),
     ("POST", "/cluster/cordon"),
@@ -210,6 +212,8 @@ OPEN_PAGES = (
     ("GET", "/assets/{digest}/{name:path}"),
     ("GET", "/sign-in"),
     ("POST", "/sign-in"),
+    ("GET", "/sign-in/sso"),
+    ("GET", "/sign-in/sso/callback"),
     ("POST", "/sign-out"),
 )
 """What it serves to anybody: how to sign in and out, and its own files."""
