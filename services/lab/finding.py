@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from pydantic import Field
-from scipy import stats
+from scipy import special
 
 from xsam.services.schemas import Read
 
@@ -110,7 +110,7 @@ def estimate(name: str, values: Sequence[float]) -> Estimate:
     mean, num = statistics.fmean(values), len(values)
     low = high = None
     if num >= MIN_PAIRS and (spread := statistics.stdev(values)) > 0:
-        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, num - 1)) * spread / math.sqrt(num)
+        half = float(special.stdtrit(num - 1, (1 + CONFIDENCE) / 2)) * spread / math.sqrt(num)
         low, high = mean - half, mean + half
     return Estimate(name=name, value=mean, low=low, high=high, num=num)
 
