@@ -1,12 +1,16 @@
 """What routes ask for: the service's parts, a session that reads or writes, and who is calling."""
 
+import functools
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
+import anyio
+import anyio.to_thread
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
@@ -70,14 +74,62 @@ AllowedCodeDep = Annotated[AllowedCode, Depends(_allowed_code)]
 """Which code of users' own a specification may name."""
 
 
-def _read_session(service: ServiceDep) -> Iterator[Session]:
-    with service.database.read() as session:
+# async, so that a request hops to a thread for its function alone: opening a session waits for nothing, and a write is
+# committed where the function runs (see `committing`). What is left to end here waits, so it is sent to a thread.
+async def _read_session(service: ServiceDep) -> AsyncIterator[Session]:
+    session = service.database.open(writes=False)
+    try:
         yield session
+    finally:
+        await _end(session)
 
 
-def _write_session(service: ServiceDep) -> Iterator[Session]:
-    with service.database.unit_of_work() as session:
+async def _write_session(service: ServiceDep) -> AsyncIterator[Session]:
+    session = service.database.open(writes=True)
+    try:
         yield session
+        if session.in_transaction():
+            await _in_own_thread(session.commit)
+    finally:
+        await _end(session)
+
+
+async def _end(session: Session) -> None:
+    if not session.in_transaction():
+        session.close()
+        return
+    with anyio.CancelScope(shield=True):  # a caller who hangs up must not keep a connection from the others
+        await _in_own_thread(session.close)
+
+
+async def _in_own_thread(end: Callable[[], None]) -> None:
+    # Beside the pool of threads: all of those may be waiting for the connection that this gives back.
+    await anyio.to_thread.run_sync(end, limiter=anyio.CapacityLimiter(1))
+
+
+def committing(function: Callable[..., Any], hints: Mapping[str, Any]) -> Callable[..., Any]:
+    """Return a route's function as one that commits before it returns, in the same thread, if it has a writing session.
+
+    It is async, so FastAPI checks the answer where it is, too: all that is left is one hop to a thread and back.
+
+    Args:
+        function: plain, not async.
+        hints: its annotations.
+    """
+    name = next((name for name, hint in hints.items() if hint == WriteSession), None)
+    if name is None:
+        return function
+
+    def run(named: dict[str, Any]) -> Any:
+        answer = function(**named)
+        named[name].commit()
+        return answer
+
+    @functools.wraps(function)
+    async def call(**named: Any) -> Any:
+        return await run_in_threadpool(run, named)
+
+    return call
 
 
 # scope="function": the transaction ends before the answer leaves, so a caller that reads its answer reads its write.
@@ -93,7 +145,7 @@ _bearer = HTTPBearer(
 )
 
 
-def admit(
+async def admit(
     request: Request, service: ServiceDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal:
     """Return who is calling, once it is clear that they may make this request.
@@ -109,10 +161,14 @@ def admit(
     if not service.settings.api.needs_token:
         access.check_is_local(request.url.hostname, request.headers.get("origin"))
         return access.local_principal(service.local_user)
+    return await run_in_threadpool(_admitted, request, service, credentials.credentials if credentials else None)
+
+
+def _admitted(request: Request, service: Service, token: str | None) -> Principal:
     with service.database.read() as session:
         caller = getattr(request.state, "caller", None)  # of a request with a body, whose caller is known before
         if caller is None:
-            caller = identify(service, session, credentials.credentials if credentials else None, request)
+            caller = identify(service, session, token, request)
         principal = caller.principal
         request.state.user = principal.user
         access.check_request(session, principal, request.method, request.url.path, request.path_params)

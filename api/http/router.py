@@ -4,14 +4,14 @@ A new route is its path, its summary and the refusals that are its own.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, get_type_hints
 
 from fastapi import APIRouter, Depends, params
 from pydantic import BaseModel
 
 from xsam.api.http.access import OWNERS
-from xsam.api.http.dependencies import admit, no_query
+from xsam.api.http.dependencies import admit, committing, no_query
 from xsam.api.http.problems import documented
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -59,11 +59,12 @@ class Router:
         """
 
         def register(function: _Function) -> _Function:
-            takes_query, takes_body = _inputs(function)
+            hints = get_type_hints(function, include_extras=True)
+            takes_query, takes_body = _inputs(hints)
             codes = self._codes(path, takes_input=takes_query or takes_body, takes_body=takes_body)
             self.routes.add_api_route(
                 path,
-                function,
+                committing(function, hints),
                 methods=[method],
                 operation_id=_camel_case(function.__name__),
                 summary=summary,
@@ -84,12 +85,12 @@ class Router:
         return [*codes, *_OF_ALL]
 
 
-def _inputs(function: Callable[..., Any]) -> tuple[bool, bool]:
-    """Return whether a route's function takes query parameters, and whether it takes a body."""
-    hints = get_type_hints(function, include_extras=True)
-    hints.pop("return", None)
+def _inputs(hints: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Return whether a route's function with these annotations takes query parameters, and whether it takes a body."""
     takes_query = takes_body = False
-    for hint in hints.values():
+    for name, hint in hints.items():
+        if name == "return":
+            continue
         marks = getattr(hint, "__metadata__", ())
         plain = getattr(hint, "__origin__", hint) if marks else hint
         if any(isinstance(mark, params.Query) for mark in marks):

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from xsam.services.db.text import dump_json, keep_storable
 from xsam.services.settings import SchedulingSettings
@@ -17,6 +18,9 @@ AWAY = (OperationalError, InterfaceError)
 """What is raised when the database does not answer or is in trouble, so that the same call may succeed later. Other
 errors (a value that a column can't hold, say) come again each time."""
 _SQLITE_BUSY_TIMEOUT_S = 30.0
+PING_AFTER_S = 1.0
+"""A connection that has rested for so long is tried before it is used; a busy service saves the round trip."""
+_RESTS_SINCE = "rests_since_s"
 _SCHEDULING = "scheduling"
 _DEFAULT_SCHEDULING = SchedulingSettings()
 
@@ -46,16 +50,20 @@ class Database:
         """Whether this is the embedded database."""
         return self.engine.dialect.name == "sqlite"
 
+    def open(self, *, writes: bool) -> Session:
+        """Return a session for callers that end it themselves; nothing waits before its first statement."""
+        return Session(self._write_engine if writes else self.engine, expire_on_commit=False, info=self._info)
+
     @contextmanager
     def read(self) -> Iterator[Session]:
         """Open a session that only reads; whatever it flushed is rolled back."""
-        with Session(self.engine, expire_on_commit=False, info=self._info) as session:
+        with self.open(writes=False) as session:
             yield session
 
     @contextmanager
     def unit_of_work(self) -> Iterator[Session]:
         """Open a session that is committed when the block ends and rolled back when it raises."""
-        with Session(self._write_engine, expire_on_commit=False, info=self._info) as session, session.begin():
+        with self.open(writes=True) as session, session.begin():
             yield session
 
     @contextmanager
@@ -104,9 +112,9 @@ def numbers_of(session: Session) -> SchedulingSettings:
 def _create_engine(url: str, pool_size: int) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        options = {"pool_size": pool_size, "max_overflow": pool_size, "pool_pre_ping": True}
-        engine = create_engine(url, json_serializer=dump_json, **options)
+        engine = create_engine(url, json_serializer=dump_json, pool_size=pool_size, max_overflow=pool_size)
         keep_storable(engine)
+        _ping_after_a_rest(engine)
         return engine
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +123,25 @@ def _create_engine(url: str, pool_size: int) -> Engine:
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _ping_after_a_rest(engine: Engine) -> None:
+    """Replace connections that broke while nobody used them; SQLAlchemy's own way asks before every transaction."""
+
+    def rest(connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info[_RESTS_SINCE] = time.monotonic()
+
+    def wake(connection: Any, record: ConnectionPoolEntry, proxy: Any) -> None:
+        since_s = record.info.pop(_RESTS_SINCE, None)
+        if since_s is None or time.monotonic() - since_s < PING_AFTER_S:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as e:
+            raise InvalidatePoolError("the connection broke while it rested") from e
+
+    event.listen(engine, "checkin", rest)  # codespell:ignore checkin
+    event.listen(engine, "checkout", wake)
 
 
 def _configure_sqlite(connection: Any, _: Any) -> None:

@@ -48,8 +48,7 @@ def submit(
     earlier = earlier_submit(session, KIND_TRAINING, spec, team=actor.team, key=idempotency_key)
     if earlier is not None:
         return earlier, False
-    limits.hold(session, actor.team)
-    check_runnable(session, spec, team=actor.team, allowed=allowed)
+    check_runnable(session, spec, team=actor.team, allowed=allowed, holds_team=True)
     job = new_job(
         KIND_TRAINING,
         spec,
@@ -66,8 +65,17 @@ def submit(
     return add_once(session, job, spec, actor=actor.user, message=message, data=origin)
 
 
-def check_runnable(session: Session, spec: JobSpec, *, team: str, allowed: AllowedCode) -> None:
+def check_runnable(
+    session: Session, spec: JobSpec, *, team: str, allowed: AllowedCode, holds_team: bool = False
+) -> None:
     """Refuse a job that could never run.
+
+    Args:
+        session: of the caller.
+        spec: the job.
+        team: whose it will be.
+        allowed: which code it may name.
+        holds_team: whether the team stays as it is until the caller's transaction ends.
 
     Raises:
         InvalidRequestError: the specification names code that is not allowed here; names the field.
@@ -86,7 +94,7 @@ def check_runnable(session: Session, spec: JobSpec, *, team: str, allowed: Allow
     if spec.requirements is not None:
         requirements.check(session, spec.requirements.lock, team=team, allowed=allowed)
     cluster.check_feasible(session, spec.resources)
-    limits.check_quota(session, team, spec.resources)
+    limits.check_quota(limits.row_of(session, team, holds=holds_team), spec.resources)
 
 
 def new_job(kind: str, spec: Spec, *, trains: JobSpec | None, **columns: Any) -> Job:

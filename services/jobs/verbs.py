@@ -65,9 +65,8 @@ def retry(session: Session, job_id: str, *, actor: Actor) -> Job:
     job = get(session, job_id)
     _check_is_its_own(job)
     resources = JobSpec.model_validate(job.spec).resources
-    limits.hold(session, job.team)
     cluster.check_feasible(session, resources)
-    limits.check_quota(session, job.team, resources)
+    limits.check_quota(limits.row_of(session, job.team, holds=True), resources)
     wishes.retry(session, job_id, actor=actor.user)
     return _fresh(session, job_id)
 

@@ -70,7 +70,7 @@ def submit(
     earlier = _earlier(session, spec, team=actor.team, key=idempotency_key)
     if earlier is not None:
         return earlier, False
-    limits.hold(session, actor.team)
+    limits.row_of(session, actor.team, holds=True)
     stages = plan(spec)
     _check_runnable(session, stages, team=actor.team, allowed=allowed)
     run = LabRun(

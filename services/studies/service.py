@@ -24,7 +24,6 @@ from xsam.services.studies.models import Study
 from xsam.services.studies.schemas import ArmCostRead, StudyPreview
 from xsam.services.studies.space import Point
 from xsam.services.studies.spec import StudySpec
-from xsam.services.teams import limits
 from xsam.services.teams.roles import Actor
 
 
@@ -48,8 +47,7 @@ def submit(
     earlier = jobs.earlier_submit(session, KIND_STUDY, spec, team=actor.team, key=idempotency_key)
     if earlier is not None:
         return earlier, False
-    limits.hold(session, actor.team)
-    check_runnable(session, spec, team=actor.team, allowed=allowed)
+    check_runnable(session, spec, team=actor.team, allowed=allowed, holds_team=True)
     job = jobs.new_job(
         KIND_STUDY,
         spec,
@@ -69,15 +67,17 @@ def submit(
     return job, is_new
 
 
-def check_runnable(session: Session, spec: StudySpec, *, team: str, allowed: AllowedCode) -> None:
-    """Refuse a study whose trials could never run.
+def check_runnable(
+    session: Session, spec: StudySpec, *, team: str, allowed: AllowedCode, holds_team: bool = False
+) -> None:
+    """Refuse a study whose trials could never run; see the function of the same name for jobs.
 
     Raises:
         InvalidRequestError: the base job names code that is not allowed here.
         InfeasibleError: the cluster, as last seen, or the team's quota could never hold a trial.
     """
     try:
-        jobs.check_runnable(session, spec.base, team=team, allowed=allowed)
+        jobs.check_runnable(session, spec.base, team=team, allowed=allowed, holds_team=holds_team)
     except (InvalidRequestError, InfeasibleError) as e:
         raise type(e)(e.message, field=None if e.field is None else f"base.{e.field}") from e
 

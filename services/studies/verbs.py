@@ -261,8 +261,7 @@ def _take_up(session: Session, job: Job, study: Study) -> None:
         study.hold = None
     if job.state not in TERMINAL_STATES:
         return
-    limits.hold(session, job.team)
-    limits.check_is_open(session, job.team)
+    limits.check_is_open(limits.row_of(session, job.team, holds=True))
     fresh = dict.fromkeys(("finished_at", "summary", "failure_kind", "failure_message"))
     attempts.move(session, job, JobState.QUEUED, **fresh)
     session.refresh(job)

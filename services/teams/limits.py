@@ -29,21 +29,28 @@ def retention(session: Session) -> dict[str, Mapping[str, Any]]:
     return {name: document for name, document in rows if document}
 
 
-def hold(session: Session, team: str) -> None:
-    """Keep a team as it is until the caller's transaction ends, so that none is deleted while a job is added to it."""
-    session.get(Team, team, with_for_update={"read": True})
+def row_of(session: Session, team: str, *, holds: bool = False) -> Team | None:
+    """Return a team's row; None where it has none, and so no limits.
+
+    Args:
+        session: of the caller.
+        team: its name.
+        holds: whether to keep the team as it is until the caller's transaction ends, so that none is deleted while a
+            job is added to it.
+    """
+    return session.get(Team, team, with_for_update={"read": True} if holds else None)
 
 
-def check_quota(session: Session, team: str, wanted: Resources) -> None:
+def check_quota(row: Team | None, wanted: Resources) -> None:
     """Refuse a request that exceeds the team's whole quota: it would wait for ever. What others hold does not matter.
 
     Raises:
         InfeasibleError: it asks for more than the team may ever hold, or the team is disabled.
     """
-    check_is_open(session, team)
-    row = session.get(Team, team)
+    check_is_open(row)
     if row is None:
         return
+    team = row.name
     quota = _quota(row)
     if quota.running_jobs == 0:
         raise InfeasibleError(f"team {team} may run no jobs: its quota of running jobs is 0")
@@ -60,15 +67,16 @@ def check_quota(session: Session, team: str, wanted: Resources) -> None:
             )
 
 
-def check_is_open(session: Session, team: str) -> None:
+def check_is_open(row: Team | None) -> None:
     """Refuse new work of a team that is disabled.
 
     Raises:
         InfeasibleError: it is.
     """
-    row = session.get(Team, team)
     if row is not None and row.disabled_at is not None:
-        raise InfeasibleError(f"team {team} is disabled and takes no new jobs; an admin of the service can enable it")
+        raise InfeasibleError(
+            f"team {row.name} is disabled and takes no new jobs; an admin of the service can enable it"
+        )
 
 
 def _quota(team: Team) -> TeamQuota:

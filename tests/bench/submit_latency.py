@@ -15,7 +15,7 @@ import ray
 from ray.job_submission import JobSubmissionClient
 
 from tests.bench.figures import percentile, table
-from tests.support.served import served
+from tests.support.served import PATIENCE_S, served
 
 _POSTGRES = os.environ.get("XSAM_TEST_POSTGRES_URL", "postgresql+psycopg://postgres@127.0.0.1/postgres")
 _SPEC = {"epochs": 1, "labels": {"purpose": "bench"}}
@@ -63,9 +63,23 @@ def _ray_times(count: int) -> list[float]:
     context = ray.init(num_cpus=2, include_dashboard=True, log_to_driver=False)
     try:
         client = JobSubmissionClient(f"http://{context.dashboard_url}")
+        _wait_for_agent(client)
         return _timed(lambda: client.submit_job(entrypoint="true"), count)
     finally:
         ray.shutdown()
+
+
+def _wait_for_agent(client: JobSubmissionClient) -> None:
+    """Submit until Ray takes it: its agent starts after `ray.init` has returned."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            client.submit_job(entrypoint="true")
+            return
+        except RuntimeError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 def _timed(call: Callable[[], object], count: int) -> list[float]:

@@ -6,6 +6,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from tests.support import jobs
+from xsam.services.db import session as db_session
 from xsam.services.db.base import new_id
 from xsam.services.db.clock import db_now, utc_now
 from xsam.services.db.session import Database
@@ -31,6 +32,34 @@ class TestTransactions:
         with pytest.raises(NotFoundError):
             fail_late()
         assert jobs.read(database, job_id).priority == 5
+
+    def test_connection__that_broke_while_it_rested_is_replaced(
+        self, postgres_database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with postgres_database.read() as one, postgres_database.read() as other:
+            pid = text("SELECT pg_backend_pid()")
+            one.scalar(pid)
+            second = other.scalar(pid)
+            other.rollback()
+            one.execute(text(f"SELECT pg_terminate_backend({second}, 5000)"))
+        monkeypatch.setattr(db_session, "PING_AFTER_S", 0.0)
+        with postgres_database.read() as one, postgres_database.read() as other:
+            found = {one.scalar(pid), other.scalar(pid)}
+        assert second not in found
+        assert len(found) == 2
+
+    def test_connection__in_use_a_moment_ago_is_not_tried_first(
+        self, postgres_database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def ping(connection: object) -> bool:
+            raise AssertionError("tried")
+
+        with postgres_database.read() as session:
+            session.scalar(text("SELECT 1"))
+        monkeypatch.setattr(postgres_database.engine.dialect, "do_ping", ping)
+        monkeypatch.setattr(db_session, "PING_AFTER_S", 60.0)
+        with postgres_database.read() as session:
+            assert session.scalar(text("SELECT 1")) == 1
 
     def test_read__never_writes(self, database: Database) -> None:
         job_id = jobs.submit(database)
