@@ -51,12 +51,14 @@ class BundlesClient:
             ApiError: the service takes no code, or refuses this.
             InvalidRequestError: the folder is too large, by `XSAM_CODE__...` of this process; names the largest files.
         """
-        packed = archive.pack(folder, archive.limits_of(get_settings().code))
+        limits = archive.limits_of(get_settings().code)
+        found = archive.read(folder, limits)
         try:
-            return Uploaded(self.get(packed.id), packed.left_out_secrets, is_new=False)
+            return Uploaded(self.get(found.id), found.left_out_secrets, is_new=False)
         except ApiError as e:
             if e.status != HTTPStatus.NOT_FOUND:
                 raise
+        packed = archive.pack(folder, limits)
         commit, is_dirty = _git_state(folder)
         query = {"commit": commit, "is_dirty": is_dirty if commit else None}
         path, headers = f"/v1/bundles/{packed.id}", {"Content-Type": "application/octet-stream"}

@@ -73,37 +73,56 @@ def id_of(entries: Sequence[Entry]) -> str:
     return _PREFIX + digest.hexdigest()
 
 
-def pack(root: Path, limits: Limits) -> Bundle:
-    """Pack a folder, without what its ignore files name, what is never wanted, and what looks like a secret.
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What of a folder belongs into a bundle, and which one that would be; see `Bundle`."""
+
+    id: str
+    entries: tuple[Entry, ...]
+    left_out_secrets: tuple[str, ...]
+
+
+def read(root: Path, limits: Limits) -> Folder:
+    """Read a folder, without what its ignore files name, what is never wanted, and what looks like a secret.
 
     Raises:
         InvalidRequestError: it holds too much; names the largest files. Or nothing, or a link out of it.
     """
     paths, secret = _walk(root)
-    sizes = {path: (root / path).stat().st_size for path in paths}
-    _check_size(sizes, limits)
+    _check_size({path: (root / path).stat().st_size for path in paths}, limits)
     if not paths:
         raise InvalidRequestError(f"code: {root} holds no file that belongs into a bundle", field="code")
+    entries = tuple(_entry(root, root / path) for path in paths)
+    return Folder(id_of(entries), entries, tuple(secret))
+
+
+def pack(root: Path, limits: Limits) -> Bundle:
+    """Pack what `read` finds, which takes several times as long.
+
+    Raises:
+        InvalidRequestError: as `read`; or it is too large when packed.
+    """
+    found = read(root, limits)
     entries: list[Entry] = []
     buffer = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, compresslevel=6) as zipped,
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
-        for path in paths:
-            content = (root / path).read_bytes()
-            is_executable = bool((root / path).stat().st_mode & stat.S_IXUSR)
-            entries.append(Entry(path, is_executable, hashlib.sha256(content).hexdigest(), len(content)))
-            member = tarfile.TarInfo(path)
-            member.size, member.mode = len(content), 0o755 if is_executable else 0o644
+        for entry in found.entries:
+            content = (root / entry.path).read_bytes()  # which may have changed since
+            digest = hashlib.sha256(content).hexdigest()
+            entries.append(Entry(entry.path, entry.is_executable, digest, len(content)))
+            member = tarfile.TarInfo(entry.path)
+            member.size, member.mode = len(content), 0o755 if entry.is_executable else 0o644
             tar.addfile(member, io.BytesIO(content))
     if buffer.tell() > limits.packed_bytes:
         raise InvalidRequestError(
             f"code: {buffer.tell() / _MIB:.1f} MiB packed; allowed are {limits.packed_bytes / _MIB:g} MiB. "
-            f"{_largest(sizes)}",
+            f"{_largest({entry.path: entry.size_bytes for entry in entries})}",
             field="code",
         )
-    return Bundle(id_of(entries), buffer.getvalue(), tuple(entries), tuple(secret))
+    return Bundle(id_of(entries), buffer.getvalue(), tuple(entries), found.left_out_secrets)
 
 
 def inspect(packed: bytes, limits: Limits) -> tuple[Entry, ...]:

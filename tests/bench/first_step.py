@@ -1,22 +1,35 @@
 """Time from the request to the end of the first training step, service against scripts, in one run."""
 
 import argparse
+import contextlib
+import math
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
+import psutil
 from sqlalchemy import select
 
+from tests.bench import upload
 from tests.bench.figures import median, table
 from tests.support.served import Served, served
+from tests.support.wheels import wheel
+from xsam.api.client import Client
 from xsam.services.jobs.models import JobAttempt
 
 _SPEC = {"epochs": 1, "optimizer": {"variant": "xsam", "rho": 0.05}}
+_BUILT_IN = "built-in"
+_PRICES = Path(__file__).parents[2] / "deploy" / "examples" / "prices"
+_CODE = {"code": str(_PRICES), "task": {"target": "prices:task"}, "epochs": 1, "batch_size": 32}
+_AT_REST_CPU_S = 0.25
+"""Of all processes in a second: the turns of the dispatcher, the look of a runner; a process that starts takes more."""
 
 
 def measure(repeats: int) -> str:
@@ -63,8 +76,58 @@ def measure_gpus(repeats: int) -> str:
     return table(["service", "with a GPU each, s", "on CPUs, s", "ratio", "target"], rows)
 
 
+def measure_code(repeats: int) -> str:
+    """Return the table of jobs that bring their code against built-in ones, in turns on one service.
+
+    Code runs in a process of its own, so each turn waits until the next one is warm, as it is on a service at rest.
+    """
+    times: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        wheels = Path(folder) / "wheels"
+        wheel(wheels, "tinyloss")
+        environment = {**os.environ, "XSAM_CODE__INDEX": str(wheels)}
+        with served(Path(folder) / "data", environment=environment) as service, Client(service.url) as client:
+            bundle, _ = client.bundles.resolve(_CODE, Path())
+            packages, _ = client.requirements.resolve({**bundle, "requirements": ["tinyloss"]}, Path())
+            bodies = {_BUILT_IN: _SPEC, "a bundle": bundle, "a bundle, cached environment": packages}
+            for body in bodies.values():  # unpacked and installed once a node
+                _post_to_first_step_s(service, body)
+            for _ in range(repeats):
+                for name, body in bodies.items():
+                    _wait_until_at_rest(service)
+                    times.setdefault(name, []).append(_post_to_first_step_s(service, body))
+    built_in = median(times.pop(_BUILT_IN))
+    rows = [[_BUILT_IN, f"{built_in:.2f}", "", ""]]
+    for name, values in times.items():
+        rows.append([name, f"{median(values):.2f}", f"{median(values) - built_in:+.2f}", "<= +1.5"])
+    return table(["POST to first step", "s", "beyond a built-in job, s", "target"], rows)
+
+
+def _wait_until_at_rest(service: Served) -> None:
+    """Wait until the service and all of its processes have taken next to nothing of a processor for a second."""
+    before = math.inf
+    while True:
+        time.sleep(1.0)
+        used = _cpu_s(service)
+        if 0 <= used - before < _AT_REST_CPU_S:
+            return
+        before = used
+
+
+def _cpu_s(service: Served) -> float:
+    total = 0.0
+    for process in [root := psutil.Process(service.process.pid), *root.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            used = process.cpu_times()
+            total += used.user + used.system
+    return total
+
+
 def _service_s(service: Served, workers: int, *, gpus: int = 0) -> float:
-    body = {**_SPEC, "resources": {"num_workers": workers, "gpus_per_worker": gpus}}
+    return _post_to_first_step_s(service, {**_SPEC, "resources": {"num_workers": workers, "gpus_per_worker": gpus}})
+
+
+def _post_to_first_step_s(service: Served, body: Mapping[str, Any]) -> float:
     asked_at = time.time()
     job_id = httpx.post(service.url + "/v1/jobs", json=body).raise_for_status().json()["id"]
     while httpx.get(f"{service.url}/v1/jobs/{job_id}").json()["state"] != "succeeded":
@@ -91,12 +154,14 @@ def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--gpus", action="store_true", help="only jobs on logical GPUs against jobs on CPUs")
+    parser.add_argument("--only", choices=list(MEASURED), action="append", help="by default all")
     given = parser.parse_args()
-    if not given.gpus:
-        print(measure(given.repeats))
+    for name in given.only or MEASURED:
+        print(MEASURED[name](given.repeats))
         print()
-    print(measure_gpus(given.repeats))
+
+
+MEASURED = {"scripts": measure, "gpus": measure_gpus, "code": measure_code, "upload": upload.measure}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """All figures of the service, one after the other: `make bench`."""
 
-from tests.bench import first_step, metric_ingest, queue_scale, recovery, submit_latency
+from tests.bench import first_step, metric_ingest, queue_scale, recovery, submit_latency, upload
 
 
 def main() -> None:
@@ -9,6 +9,10 @@ def main() -> None:
     print(first_step.measure(repeats=5))
     print()
     print(first_step.measure_gpus(repeats=5))
+    print()
+    print(first_step.measure_code(repeats=5))
+    print("\n## Upload of code\n")
+    print(upload.measure(repeats=5))
     print("\n## Submit latency on loopback\n")
     print(submit_latency.measure(num_submits=1000, num_ray_submits=30))
     print("\n## A growing queue\n")
