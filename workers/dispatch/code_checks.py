@@ -14,6 +14,7 @@ from xsam.services.requirements import service as requirements
 from xsam.services.settings import Settings
 from xsam.services.specs.job import JobSpec
 from xsam.workers.actors import check_code
+from xsam.workers.dispatch.warm_pool import WarmPool
 from xsam.workers.environments.store import EnvironmentStore
 from xsam.workers.messages import CheckRequest, sentence
 
@@ -29,9 +30,11 @@ class CodeChecks:
     Args:
         settings: of the service.
         database: where checks wait.
+        ranks: in which the jobs that are checked will run.
     """
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: Settings, database: Database, ranks: WarmPool) -> None:
+        self._ranks = ranks
         self._settings = settings
         self._database = database
         self._running: dict[ray.ObjectRef, tuple[str, float, float]] = {}
@@ -54,6 +57,7 @@ class CodeChecks:
             with self._database.unit_of_work() as session:
                 is_taken = checks.take(session, check_id)
             if is_taken:
+                self._ranks.expect_unused(spec.resources.num_workers)  # ready by when the job is placed
                 within_s = self._within_s(spec)
                 deadline = time.monotonic() + within_s
                 self._running[check_code.remote(self._request(spec))] = (check_id, deadline, within_s)

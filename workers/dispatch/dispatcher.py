@@ -107,7 +107,7 @@ class Dispatcher:
             counters=self._counters,
         )
         self._holdings = Holdings(database)
-        self._checks = CodeChecks(settings, database)
+        self._checks = CodeChecks(settings, database, self._processes.ranks)
         self._locks = RequirementsLocks(settings, database)
         self._retention = RetentionRounds(settings, database)
         self._notifications = NotificationRounds(settings.notifications, database)

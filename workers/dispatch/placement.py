@@ -1,6 +1,7 @@
 """Placement: plans over the waiting jobs and hands those that got a place to runners."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from ray.actor import ActorHandle
@@ -184,9 +185,11 @@ class JobPlacer:
         if resources.num_workers > 1 and self._settings.ray.worker_groups == "managed" and not is_script:
             return ((node_ids[0], self._processes.ranks.take(node_ids[0])),)
         ranks = self._processes.ranks
+        if claimed.job_spec.code is None:
+            return tuple((node_id, ranks.take(node_id)) for node_id in node_ids)
         # Code that a job brings runs where nothing has run before, and nothing runs after it.
-        take = ranks.take if claimed.job_spec.code is None else ranks.take_unused
-        return tuple((node_id, take(node_id)) for node_id in node_ids)
+        ranks.expect_unused(max(Counter(node_ids).values()))
+        return tuple((node_id, ranks.take_unused(node_id)) for node_id in node_ids)
 
     def _has_devices(self, claimed: ClaimedJob) -> bool:
         return bool(claimed.job_spec.resources.gpus_per_worker) and not self._config.is_cpu_only

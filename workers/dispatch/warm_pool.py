@@ -27,6 +27,8 @@ ANSWER_S = 1.0
 REST_S = 60.0
 """After a node has become full, until ranks are started there for those at work. A start takes seconds of a
 processor from them, and nobody could use it before one of them ends and comes back. One that doesn't is replaced."""
+UNUSED_S = 1800.0
+"""After code that a job brought, so long the next is expected to need as many actors that have done no work."""
 
 
 class WarmPool:
@@ -48,6 +50,8 @@ class WarmPool:
         self._idle: dict[str, list[ActorHandle]] = {}
         self._used: set[ActorHandle] = set()
         """Those here that have worked already."""
+        self._num_unused_wanted = 0
+        self._unused_until = 0.0
         self._starting: dict[ray.ObjectRef, tuple[str, ActorHandle]] = {}
         # Actors that were taken before they were ready: while they start, no others are started beside them.
         self._taken_early: dict[ray.ObjectRef, str] = {}
@@ -81,10 +85,11 @@ class WarmPool:
         return None
 
     def take(self, node_id: str) -> ActorHandle:
-        """Return an actor on the node: a warm one, else one that is starting, else a new one."""
+        """Return an actor on the node: a warm one (rather one that has worked), one that is starting, or a new one."""
         idle = self._idle.get(node_id)
         if idle:
-            handle = idle.pop()
+            handle = next((one for one in reversed(idle) if one in self._used), idle[-1])
+            idle.remove(handle)
             self._used.discard(handle)
             return handle
         return self._take_starting(node_id, is_unused=False) or self._start(node_id)
@@ -97,6 +102,13 @@ class WarmPool:
                 idle.remove(handle)
                 return handle
         return self._take_starting(node_id, is_unused=True) or self._start(node_id)
+
+    def expect_unused(self, count: int) -> None:
+        """Keep up to so many actors of each node ready that have done no work, for a while."""
+        if time.monotonic() >= self._unused_until:
+            self._num_unused_wanted = 0
+        self._num_unused_wanted = max(self._num_unused_wanted, count)
+        self._unused_until = time.monotonic() + UNUSED_S
 
     def _take_starting(self, node_id: str, *, is_unused: bool) -> ActorHandle | None:
         for ref, (node, handle) in self._starting.items():
@@ -113,11 +125,27 @@ class WarmPool:
             self._used.add(handle)
 
     def _keep(self, node_id: str, handle: ActorHandle) -> bool:
-        if len(self._idle.setdefault(node_id, [])) < self._size:
-            self._idle[node_id].append(handle)
+        idle = self._idle.setdefault(node_id, [])
+        if len(idle) >= self._size and handle not in self._used and self._num_unused_missing(node_id, self._size):
+            self._end(idle, next(one for one in idle if one in self._used))
+        if len(idle) < self._size:
+            idle.append(handle)
             return True
         ray.kill(handle)
         return False
+
+    def _end(self, idle: list[ActorHandle], handle: ActorHandle) -> None:
+        idle.remove(handle)
+        self._used.discard(handle)
+        ray.kill(handle)
+
+    def _num_unused_missing(self, node_id: str, wanted: int, starting: Sequence[ray.ObjectRef] = ()) -> int:
+        """Return how many actors without work behind them are expected on a node and neither idle nor starting."""
+        if time.monotonic() >= self._unused_until:
+            return 0
+        there = [*self._idle.get(node_id, []), *(self._starting[ref][1] for ref in starting)]
+        num_unused = sum(1 for handle in there if handle not in self._used)
+        return max(0, min(self._num_unused_wanted, wanted) - num_unused)
 
     def refill(self, node_ids: Sequence[str], *, resting: Collection[str] = (), size: int | None = None) -> None:
         """Move actors that became ready to the idle ones, drop dead ones and start what is missing; never waits.
@@ -141,17 +169,21 @@ class WarmPool:
             num_ready = len(self._idle.get(node_id, []))
             if node_id in resting or time.monotonic() < self._not_before.get(node_id, 0.0):
                 continue
+            num_early = list(self._taken_early.values()).count(node_id)
             num_missing = wanted - num_ready - len(starting)
-            for _ in range(num_missing - list(self._taken_early.values()).count(node_id)):
+            num_missing = max(num_missing, self._num_unused_missing(node_id, wanted, starting))
+            for _ in range(num_missing - num_early):
                 handle = self._start(node_id)
                 self._starting[handle.ready.remote()] = (node_id, handle)
 
-    def _end_surplus(self, node_id: str, starting: Sequence[ray.ObjectRef], wanted: int) -> None:
+    def _end_surplus(self, node_id: str, starting: list[ray.ObjectRef], wanted: int) -> None:
         idle = self._idle.get(node_id, [])
         while len(idle) > wanted:
-            ray.kill(idle.pop())
-        for ref in starting[wanted - len(idle) :]:
+            self._end(idle, idle[-1])
+        num_kept = max(wanted - len(idle), self._num_unused_missing(node_id, wanted))
+        for ref in starting[num_kept:]:
             ray.kill(self._starting.pop(ref)[1])  # those it was started for have come back
+        del starting[num_kept:]
 
     def close(self) -> None:
         """End all idle actors."""

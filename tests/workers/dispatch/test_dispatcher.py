@@ -42,14 +42,19 @@ def test_two_workers__share_one_alpha_estimate_per_epoch(live: LiveService) -> N
     assert {path.name for path in folder.logs(1).iterdir()} == {"rank-0.log", "rank-1.log"}
 
 
+def let_ray_train_manage(live: LiveService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the dispatcher hand runs of several workers to groups of Ray Train's own."""
+    managed_ray = live.settings.ray.model_copy(update={"worker_groups": "managed"})
+    managed_settings = live.settings.model_copy(update={"ray": managed_ray})
+    monkeypatch.setattr(live.dispatcher._placer, "_settings", managed_settings)
+
+
 def test_worker_group_of_ray_train__gives_the_same_result_as_warm_processes(
     live: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = {"epochs": 2, "resources": {"num_workers": 2}, "optimizer": {"variant": "xsam"}}
     warm = live.finish(live.submit(**spec))
-    managed_ray = live.settings.ray.model_copy(update={"worker_groups": "managed"})
-    managed_settings = live.settings.model_copy(update={"ray": managed_ray})
-    monkeypatch.setattr(live.dispatcher._placer, "_settings", managed_settings)
+    let_ray_train_manage(live, monkeypatch)
     job_id = live.submit(**spec)
     live.turn_until(lambda: live.job(job_id).state == JobState.RUNNING)
     assert len(live.dispatcher.ranks_of(job_id)) == 1, "one process drives the group"
@@ -58,6 +63,21 @@ def test_worker_group_of_ray_train__gives_the_same_result_as_warm_processes(
     assert managed.summary is not None
     assert managed.summary["final_eval_loss"] == warm.summary["final_eval_loss"]
     live.turn_until(live.all_resources_are_free)
+
+
+@pytest.mark.parametrize("victim", ["runner", "driver"])
+def test_worker_group_of_ray_train__whose_process_is_killed_holds_nothing(
+    live: LiveService, monkeypatch: pytest.MonkeyPatch, victim: str
+) -> None:
+    let_ray_train_manage(live, monkeypatch)
+    job_id = live.submit(**LONG, resources={"num_workers": 2}, retry={"infrastructure": 0})
+    live.reach_epoch(job_id, 1)
+    (driver,) = live.dispatcher.ranks_of(job_id)
+    ray.kill(driver if victim == "driver" else live.dispatcher.runner_of(job_id))
+    job = live.finish(job_id)
+    assert (job.state, job.failure_kind) == (JobState.FAILED, FailureKind.INFRASTRUCTURE)
+    live.turn_until(live.all_resources_are_free)
+    assert live.finish(live.submit(epochs=1, resources={"num_workers": 2})).state == JobState.SUCCEEDED
 
 
 def test_runners_that_do_not_answer__cost_no_attempt(live: LiveService) -> None:

@@ -86,6 +86,21 @@ def test_resting_node__gets_no_process(pool: WarmPool, node_id: str) -> None:
     _refill_until(pool, node_id, lambda: pool.num_ready == 2)
 
 
+def test_code_of_a_job__finds_a_process_that_has_not_worked_though_all_have(pool: WarmPool, node_id: str) -> None:
+    worked = [pool.take(node_id), pool.take(node_id)]
+    for handle in worked:
+        pool.give_back(node_id, handle)
+    pool.refill([node_id])
+    assert not pool._starting, "without such code nothing is started in the place of what works"
+    pool.expect_unused(1)
+    _refill_until(pool, node_id, lambda: not set(pool._idle[node_id]) <= set(worked))
+    assert pool.num_ready == 2, "one of those that have worked has made room"
+    assert pool.take(node_id) in worked, "what has worked works again"
+    assert pool.take_unused(node_id) not in worked
+    pool.refill([node_id])
+    assert len(pool._starting) == 2
+
+
 def _await_death(handle: ActorHandle) -> None:
     with suppress(RayActorError):
         while True:
