@@ -7,7 +7,7 @@ from pydantic import Field, JsonValue
 
 from xsam.services.specs.base import Options, Spec
 
-FigureName = Literal["1b", "2", "3a", "3b", "3c", "4"]
+FigureName = Literal["1b", "2", "3a", "3b", "3c", "4", "prop1"]
 ScaleName = Literal["digits", "laptop", "paper"]
 MIN_SEEDS = 3
 """Fewer say nothing about a spread."""

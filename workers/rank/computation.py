@@ -6,16 +6,20 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from xsam_core import SAM, XSAM, ascent_quality, trajectory, two_basins
+from xsam_core import SAM, XSAM, ascent_quality, quadratic_rho_0, radius_profile, trajectory, two_basins
 from xsam_core.surfaces import Point, is_in_flat_basin
 
 _LOW, _HIGH = (-2.0, -1.2), (2.0, 1.2)
 """Corners of the part of the surface where starts are drawn."""
 _KS = (1, 2, 5)
 _GRID = (41, 25)
+_DIMENSIONS = 8
+_STEPS_TO_RHO_0 = 20
+_TRAINING_STEPS = 100
+_RADII = tuple(round(0.02 * i, 2) for i in range(1, 31))
 _NUM_SHOWN = 4
 _THINNED = 3
 """Every so many-th point of a path is drawn."""
@@ -71,6 +75,51 @@ def _starts(number: int) -> list[Point]:
     return [(round(x, 4), round(y, 4)) for x, y in points.tolist()]
 
 
+def _proposition(*, num_quadratics: int, num_networks: int, rho: float) -> dict[str, Any]:
+    return {
+        "quadratics": [found for seed in range(num_quadratics) if (found := _quadratic(seed, rho)) is not None],
+        "networks": [_network(seed, rho) for seed in range(num_networks)],
+    }
+
+
+def _quadratic(seed: int, rho: float) -> dict[str, float] | None:
+    """Return where the losses of a random quadratic cross, found and in closed form; None where they never do."""
+    generator = torch.Generator().manual_seed(seed)
+    root = torch.randn(_DIMENSIONS, _DIMENSIONS, generator=generator, dtype=torch.float64)
+    hessian = root @ root.T / _DIMENSIONS
+    model = nn.Linear(_DIMENSIONS, 1, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        model.weight.copy_(torch.randn(1, _DIMENSIONS, generator=generator, dtype=torch.float64))
+    rho_0 = quadratic_rho_0(hessian, hessian @ model.weight.detach()[0], rho=rho)
+    if not rho_0:
+        return None
+    step = rho_0 / _STEPS_TO_RHO_0
+    radii = [(i + 0.5) * step for i in range(2 * _STEPS_TO_RHO_0)]
+    profile = radius_profile(model, lambda: (model.weight @ hessian @ model.weight.T).sum() / 2, rho=rho, radii=radii)
+    return None if profile.crossing is None else {"rho_0": rho_0, "found": profile.crossing, "step": step}
+
+
+def _network(seed: int, rho: float) -> dict[str, Any]:
+    """Return the losses along g_0 and g_1 around the weights of a network that SGD has trained for a while."""
+    torch.manual_seed(seed)
+    inputs = torch.randn(128, 4)
+    targets = inputs.prod(1, keepdim=True) + 0.1 * torch.randn(128, 1)
+    network = nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Linear(32, 1))
+    optimizer = SGD(network.parameters(), lr=0.05, momentum=0.9)
+
+    def loss() -> Tensor:
+        return (network(inputs) - targets).square().mean()
+
+    for _ in range(_TRAINING_STEPS):
+        optimizer.zero_grad()
+        torch.autograd.backward(loss())
+        optimizer.step()
+    profile = radius_profile(network, loss, rho=rho, radii=_RADII)
+    first, last = list(profile.first), list(profile.last)
+    at_rest = {"loss": float(loss().detach()), "crossing": profile.crossing}
+    return {**at_rest, "radii": list(profile.radii), "first": first, "last": last}
+
+
 def _surface() -> dict[str, Any]:
     xs, ys = (torch.linspace(low, high, num) for low, high, num in zip(_LOW, _HIGH, _GRID, strict=True))
     across, up = torch.meshgrid(xs, ys, indexing="xy")
@@ -81,4 +130,5 @@ def _surface() -> dict[str, Any]:
 _COMPUTATIONS: Mapping[str, Callable[..., dict[str, Any]]] = {
     "ascent_quality": _qualities,
     "trajectories": _trajectories,
+    "proposition": _proposition,
 }

@@ -197,3 +197,26 @@ def test_merged__replaces_a_part_of_another_name() -> None:
     before = {"model": {"name": "small_cnn", "width": 8}, "epochs": 3}
     assert merged(before, {"model": {"width": 4}}) == {"model": {"name": "small_cnn", "width": 4}, "epochs": 3}
     assert merged(before, {"model": {"name": "mlp"}})["model"] == {"name": "mlp"}
+
+
+def test_proposition__is_decided_by_the_losses_of_the_networks() -> None:
+    def evidence(ahead: float) -> dict[str, Evidence]:
+        networks = [
+            {
+                "loss": 1.0,
+                "crossing": 0.2,
+                "radii": [0.1, 0.2],
+                "first": [1.1, 1.2],
+                "last": [1.0, 1.2 + ahead + 0.01 * n],
+            }
+            for n in range(4)
+        ]
+        quadratics = [{"rho_0": 1.0, "found": 1.02, "step": 0.05}, {"rho_0": 2.0, "found": 2.1, "step": 0.1}]
+        return {"crossings": Evidence(computed={"quadratics": quadratics, "networks": networks})}
+
+    for ahead, verdict in ((0.1, Verdict.HOLDS), (-0.2, Verdict.DOES_NOT), (-0.015, Verdict.UNDECIDED)):
+        found = FIGURES["prop1"].find(LabSpec(figure="prop1"), evidence(ahead))
+        assert found.verdict is verdict
+    assert "the farthest miss is 1.00 grid steps" in found.caption
+    assert [point for point, _ in found.panels[1].series[0].points] == [1.0, 2.0]
+    assert len(found.rows) == 2 + 4 * 2

@@ -21,3 +21,13 @@ def test_qualities__have_a_row_for_each_start_and_k() -> None:
     rows = compute(document)["rows"]
     assert [(row["start"], row["ascent_steps"]) for row in rows] == [(s, k) for s in range(3) for k in (1, 2)]
     assert all(row["gradient"] <= row["chosen"] + 1e-9 <= 1.0 + 1e-6 for row in rows)
+
+
+def test_proposition__is_found_where_the_closed_form_has_it() -> None:
+    found = compute({"name": "proposition", "num_quadratics": 4, "num_networks": 2, "rho": 0.05})
+    assert len(found["quadratics"]) > 0
+    for one in found["quadratics"]:
+        assert abs(one["found"] - one["rho_0"]) <= one["step"]
+    for network in found["networks"]:
+        assert len(network["radii"]) == len(network["first"]) == len(network["last"])
+        assert network["loss"] > 0
