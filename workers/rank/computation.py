@@ -19,7 +19,7 @@ _GRID = (41, 25)
 _DIMENSIONS = 8
 _STEPS_TO_RHO_0 = 20
 _TRAINING_STEPS = 100
-_RADII = tuple(round(0.02 * i, 2) for i in range(1, 31))
+_RADII = tuple(round(0.001 * 1.25**i, 6) for i in range(30))
 _NUM_SHOWN = 4
 _THINNED = 3
 """Every so many-th point of a path is drawn."""
