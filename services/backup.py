@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from pydantic import BaseModel
-from sqlalchemy import Connection, Date, Integer, Table, func, insert, select, text
+from sqlalchemy import JSON, Connection, Date, Integer, Table, func, insert, select, text
 
 from xsam.services.db import migrate
 from xsam.services.db.base import UtcDateTime
 from xsam.services.db.clock import utc_now
 from xsam.services.db.session import Database
+from xsam.services.db.text import dump_json
 from xsam.services.errors import ServiceError
 from xsam.services.tables import metadata
 
@@ -196,13 +197,34 @@ def _insert_rows(connection: Connection, archive: tarfile.TarFile, manifest: Man
     for table in metadata.sorted_tables:
         number = 0
         for rows in _read_rows(_open(archive, f"{_ROWS}{table.name}.jsonl"), table):
-            connection.execute(insert(table), list(rows))
+            _insert(connection, table, rows)
             number += len(rows)
         if number != manifest.num_rows[table.name]:
             raise BackupError(
                 f"the backup has {number} rows of {table.name}, but {manifest.num_rows[table.name]} went in"
             )
         _go_on_numbering(connection, table)
+
+
+def _insert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows; into PostgreSQL by COPY, which takes a fraction of the time of as many statements."""
+    if connection.dialect.name != "postgresql":
+        connection.execute(insert(table), list(rows))
+        return
+    is_document = [isinstance(column.type, JSON) for column in table.columns]
+    names = [column.name for column in table.columns]
+    quote = connection.dialect.identifier_preparer.quote
+    command = f"COPY {quote(table.name)} ({', '.join(map(quote, names))}) FROM STDIN"
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor() as cursor, cursor.copy(command) as copy:
+        for row in rows:
+            values = [row.get(name) for name in names]
+            copy.write_row(
+                [
+                    dump_json(value) if is_json and value is not None else value
+                    for value, is_json in zip(values, is_document, strict=True)
+                ]
+            )
 
 
 def _read_rows(file: IO[bytes], table: Table) -> Iterator[Sequence[Mapping[str, Any]]]:
