@@ -5,6 +5,7 @@ import time
 
 import ray
 from ray.exceptions import RayError
+from sqlalchemy.exc import DBAPIError
 
 from xsam.services.db.session import Database
 from xsam.services.lab import advance
@@ -41,9 +42,19 @@ class LabRuns:
         with self._database.read() as session:
             running = advance.running(session)
         for run_id in running:
+            self._begin(self._advance(run_id))
+
+    def _advance(self, run_id: str) -> list[Computation]:
+        try:
             with self._database.unit_of_work() as session:
-                wanted = advance.advance(session, run_id, allowed=self._settings.allowed_code)
-            self._begin(wanted)
+                return advance.advance(session, run_id, allowed=self._settings.allowed_code)
+        except DBAPIError:
+            raise
+        except Exception as e:  # the boundary: what is wrong with one run must not keep jobs from being placed
+            log.exception("lab run %s can't go on", run_id)
+            with self._database.unit_of_work() as session:
+                advance.fail(session, run_id, f"it can't go on: {type(e).__name__}: {e}")
+            return []
 
     def _begin(self, wanted: list[Computation]) -> None:
         begun = {(one.run_id, one.stage) for one in self._computing.values()}

@@ -126,11 +126,10 @@ def _rows(trials: Sequence[TrialState], path: str) -> list[list[str | float | in
 
 
 def _setting(spec: LabSpec) -> str:
-    job = job_of(spec, {"variant": "sgd"})
-    data = job["dataset"]
-    noise = f" with {data['label_noise']:.0%} of the labels redrawn" if data.get("label_noise") else ""
+    job = JobSpec.model_validate(job_of(spec, {"variant": "sgd"}))
+    noise = f" with {job.dataset.label_noise:.0%} of the labels redrawn" if job.dataset.label_noise else ""
     same = "gradient evaluations" if spec.compute == "grad_evals" else "epochs"
-    return f"{job['model']['name']} on {data['name']}{noise}, batch {job['batch_size']}, equal {same}"
+    return f"{job.model.name} on {job.dataset.name}{noise}, batch {job.batch_size}, equal {same}"
 
 
 def _plan_frequencies(spec: LabSpec) -> list[Stage]:

@@ -79,6 +79,12 @@ def test_sweep__is_decided_by_fresh_seeds_at_each_one_s_best_rho(ahead: tuple[fl
     assert len(found.rows) == len(sweep(ahead))
 
 
+def test_sweep__tells_the_job_as_it_was_read() -> None:
+    spec = LabSpec(figure="3b", base={"dataset": {"label_noise": "0.25"}, "batch_size": "32"})
+    found = FIGURES["3b"].find(spec, {"methods": Evidence(trials=sweep((0.02, 0.03, 0.025)))})
+    assert "small_cnn on fashion_mnist with 25% of the labels redrawn, batch 32" in found.caption
+
+
 def test_sweep__says_how_many_trials_have_no_value() -> None:
     trials = [*sweep((0.02, 0.03, 0.025)), trial("sam", 2, 0, None, rho=0.3)]
     found = FIGURES["3b"].find(LabSpec(figure="3b"), {"methods": Evidence(trials=trials)})
