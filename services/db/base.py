@@ -27,6 +27,8 @@ _ID_LENGTH = 12
 
 
 JsonColumn = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+OrderedJsonColumn = JSON(none_as_null=True)
+"""Keeps the order of keys, which PostgreSQL's usual type for documents does not."""
 BigId = BigInteger().with_variant(Integer(), "sqlite")
 """SQLite numbers rows by itself only for INTEGER keys."""
 

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Dialect, Engine, String, event
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
 MAX_FREE_CHARS = 100_000
@@ -80,3 +83,21 @@ def _spelled_out(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_spelled_out(item) for item in value]
     return value
+
+
+class ascii_lower(FunctionElement[str]):  # noqa: N801 - a function of SQL
+    """ASCII text in lower case; without a collation PostgreSQL takes five times as long for it."""
+
+    name = "ascii_lower"
+    inherit_cache = True
+    type = String()
+
+
+@compiles(ascii_lower)
+def _lower(element: ascii_lower, compiler: SQLCompiler, **options: Any) -> str:
+    return f"lower({compiler.process(element.clauses, **options)})"
+
+
+@compiles(ascii_lower, "postgresql")
+def _postgresql_lower(element: ascii_lower, compiler: SQLCompiler, **options: Any) -> str:
+    return f'lower({compiler.process(element.clauses, **options)} COLLATE "C")'

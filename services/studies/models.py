@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from xsam.services.db.base import Base, BigId
+from xsam.services.db.base import Base, BigId, OrderedJsonColumn
 
 
 class Study(Base):
@@ -16,8 +16,8 @@ class Study(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     num_configs: Mapped[int]
     """Configurations of the main search, extensions included."""
-    space: Mapped[dict[str, Any]]
-    """The space in force: the specification's, or a wider one."""
+    space: Mapped[dict[str, Any]] = mapped_column(OrderedJsonColumn)
+    """The space in force: the specification's, or a wider one; axes in the order in which they were given."""
     concurrency: Mapped[int]
     hold: Mapped[str | None] = mapped_column(String(8))
     """`pause`: no new trials until resumed. `stop`: no new trials any more."""

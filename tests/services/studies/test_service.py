@@ -6,7 +6,7 @@ from tests.support import jobs, studies
 from xsam.services.errors import ConflictError
 from xsam.services.jobs import service as job_service
 from xsam.services.specs.job import JobSpec
-from xsam.services.studies import service
+from xsam.services.studies import reading, service, verbs
 from xsam.services.studies.spec import StudySpec
 
 
@@ -41,3 +41,20 @@ def test_submit__with_the_key_of_another_specification_or_of_a_job_is_a_conflict
         job, _ = job_service.submit(session, JobSpec(), actor=studies.ALICE, idempotency_key="j")
     with pytest.raises(ConflictError, match=f"belongs to job {job.id}"):
         submit(database, "j")
+
+
+def test_axes__keep_the_order_in_which_they_were_given(database):
+    wanted = ["optimizer.base.lr", "optimizer.rho", "batch_size", "optimizer.alpha_max"]
+    dimensions = {
+        "optimizer.base.lr": {"type": "log_uniform", "low": 0.01, "high": 0.1},
+        "optimizer.rho": {"type": "log_uniform", "low": 0.01, "high": 0.5},
+        "batch_size": {"type": "choice", "values": [16, 32]},
+        "optimizer.alpha_max": {"type": "uniform", "low": 1.5, "high": 2.0},
+    }
+    study_id, _ = submit(database, "k", space={path: dimensions[path] for path in wanted})
+    with database.unit_of_work() as session:
+        wider = {"optimizer.rho": {"type": "log_uniform", "low": 0.005, "high": 0.5}}
+        verbs.extend(session, study_id, actor=studies.ALICE, space=wider)
+    with database.read() as session:
+        assert [axis.path for axis in reading.read_plots(session, study_id).axes] == wanted
+        assert list(reading.read_study(session, study_id).space) == wanted
