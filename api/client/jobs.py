@@ -85,7 +85,7 @@ class JobsClient:
         """Return one page of jobs.
 
         Args:
-            cursor: `next_cursor` of the page before, made with the same `sort`.
+            cursor: `next_cursor` of the page before, or `previous_cursor` of the one after, made with the same `sort`.
             limit: jobs on the page.
             sort: `created`, `name`, `state`, `user`, `best` or `cost`; a minus before it descends.
             wanted: which jobs, as for `list`.

@@ -206,7 +206,7 @@ class JobsQuery(JobsWanted):
     fields: JobFields = JobFields.ALL
     """`brief`: without the specification, with why a job waits and what it has cost so far."""
     cursor: Cursor = None
-    """`next_cursor` of the page before, made with the same `sort`."""
+    """`next_cursor` of the page before or `previous_cursor` of the one after, made with the same `sort`."""
     limit: Limit = 50
     """Jobs per page."""
 
@@ -431,9 +431,13 @@ class CurvesQuery(_Query):
     """Which trials' curves to read."""
 
     top: Annotated[int, Field(ge=1, le=200)] = 20
-    """At most so many: the best ones, then those that run."""
+    """Of at most so many configurations: the best ones, then those that run; each with all of its seeds."""
     arm: Text | Absent = None
     """Of this arm; by default of all."""
+    phase: Annotated[Literal["search", "confirm"] | Absent, Field()] = None
+    """Of this phase; by default of both."""
+    points: Points | Absent = None
+    """About so many epochs of each, evenly spaced; by default all."""
 
 
 class TrialsQuery(_TrialsWanted):

@@ -100,7 +100,7 @@ def submit_job(
 def list_jobs(session: ReadSession, principal: PrincipalDep, query: Annotated[JobsQuery, Query()]) -> Any:
     """Return a page of the team's jobs (of all teams', for admins), newest first unless asked otherwise.
 
-    Follow `next_cursor` for the rest. Pages stay what they are when jobs are added meanwhile.
+    Follow `next_cursor` for the rest, `previous_cursor` back. Pages stay what they are when jobs are added meanwhile.
     """
     where = wanted_jobs(session, principal, query)
     if query.fields is JobFields.BRIEF:
@@ -112,8 +112,9 @@ def list_jobs(session: ReadSession, principal: PrincipalDep, query: Annotated[Jo
             limit=query.limit,
             visible_team=principal.visible_team,
         )
-    page, next_cursor = listing.list_jobs(session, where=where, sort=query.sort, cursor=query.cursor, limit=query.limit)
-    return JobPage(items=[JobRead.of(job) for job in page], next_cursor=next_cursor)
+    page = listing.list_jobs(session, where=where, sort=query.sort, cursor=query.cursor, limit=query.limit)
+    items = [JobRead.of(job) for job in page.jobs]
+    return JobPage(items=items, next_cursor=page.next_cursor, previous_cursor=page.previous_cursor)
 
 
 def wanted_jobs(session: Session, principal: Principal, query: JobsWanted) -> JobFilter:

@@ -86,7 +86,7 @@ def _chosen(session: Session, selection: Selection) -> tuple[list[str], bool]:
     where = selection.where
     if selection.visible_team is not None:
         where = replace(where, team=selection.visible_team)
-    page, cursor = list_jobs(session, where=where, limit=MAX_JOBS)
+    page, cursor, _ = list_jobs(session, where=where, limit=MAX_JOBS)
     return [job.id for job in page], cursor is not None
 
 

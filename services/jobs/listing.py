@@ -1,19 +1,21 @@
 """Lists of jobs: which, in which order, page by page, and how many there are.
 
-A page goes on after the last row of the one before (its sort key, when it was made, its id), which an index of the
-table finds however far down it is. Rows without a value come last in either direction.
+A page goes on after the last row of the one before, or goes back from the first row of the one after (its sort key,
+when it was made, its id), which an index of the table finds however far down it is. Rows without a value come last in
+either direction.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, func, literal_column, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from xsam.services import paging
+from xsam.services.db.text import ascii_lower
 from xsam.services.jobs.models import KIND_TRAINING, KIND_TRIAL, Job
 from xsam.services.jobs.states import FailureKind, JobState
 
@@ -105,6 +107,16 @@ class Group:
     by: Mapping[str, str]
 
 
+class JobsPage(NamedTuple):
+    """A page of a list."""
+
+    jobs: Sequence[Job]
+    next_cursor: str | None
+    """Of the page after; None on the last."""
+    previous_cursor: str | None
+    """Of the page before; None on the first."""
+
+
 def list_jobs(
     session: Session,
     *,
@@ -112,21 +124,35 @@ def list_jobs(
     sort: JobSort = JobSort.CREATED_DESC,
     cursor: str | None = None,
     limit: int = 50,
-) -> tuple[Sequence[Job], str | None]:
-    """Return a page of jobs and the cursor of the next page (None on the last).
+) -> JobsPage:
+    """Return a page of jobs. Going back ends in a whole first page, as it is now.
 
     Raises:
         InvalidRequestError: the cursor is not one of this order's.
     """
-    after = None if cursor is None else paging.decode(cursor, _key_of(sort), made=f" with sort={sort}")
+    start = None if cursor is None else paging.decode(cursor, _key_of(sort), made=f" with sort={sort}")
+    is_back = start is not None and start.is_before
+    parts = _parts(_chosen(where), sort)
+    if start is not None:
+        parts = parts[: start.part + 1] if is_back else parts[start.part :]
+    if is_back:
+        parts = [part.turned() for part in reversed(parts)]
     rows: list[Job] = []
-    if after is None or after.value is not None or sort.column is None:
-        rows += session.scalars(_with_value(_chosen(where), sort, after).limit(limit + 1))
-    if sort.column is not None and len(rows) <= limit:
-        last = after if after is not None and after.value is None else None
-        rows += session.scalars(_without_value(_chosen(where), sort, last).limit(limit + 1 - len(rows)))
-    page = rows[:limit]
-    return page, _cursor(sort, page[-1]) if len(rows) > limit else None
+    for part in parts:
+        key = start if part is parts[0] else None
+        if len(rows) <= limit:
+            rows += session.scalars(part.rows(key).limit(limit + 1 - len(rows)))
+    has_more, page = len(rows) > limit, rows[:limit]
+    if is_back:
+        if not has_more:
+            return list_jobs(session, where=where, sort=sort, limit=limit)
+        page.reverse()
+    has_next, has_previous = is_back or has_more, has_more if is_back else bool(start and page)
+    return JobsPage(
+        page,
+        next_cursor=_cursor(sort, page[-1], is_before=False) if has_next else None,
+        previous_cursor=_cursor(sort, page[0], is_before=True) if has_previous else None,
+    )
 
 
 def count_jobs(session: Session, *, where: JobFilter, by: Sequence[CountBy] = ()) -> Sequence[Group]:
@@ -167,7 +193,7 @@ def filtered(query: Any, where: JobFilter) -> Any:
         if value is not None:
             query = query.where(column == value)
     if where.q is not None:
-        in_name = Job.name.icontains(where.q, autoescape=True)
+        in_name = ascii_lower(Job.name).contains(where.q.lower(), autoescape=True)
         query = query.where(or_(in_name, Job.id.startswith(where.q, autoescape=True)))
     for column, values in {Job.state: where.states, Job.failure_kind: where.failures}.items():
         if values:
@@ -197,47 +223,63 @@ def _chosen(where: JobFilter, *columns: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    value: Any
-    created_at: datetime
-    job_id: str
+    """A row's place in an order."""
+
+    values: Sequence[Any]
+    """Of the columns of its part."""
+    part: int
+    is_before: bool
+    """Whether the page ends before this row, instead of beginning after it."""
 
 
-def _with_value(query: Any, sort: JobSort, after: _Key | None) -> Any:
-    columns = [Job.created_at, Job.id] if sort.column is None else [sort.column, Job.created_at, Job.id]
-    if sort.column is not None:
-        query = query.where(sort.column.is_not(None))
-    if after is not None:
-        values = (
-            [after.created_at, after.job_id] if sort.column is None else [after.value, after.created_at, after.job_id]
-        )
-        ours, theirs = tuple_(*columns), tuple_(*values)
-        query = query.where(ours < theirs if sort.descends else ours > theirs)
-    return query.order_by(*(column.desc() if sort.descends else column for column in columns))
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows of a list that have a value, or those that have none; the latter come last, newest first."""
+
+    query: Any
+    columns: Sequence[Any]
+    descends: bool
+    of_one: Sequence[Any] = ()
+    """Columns that are the same in all of its rows, and that its index begins with."""
+
+    def turned(self) -> "_Part":
+        return replace(self, descends=not self.descends)
+
+    def rows(self, key: _Key | None) -> Any:
+        query = self.query
+        if key is not None:
+            ours, theirs = tuple_(*self.columns), tuple_(*key.values)
+            query = query.where(ours < theirs if self.descends else ours > theirs)
+        columns = (*self.of_one, *self.columns)
+        return query.order_by(*(column.desc() if self.descends else column for column in columns))
 
 
-def _without_value(query: Any, sort: JobSort, after: _Key | None) -> Any:
-    """Return those without a value, newest first in either direction."""
-    query = query.where(sort.column.is_(None))
-    if after is not None:
-        query = query.where(tuple_(Job.created_at, Job.id) < tuple_(after.created_at, after.job_id))
-    return query.order_by(sort.column.desc(), Job.created_at.desc(), Job.id.desc())
+def _parts(query: Any, sort: JobSort) -> list[_Part]:
+    made = [Job.created_at, Job.id]
+    if sort.column is None:
+        return [_Part(query, made, sort.descends)]
+    with_value = _Part(query.where(sort.column.is_not(None)), [sort.column, *made], sort.descends)
+    return [with_value, _Part(query.where(sort.column.is_(None)), made, descends=True, of_one=[sort.column])]
 
 
-def _cursor(sort: JobSort, last: Job) -> str:
-    value = None if sort.column is None else getattr(last, sort.column.key)
-    return paging.encode(sort, value, last.created_at.isoformat(), last.id)
+def _cursor(sort: JobSort, row: Job, *, is_before: bool) -> str:
+    value = None if sort.column is None else getattr(row, sort.column.key)
+    return paging.encode(sort, value, row.created_at.isoformat(), row.id, *([True] if is_before else []))
 
 
 def _key_of(sort: JobSort) -> Callable[..., _Key]:
-    def read(made_for: str, value: Any, created_at: str, job_id: str) -> _Key:
+    def read(made_for: str, value: Any, created_at: str, job_id: str, is_before: Any = False) -> _Key:
         instant = datetime.fromisoformat(created_at)
         if made_for != sort or instant.tzinfo is None or not paging.ROW_ID.fullmatch(job_id):
             raise ValueError("made for another order")
         kinds = {None: (), Job.best_value: (int, float), Job.grad_evals: (int,)}.get(sort.column, (str,))
-        if isinstance(value, bool) or not isinstance(value, (*kinds, type(None))):
+        if isinstance(value, bool) or not isinstance(value, (*kinds, type(None))) or not isinstance(is_before, bool):
             raise TypeError("not a value of this order")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise ValueError("out of range")
-        return _Key(value, instant.astimezone(UTC), job_id)
+        made = (instant.astimezone(UTC), job_id)
+        if sort.column is None or value is None:
+            return _Key(made, 0 if sort.column is None else 1, is_before)
+        return _Key((value, *made), 0, is_before)
 
     return read

@@ -107,6 +107,8 @@ class JobPage(Read):
     items: list[JobRead]
     next_cursor: str | None
     """Pass it as `cursor`, with the same `sort`, for the next page; null on the last."""
+    previous_cursor: str | None = None
+    """The same for the page before; null on the first."""
 
 
 class EventPage(Read):

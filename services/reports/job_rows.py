@@ -88,6 +88,8 @@ class JobRowPage(Read):
     items: list[JobRow]
     next_cursor: str | None
     """Pass it as `cursor`, with the same `sort`, for the next page; null on the last."""
+    previous_cursor: str | None = None
+    """The same for the page before; null on the first."""
 
 
 class CountGroup(Read):
@@ -126,15 +128,16 @@ def list_rows(
         session: open for reading.
         where: which jobs; its team is checked before.
         sort: their order.
-        cursor: `next_cursor` of the page before.
+        cursor: `next_cursor` of the page before, or `previous_cursor` of the one after.
         limit: rows on the page.
         visible_team: the only team whose jobs the caller may identify in reasons; None for all.
 
     Raises:
         InvalidRequestError: the cursor is not one of this order's.
     """
-    jobs, next_cursor = listing.list_jobs(session, where=where, sort=sort, cursor=cursor, limit=limit)
-    return JobRowPage(items=rows_of(session, jobs, visible_team=visible_team), next_cursor=next_cursor)
+    page = listing.list_jobs(session, where=where, sort=sort, cursor=cursor, limit=limit)
+    items = rows_of(session, page.jobs, visible_team=visible_team)
+    return JobRowPage(items=items, next_cursor=page.next_cursor, previous_cursor=page.previous_cursor)
 
 
 def rows_of(session: Session, jobs: Sequence[Job], *, visible_team: str | None = None) -> list[JobRow]:

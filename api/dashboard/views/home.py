@@ -56,7 +56,7 @@ def show_home(page: PageDep, session: ReadSession) -> Response:
 
 def _mine(session: Session, principal: Principal) -> list[JobRow]:
     where = JobFilter(states=_ALIVE, team=principal.team, user=principal.user)
-    found, _ = listing.list_jobs(session, where=where, limit=_LOOKED_AT)
+    found = listing.list_jobs(session, where=where, limit=_LOOKED_AT).jobs
     first = sorted(found, key=lambda job: job.state != JobState.RUNNING)[:_SHOWN]
     return job_rows.rows_of(session, first, visible_team=principal.visible_team)
 
@@ -64,6 +64,6 @@ def _mine(session: Session, principal: Principal) -> list[JobRow]:
 def _ended(session: Session, principal: Principal) -> Counter[str]:
     """Return how the latest jobs of one day ended: by failure's kind, or `succeeded`, or `cancelled`."""
     where = JobFilter(states=tuple(TERMINAL_STATES), team=principal.visible_team)
-    found, _ = listing.list_jobs(session, where=where, limit=_LOOKED_AT)
+    found = listing.list_jobs(session, where=where, limit=_LOOKED_AT).jobs
     since = datetime.now(UTC) - _DAY
     return Counter(job.failure_kind or job.state for job in found if job.finished_at and job.finished_at > since)

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import ceil
 from typing import Annotated, Any
 
 from fastapi import Query, Response
@@ -15,7 +16,7 @@ from xsam.api.dashboard.pages import PageDep, Pages, ViewQuery
 from xsam.api.dashboard.visitors import Form, FormDep
 from xsam.api.http.access import visible_team
 from xsam.api.http.dependencies import ReadSession, WriteSession
-from xsam.api.http.queries import JobsQuery
+from xsam.api.http.queries import LARGEST_COUNT, JobsQuery
 from xsam.api.http.validation import field_errors
 from xsam.services.errors import InvalidRequestError
 from xsam.services.jobs import bulk
@@ -26,12 +27,16 @@ from xsam.services.jobs.models import KIND_STUDY, Job
 from xsam.services.jobs.schemas import BulkRead
 from xsam.services.jobs.states import FailureKind, JobState
 from xsam.services.reports import job_rows
-from xsam.services.reports.job_rows import JobCount
+from xsam.services.reports.job_rows import JobCount, JobRowPage
 from xsam.services.specs.dataset import DATASETS
 from xsam.services.specs.model import MODELS
 from xsam.services.specs.optimizer import OPTIMIZERS
 
 _MOST_ROWS = 200
+
+_NOT_FILTERS = ("sort", "cursor", "page", "limit", "fields")
+FIRST_PAGE: Mapping[str, None] = {"cursor": None, "page": None}
+"""What a link changes besides a filter."""
 
 pages = Pages()
 
@@ -48,6 +53,9 @@ SORTS = {"name": "Name", "state": "State", "best": "Best", "user": "By", "create
 class JobsView(ViewQuery, JobsQuery):
     """Which jobs are looked at, in which order, and which page of them."""
 
+    page: Annotated[int, Field(ge=1, le=LARGEST_COUNT)] = 1
+    """How the page is called; where it begins is the cursor's to say."""
+
     def match(self) -> str | None:
         """Return the filter as the verbs on several jobs take it; None where it says nothing."""
         where: dict[str, Any] = {name: value for name, value in self.changed().items() if name in JobMatch.model_fields}
@@ -59,11 +67,11 @@ class JobsView(ViewQuery, JobsQuery):
         """Return the filters in force: their names, their values, and what takes each away."""
         found: list[tuple[str, str, dict[str, Any]]] = []
         for name, value in self.changed().items():
-            if name in ("sort", "cursor", "limit", "fields"):
+            if name in _NOT_FILTERS:
                 continue
             for one in value if isinstance(value, list) else [value]:
                 rest = [other for other in value if other != one] if isinstance(value, list) else None
-                found.append((name, str(one), {name: rest, "cursor": None}))
+                found.append((name, str(one), {name: rest, **FIRST_PAGE}))
         return found
 
 
@@ -92,19 +100,20 @@ def show_jobs(page: PageDep, session: ReadSession, view: Annotated[JobsView, Que
         visible_team=page.principal.visible_team,
     )
     state = view.changed()
+    counted = job_rows.count(session, where=replace(where, states=()), by=[CountBy.STATE])
     return page.render(
         "jobs.html",
         view=view,
         state=state,
-        counts=_counts(job_rows.count(session, where=replace(where, states=()), by=[CountBy.STATE])),
+        first=FIRST_PAGE,
+        counts=_counts(counted),
+        pager=_pager(view, found, counted),
         states=list(JobState),
         failures=list(FailureKind),
         sorts=SORTS,
         known={"optimizer": sorted(OPTIMIZERS), "model": sorted(MODELS), "dataset": sorted(DATASETS)},
         rows=found.items,
-        later=query(state, cursor=found.next_cursor) if found.next_cursor else None,
-        earlier=query(state, cursor=None) if view.cursor else None,
-        copies=of_jobs({name: value for name, value in state.items() if name not in ("cursor", "fields")}),
+        copies=of_jobs({name: value for name, value in state.items() if name not in ("cursor", "page", "fields")}),
     )
 
 
@@ -128,14 +137,40 @@ def change_jobs(page: PageDep, session: WriteSession, form: FormDep) -> Response
     return page.render("bulk_done.html", verb=verb, result=done)
 
 
+@dataclass(frozen=True, slots=True)
+class Pager:
+    """Where a page stands in its list, and the addresses of those around it."""
+
+    page: int
+    num_pages: int | None
+    """None where it is not counted so far."""
+    num_rows: str
+    previous: str | None
+    next: str | None
+
+
+def _pager(view: JobsView, found: JobRowPage, counted: JobCount) -> Pager:
+    groups = [group for group in counted.groups if not view.state or group.state in view.state]
+    num, is_exact = sum(group.num for group in groups), all(group.is_exact for group in groups)
+    state, at = view.changed(), view.page if found.previous_cursor else 1
+    num_pages = max(1, ceil(num / view.limit)) if is_exact else None
+    return Pager(
+        page=at if num_pages is None or at <= num_pages else num_pages,
+        num_pages=num_pages,
+        num_rows=_number(num, is_exact),
+        previous=query(state, cursor=found.previous_cursor, page=max(at - 1, 1)) if found.previous_cursor else None,
+        next=query(state, cursor=found.next_cursor, page=at + 1) if found.next_cursor else None,
+    )
+
+
+def _number(num: int, is_exact: bool) -> str:
+    return f"{num:,}{'' if is_exact else '+'}"
+
+
 def _counts(found: JobCount) -> dict[str | None, str]:
     """Return how many jobs there are by state, and in all under None; `10,000+` where there are more."""
-
-    def text(num: int, is_exact: bool) -> str:
-        return f"{num:,}{'' if is_exact else '+'}"
-
-    groups: dict[str | None, str] = {str(group.state): text(group.num, group.is_exact) for group in found.groups}
-    return {None: text(found.num, found.is_exact), **groups}
+    groups: dict[str | None, str] = {str(group.state): _number(group.num, group.is_exact) for group in found.groups}
+    return {None: _number(found.num, found.is_exact), **groups}
 
 
 def _change(page: PageDep, session: Session, verb: str, ids: list[str], form: Form) -> BulkRead:

@@ -24,7 +24,18 @@ from xsam.services.jobs.models import Job, JobAttempt
 from xsam.services.jobs.schemas import JobUpdate
 from xsam.services.teams.roles import Actor
 
-LISTS = ("/home", "/jobs", "/queue", "/cluster", "/usage", "/lab", "/admin/tokens", "/admin/audit", "/admin/teams")
+LISTS = (
+    "/home",
+    "/jobs",
+    "/queue",
+    "/cluster",
+    "/usage",
+    "/lab",
+    "/admin/tokens",
+    "/admin/audit",
+    "/admin/teams",
+    "/admin/users",
+)
 VIEWS = (
     *LISTS,
     "/jobs?state=queued&state=running",
@@ -106,13 +117,38 @@ def test_unknown_parameters__are_refused(browser: TestClient, view: str) -> None
 @pytest.mark.parametrize("view", LISTS)
 def test_empty_lists__say_what_fills_them(look: Look, view: str) -> None:
     page = look(view)
-    assert page.all("p", class_="empty") or page.all("p", class_="quiet") or view in ("/usage", "/admin/audit")
+    assert (
+        page.all("p", class_="empty")
+        or page.all("p", class_="quiet")
+        or view in ("/usage", "/admin/audit", "/admin/users")
+    )
 
 
 def test_empty_by_filter__offers_all(look: Look, job: str) -> None:
     text = look("/jobs?name=none").one("p", class_="empty")
     assert text.text == "No job matches. Show all"
     assert text.one("a").attributes["href"] == "/jobs"
+
+
+def test_pages_of_jobs__are_numbered_and_lead_on_and_back(look: Look, database: Database) -> None:
+    names = [f"page-{number}" for number in range(5)]
+    for name in names:
+        jobs.submit(database, name=name)
+
+    def shown(page: Element) -> list[str]:
+        return [row.one("th").one("a").text for row in page.one("tbody").all("tr")]
+
+    first = look("/jobs?limit=2&state=queued")
+    assert first.one("nav", class_="pager").text == "page 1 of 3 · 5 jobs next →"
+    pages = [first]
+    while following := pages[-1].all("a", rel="next"):
+        pages.append(look(urljoin("/jobs", following[0].attributes["href"])))
+    assert [name for page in pages for name in shown(page)] == names[::-1]
+    assert pages[-1].one("nav", class_="pager").text == "⇤ first ← previous page 3 of 3 · 5 jobs"
+    back = look(urljoin("/jobs", pages[-1].one("a", rel="prev").attributes["href"]))
+    assert shown(back) == shown(pages[1])
+    assert "page 2 of 3" in back.one("nav", class_="pager").text
+    assert shown(look(urljoin("/jobs", back.one("a", rel="prev").attributes["href"]))) == shown(first)
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -1,5 +1,6 @@
 """Lists in every order on both databases: complete, without repeats, whatever the page."""
 
+import itertools
 from datetime import timedelta
 from typing import Any
 
@@ -22,7 +23,9 @@ def _ids(database: Database, limit: int = 50, sort: JobSort = JobSort.CREATED_DE
     cursor = None
     while True:
         with database.read() as session:
-            page, cursor = listing.list_jobs(session, where=JobFilter(**where), sort=sort, cursor=cursor, limit=limit)
+            page, cursor, _ = listing.list_jobs(
+                session, where=JobFilter(**where), sort=sort, cursor=cursor, limit=limit
+            )
         assert len(page) <= limit
         found += [job.id for job in page]
         if cursor is None:
@@ -72,9 +75,38 @@ def test_list__is_in_order_with_what_has_no_value_last(
         assert "".join(letters[one] for one in _ids(database, limit, JobSort(sort))) == expected
 
 
+@pytest.mark.parametrize("sort", JobSort)
+def test_list__goes_back_by_the_pages_it_came(database: Database, six: dict[str, str], sort: JobSort) -> None:
+    for limit in (1, 2, 4):
+        pages, cursor = [], None
+        with database.read() as session:
+            while not pages or cursor is not None:
+                page = listing.list_jobs(session, where=JobFilter(), sort=sort, cursor=cursor, limit=limit)
+                pages.append(page)
+                cursor = page.next_cursor
+            for before, page in reversed(list(itertools.pairwise(pages))):
+                back = page.previous_cursor
+                found = listing.list_jobs(session, where=JobFilter(), sort=sort, cursor=back, limit=limit)
+                assert found.jobs == before.jobs
+                assert found.previous_cursor == before.previous_cursor
+        assert pages[0].previous_cursor is None
+
+
+def test_list__goes_back_to_a_whole_first_page_as_it_is_now(database: Database, six: dict[str, str]) -> None:
+    with database.read() as session:
+        first = listing.list_jobs(session, where=JobFilter(), limit=2)
+        second = listing.list_jobs(session, where=JobFilter(), cursor=first.next_cursor, limit=2)
+    newest = _make(database, 1)
+    with database.read() as session:
+        back = listing.list_jobs(session, where=JobFilter(), cursor=second.previous_cursor, limit=4)
+        assert [job.id for job in back.jobs] == [newest, six["f"], six["e"], six["d"]]
+        assert back.previous_cursor is None
+        assert back.next_cursor is not None
+
+
 def test_cursor__is_refused_where_it_was_made_for_another_order(database: Database, six: dict[str, str]) -> None:
     with database.read() as session:
-        _, cursor = listing.list_jobs(session, where=JobFilter(), sort=JobSort.NAME, limit=2)
+        cursor = listing.list_jobs(session, where=JobFilter(), sort=JobSort.NAME, limit=2).next_cursor
         with pytest.raises(InvalidRequestError, match="next_cursor of an earlier page with sort=best"):
             listing.list_jobs(session, where=JobFilter(), sort=JobSort.BEST, cursor=cursor)
 
@@ -153,14 +185,17 @@ _ORDERED = {
 def test_page__is_read_from_the_index_of_its_order(database: Database, index: str, sort: JobSort) -> None:
     made = [_make(database, n, name="n", best_value=0.5, grad_evals=n) for n in range(3)]
     with database.read() as session:
-        _, cursor = listing.list_jobs(session, where=JobFilter(), sort=sort, limit=1)
+        cursor = listing.list_jobs(session, where=JobFilter(), sort=sort, limit=1).next_cursor
         assert cursor is not None
+        back = listing.list_jobs(session, where=JobFilter(), sort=sort, limit=1, cursor=cursor).previous_cursor
+        assert back is not None
         plans: list[str] = []
         connection = session.connection()
         if not database.is_sqlite:
             for kind in ("seqscan", "sort", "bitmapscan"):  # of so small a table
                 connection.execute(text(f"SET LOCAL enable_{kind} = off"))
-        _record_plans(session, database, plans, sort, cursor)
+        for one in (cursor, back):
+            _record_plans(session, database, plans, sort, one)
     assert any(index in plan for plan in plans), plans
     assert all("USE TEMP B-TREE" not in plan for plan in plans), plans
     assert len(made) == 3

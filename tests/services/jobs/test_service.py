@@ -106,7 +106,7 @@ class TestList:
         cursor = None
         while True:
             with database.read() as session:
-                page, cursor = listing.list_jobs(session, where=JobFilter(), cursor=cursor, limit=limit)
+                page, cursor, _ = listing.list_jobs(session, where=JobFilter(), cursor=cursor, limit=limit)
             yield [job.id for job in page]
             if cursor is None:
                 return
