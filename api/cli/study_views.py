@@ -166,16 +166,26 @@ def _arm_table(arms: Sequence[ArmRead]) -> Table:
 
 
 def _arm_row(arm: ArmRead) -> tuple[str, ...]:
-    best, confirmed = arm.best, arm.confirmed
+    best = arm.best
     params = {} if best is None else best.params
     return (
         arm.arm,
         f"{arm.num_configs_done}/{arm.num_configs}",
         formats.number(None if best is None else best.mean, 4),
         formats.NOTHING if best is None else str(best.num_seeds),
-        formats.NOTHING if confirmed is None else f"{confirmed.mean:.4f} on {confirmed.num_seeds} new seeds",
+        _confirmed(arm),
         ", ".join(f"{path.removeprefix('optimizer.')} {_param(value)}" for path, value in params.items()),
     )
+
+
+def _confirmed(arm: ArmRead) -> str:
+    if arm.confirmed is not None:
+        return f"{arm.confirmed.mean:.4f} on {arm.confirmed.num_seeds} new seeds"
+    on = arm.confirmation
+    if on is None or not (on.values or on.num_running or on.num_failed):
+        return formats.NOTHING
+    so_far = f"{on.mean:.4f} on " if on.mean is not None else ""
+    return f"{so_far}{len(on.values)} of {on.num_seeds} new seeds" + (f", {on.num_failed} failed" * bool(on.num_failed))
 
 
 def _num_done(num_by_state: Mapping[JobState, int]) -> int:

@@ -101,9 +101,18 @@ class StudiesClient:
         query = {"across": across, "down": down, "stat": stat, "arm": arm}
         return self._http.read(MapRead, "GET", f"{_ROOT}/{study_id}/map", params=query)
 
-    def curves(self, study_id: str, *, top: int = 20, arm: str | None = None) -> CurvesRead:
-        """Return the objective of the best trials epoch by epoch, over gradient evaluations."""
-        return self._http.read(CurvesRead, "GET", f"{_ROOT}/{study_id}/curves", params={"top": top, "arm": arm})
+    def curves(
+        self,
+        study_id: str,
+        *,
+        top: int = 20,
+        arm: str | None = None,
+        phase: str | None = None,
+        points: int | None = None,
+    ) -> CurvesRead:
+        """Return the objective of the best configurations' trials epoch by epoch, over gradient evaluations."""
+        query = {"top": top, "arm": arm, "phase": phase, "points": points}
+        return self._http.read(CurvesRead, "GET", f"{_ROOT}/{study_id}/curves", params=query)
 
     def rungs(self, study_id: str) -> RungsRead:
         """Return the rungs of early stopping: levels, values, cuts."""

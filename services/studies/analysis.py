@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from xsam.services.db.clock import utc_now
 from xsam.services.jobs.models import Job
-from xsam.services.jobs.states import TERMINAL_STATES
+from xsam.services.jobs.states import TERMINAL_STATES, JobState
 from xsam.services.studies import trials
 from xsam.services.studies.arms import Arm, arms_of
 from xsam.services.studies.models import Study
@@ -22,6 +22,7 @@ from xsam.services.studies.schemas import (
     CauseRead,
     ComparisonRead,
     ConfigRead,
+    ConfirmationRead,
     PairedTestRead,
     PredictionRead,
     SpentRead,
@@ -251,6 +252,21 @@ def _arm(spec: StudySpec, arm: Arm, won: Mapping[str, ConfigResult], found: Sequ
         num_configs_done=len(done),
         best=_config(won.get(SEARCH)),
         confirmed=_config(won.get(CONFIRM)),
+        confirmation=_confirmation(spec, arm, found),
+    )
+
+
+def _confirmation(spec: StudySpec, arm: Arm, found: Sequence[TrialState]) -> ConfirmationRead | None:
+    if not spec.num_confirm_seeds:
+        return None
+    own = [trial for trial in found if trial.phase == CONFIRM and trial.arm == arm.name]
+    values = {trial.seed: trial.value for trial in own if trial.value is not None}
+    return ConfirmationRead(
+        num_seeds=spec.num_confirm_seeds,
+        num_running=sum(trial.state == JobState.RUNNING for trial in own),
+        num_failed=sum(trial.state == JobState.FAILED for trial in own),
+        values=values,
+        mean=statistics.fmean(values.values()) if values else None,
     )
 
 

@@ -330,6 +330,8 @@ def _point(row: tuple[Trial, Job]) -> PointRead:
         id=job.id,
         arm=trial.arm,
         phase=trial.phase,
+        config=trial.config,
+        seed=trial.seed,
         state=JobState(job.state),
         params=trial.params,
         value=trial.value,

@@ -99,6 +99,19 @@ class ConfigRead(Read):
     """The objective by seed."""
 
 
+class ConfirmationRead(Read):
+    """How far the best configuration of an arm is trained again, on seeds that the search has not seen."""
+
+    num_seeds: int
+    """Asked for."""
+    num_running: int
+    num_failed: int
+    values: dict[int, float]
+    """The objective by seed, of those that have ended well."""
+    mean: float | None
+    """Of these; null while there is none."""
+
+
 class ArmRead(Read):
     """One optimizer's search."""
 
@@ -108,7 +121,9 @@ class ArmRead(Read):
     best: ConfigRead | None
     """Best configuration of the search."""
     confirmed: ConfigRead | None
-    """The same configuration on seeds that the search has not seen."""
+    """The same configuration on seeds that the search has not seen, once all of them have a value."""
+    confirmation: ConfirmationRead | None = None
+    """The same while it goes on; null where no such seeds are asked for."""
 
 
 class PairedTestRead(Read):
@@ -299,6 +314,9 @@ class PointRead(Read):
     """The trial's id as a job."""
     arm: str
     phase: str
+    config: int
+    """Trials of one configuration differ in their seeds only."""
+    seed: int
     state: JobState
     params: dict[str, Any]
     value: float | None

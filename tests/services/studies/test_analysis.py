@@ -97,6 +97,21 @@ def control_study(database) -> HandRunner:
     return runner
 
 
+def test_confirmation__is_told_while_it_goes_on(database):
+    runner = start(database, num_trials=1, confirm_seeds=3)
+    assert read(runner).arms[0].confirmation.values == {}
+    runner.run(point(0.1), 0.8)
+    runner.run(point(0.1), 0.7, seed=100, phase="confirm")
+    runner.fail(runner.claim(runner.propose(point(0.1), seed=101, phase="confirm")))
+    runner.claim(runner.propose(point(0.1), seed=102, phase="confirm"))
+    (arm,) = read(runner).arms
+    on = arm.confirmation
+    assert (on.num_seeds, on.num_running, on.num_failed, on.values, on.mean) == (3, 1, 1, {100: 0.7}, 0.7)
+    assert arm.confirmed is None
+    without = start(database, num_trials=1, confirm_seeds=0)
+    assert read(without).arms[0].confirmation is None
+
+
 def test_comparison__is_paired_over_seeds_that_the_search_has_not_seen(database):
     found = read(control_study(database))
     sgd, sam = found.comparisons

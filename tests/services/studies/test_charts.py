@@ -131,6 +131,20 @@ def test_curves__are_of_the_best_and_of_those_that_run(database: Database, runne
     assert [curve.number for curve in best.items] == [2]
 
 
+def test_curves__of_a_configuration_are_those_of_all_its_seeds(database: Database, runner: HandRunner) -> None:
+    for seed, value in enumerate((0.2, 0.9)):
+        runner.run(_point(0.3, 2, "bf16"), value, config=7, seed=seed)
+    runner.run(_point(0.3, 2, "bf16"), 0.6, config=7, seed=9, phase="confirm")
+    with database.read() as session:
+        found = curves.read_curves(session, runner.study_id, phase="search", points=2)
+        confirmed = curves.read_curves(session, runner.study_id, phase="confirm")
+    # Their mean, 0.55, is behind 0.8 and 0.7 and before 0.5; one lucky seed brings nobody to the front.
+    assert [curve.value for curve in found.items] == [0.8, 0.7, 0.2, 0.9, 0.5, None, None]
+    assert [(curve.config, curve.seed) for curve in found.items[2:4]] == [(7, 0), (7, 1)]
+    assert [point.grad_evals for point in found.items[0].points] == [8, 16]
+    assert [(curve.seed, curve.value) for curve in confirmed.items] == [(9, 0.6)]
+
+
 def _rungs(database: Database, runner: HandRunner) -> rungs.RungsRead:
     with database.read() as session:
         return rungs.read_rungs(session, runner.study_id)

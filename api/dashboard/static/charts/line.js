@@ -18,6 +18,7 @@ import { dashOf, mark, toneAt } from "./tones.js";
  *   seams: [{x, label}]       where an attempt ended and the next went on
  *   smooth: weight in [0, 1)  the raw line stays, faintly
  *   isStep                    a value holds until the next one
+ *   isPlain                   too many lines to name each below the chart
  *   picked(x)                 called with the x that was clicked
  */
 export function lineChart(host, options) {
@@ -74,7 +75,7 @@ const LINE = {
       .filter(Boolean)
       .join("; ") || "nothing yet",
   legend: (options) =>
-    options.series.length > 1
+    options.series.length > 1 && !options.isPlain
       ? options.series.map((one) => ({
           key: one.key,
           name: one.name,
@@ -227,6 +228,7 @@ function point(frame, wanted) {
     rows.push({ name: one.name, value: area.formatY(place[1]), tone: one.tone });
     dots.push(svg("path", { d: mark(one.tone, at, area.y.at(place[1]), 4), class: `fill dot tone-${one.tone}` }));
   }
+  if (options.isPlain) rows.reverse(); // the last one lies on top
   frame.crosshair.replaceChildren(svg("path", { d: `M${at} ${area.top}V${area.bottom}`, class: "hair" }), ...dots);
   const title = `${options.x?.label ?? ""} ${area.formatX(x)}`.trim();
   frame.tip.show(at, area.top + 30, title, rows);

@@ -51,7 +51,8 @@ export function mount(form) {
     event.preventDefault();
     again(button.value);
   });
-  form.addEventListener("submit", () => sessionStorage.removeItem(kept));
+  // Who is signed out learns it when it is sent, and has it back after signing in.
+  form.addEventListener("submit", () => sessionStorage.setItem(kept, new URLSearchParams(new FormData(form)).toString()));
   restore(form, kept, again);
   // Typed before this was loaded, or filled in by the browser.
   const isTyped = ({ type, value, defaultValue }) => type === "text" && value !== defaultValue;
@@ -61,11 +62,11 @@ export function mount(form) {
 // Who had to sign in on the way finds what they had typed.
 function restore(form, kept, again) {
   const text = sessionStorage.getItem(kept);
-  if (!text || !document.referrer.includes("/sign-in")) return;
   sessionStorage.removeItem(kept);
+  if (!text || !document.referrer.includes("/sign-in")) return;
   for (const [name, value] of new URLSearchParams(text)) {
     const field = form.elements.namedItem(name);
-    if (name === "form_token" || name === "action" || !field) continue;
+    if (["form_token", "action", "key"].includes(name) || !field) continue;
     if (field instanceof RadioNodeList) field[field.length - 1].checked = value === "true";
     else field.value = value;
   }

@@ -52,6 +52,7 @@ class LiveStudy {
 
   async read() {
     try {
+      this.data.chooseCurves(this.view.arm, this.view.phase);
       await this.data.read();
       return true;
     } catch (error) {
@@ -103,6 +104,7 @@ class LiveStudy {
     Object.assign(this.view, changes);
     this.write();
     this.draw();
+    if ("arm" in changes || "phase" in changes) this.refresh();
   }
 
   write() {

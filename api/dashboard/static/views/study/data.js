@@ -2,7 +2,11 @@
 
 import { getJson } from "../../http.js";
 
-/** The data of one study: {study, plots, points}. */
+const TOP_CURVES = 12;
+const CURVE_POINTS = 100;
+const CURVES_EVERY_MS = 4000;
+
+/** The data of one study: {study, plots, points, curves}. */
 export class StudyData {
   constructor(id) {
     this.id = id;
@@ -12,14 +16,34 @@ export class StudyData {
   /** Read what there is now; of the points only those that are newer than the last answer. */
   async read() {
     const base = `/v1/studies/${this.id}`;
-    const after = this.plots ? `?after=${encodeURIComponent(this.plots.as_of)}` : "";
-    const [study, plots] = await Promise.all([getJson(base), getJson(`${base}/plots${after}`)]);
+    const after = this.plots ? `&after=${encodeURIComponent(this.plots.as_of)}` : "";
+    const plotted = getJson(`${base}/plots?phase=search&phase=confirm${after}`);
+    const [study, plots] = await Promise.all([getJson(base), plotted, this.readCurves()]);
     const points = after ? merged(this.points, plots.points) : plots.points;
     if (after && isBehind(points, study)) {
       this.plots = undefined;
       return this.read();
     }
     Object.assign(this, { study, plots, points });
+  }
+
+  /** Choose the curves that are read: of an arm, or of all, and of a phase. */
+  chooseCurves(arms, phase) {
+    const query = new URLSearchParams([
+      ["top", TOP_CURVES],
+      ["points", CURVE_POINTS],
+      ["phase", phase || "search"],
+      ...(arms.length === 1 ? [["arm", arms[0]]] : []),
+    ]).toString();
+    if (query !== this.curvesQuery) this.curvesAt = -Infinity;
+    this.curvesQuery = query;
+  }
+
+  // Less often than the rest: they are long, and each epoch of any trial changes them.
+  async readCurves() {
+    if (performance.now() - (this.curvesAt ?? -Infinity) < CURVES_EVERY_MS) return;
+    this.curvesAt = performance.now();
+    this.curves = (await getJson(`/v1/studies/${this.id}/curves?${this.curvesQuery}`)).items;
   }
 }
 

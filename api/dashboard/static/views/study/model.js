@@ -59,6 +59,8 @@ export function trialsOf(measured, axes) {
     arm: one.arm,
     tone: armTone(one.arm),
     phase: one.phase,
+    config: one.config,
+    seed: one.seed,
     params: one.params,
     cost: one.grad_evals,
     seconds: one.train_s,
@@ -88,9 +90,10 @@ function indexOf(values, value) {
 export function histories(trials, mode, over) {
   const arms = [...new Set(trials.map(({ arm }) => arm))];
   return arms.map((arm) => {
-    const own = trials.filter((trial) => trial.arm === arm && trial.phase !== "confirm");
+    const own = trials.filter((trial) => trial.arm === arm);
+    const known = settled(own);
     const best = bestSoFar(
-      own.map(({ score }) => score ?? NaN),
+      known.map(({ mean }) => mean),
       mode,
     );
     let sum = 0;
@@ -98,8 +101,65 @@ export function histories(trials, mode, over) {
       (sum += over === "trials" ? 1 : ((over === "time" ? seconds : cost) ?? 0)),
       best[i] ?? NaN,
     ]);
-    return { key: arm, name: arm, tone: armTone(arm), points };
+    return { key: arm, name: arm, tone: armTone(arm), points, band: bandOf(points, known) };
   });
+}
+
+/** Return for each trial what its configuration is worth then: with its last seed their mean and deviation, else NaN. */
+function settled(trials) {
+  const members = new Map();
+  for (const { config, score } of trials) members.set(config, [...(members.get(config) ?? []), score ?? NaN]);
+  const left = new Map([...members].map(([config, scores]) => [config, scores.length]));
+  return trials.map(({ config }) => {
+    left.set(config, left.get(config) - 1);
+    return left.get(config) ? { mean: NaN, deviation: 0 } : meanOf(members.get(config));
+  });
+}
+
+/** Return the mean and the deviation of values. */
+export function meanOf(values) {
+  const mean = values.reduce((a, b) => a + b, 0) / values.length;
+  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+  return { mean, deviation: values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0 };
+}
+
+// How far the seeds of the best configuration so far lie apart, along a step line; nothing where there is one seed of each.
+function bandOf(points, known) {
+  const deviations = new Map(known.map(({ mean, deviation }) => [mean, deviation]));
+  if (![...deviations.values()].some((one) => one > 0)) return [];
+  const band = [];
+  for (const [x, best] of points) {
+    if (!Number.isFinite(best)) continue;
+    const last = band.at(-1);
+    if (last) band.push([x, last[1], last[2]]);
+    band.push([x, best - deviations.get(best), best + deviations.get(best)]);
+  }
+  return band;
+}
+
+/** Return curves as lines, the best last, so that they lie on top: the mean over a configuration's seeds, with a band. */
+export function curveLines(curves, arms) {
+  const configs = new Map();
+  for (const curve of curves) {
+    if (arms.length && !arms.includes(curve.arm)) continue;
+    const key = `${curve.arm} ${curve.config}`;
+    configs.set(key, [...(configs.get(key) ?? []), curve]);
+  }
+  return [...configs].map(([key, members]) => lineOf(key, members)).reverse();
+}
+
+function lineOf(key, members) {
+  const [{ arm }] = members;
+  const longest = members.reduce((a, b) => (b.points.length > a.points.length ? b : a)).points;
+  const rows = longest.map(([x], i) => [x, members.map(({ points }) => points[i]?.[1]).filter(Number.isFinite)]);
+  const numbers = members.map(({ number }) => number).sort((a, b) => a - b);
+  const name = `${arm} ${numbers.length > 1 ? `trials ${numbers[0]} to ${numbers.at(-1)}` : `trial ${numbers[0]}`}`;
+  const points = rows.map(([x, values]) => [x, meanOf(values).mean]);
+  const band = rows
+    .filter(([, values]) => values.length > 1)
+    .map(([x, values]) => [x, meanOf(values)])
+    .map(([x, { mean, deviation }]) => [x, mean - deviation, mean + deviation]);
+  return { key, name, tone: armTone(arm), points, band, numbers };
 }
 
 /** Return how the x of a history is written. */

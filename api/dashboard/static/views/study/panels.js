@@ -2,7 +2,7 @@
 
 import { barChart } from "../../charts/bars.js";
 import { html } from "../../charts/dom.js";
-import { ofMetric, parameter, visible } from "../../charts/format.js";
+import { evaluations, ofMetric, parameter, visible } from "../../charts/format.js";
 import { intervalChart } from "../../charts/intervals.js";
 import { lineChart } from "../../charts/line.js";
 import { mapChart } from "../../charts/map.js";
@@ -11,11 +11,13 @@ import { scatterChart, reselect as reselectDots } from "../../charts/scatter.js"
 import { armTone } from "../../charts/tones.js";
 import { keptTable } from "./kept.js";
 import {
+  ARM,
   COST,
   VALUE,
   axesOf,
   betterFirst,
   cellsOf,
+  curveLines,
   drawnAxes,
   histories,
   labelOf,
@@ -50,14 +52,21 @@ export class Panels {
     this.name = this.metric.replace("eval_", "");
     this.axes = axesOf(plots);
     const wanted = ({ arm, phase }) =>
-      (!view.arm.length || view.arm.includes(arm)) && (!view.phase || phase === view.phase);
+      (!view.arm.length || view.arm.includes(arm)) && phase === (view.phase || "search");
     this.trials = trialsOf(data.points, this.axes).filter(wanted);
     this.drawVerdict();
-    this.drawHistory();
+    this.isConfirming = view.phase === "confirm";
+    this.show("seeds", this.isConfirming);
+    for (const name of ["history", "slices"]) this.show(name, !this.isConfirming);
+    if (this.isConfirming) this.drawSeeds();
+    else this.drawHistory();
     this.drawMap();
+    this.drawCurves();
     this.drawParallel();
-    this.drawImportances();
-    this.drawSlices();
+    if (!this.isConfirming) {
+      this.drawImportances();
+      this.drawSlices();
+    }
     this.drawKept();
   }
 
@@ -65,7 +74,7 @@ export class Panels {
   reselect(isFinal) {
     if (!this.study) return;
     if (this.parallel) reselectLines(this.parallel);
-    for (const frame of this.slices ?? []) reselectDots(frame);
+    for (const frame of [this.seeds, ...(this.slices ?? [])]) if (frame) reselectDots(frame);
     this.drawKept(isFinal);
     if (isFinal) this.drawMap();
   }
@@ -100,6 +109,7 @@ export class Panels {
     lineChart(this.host("history"), {
       title: "Best so far",
       isStep: true,
+      note: this.trials.some(({ seed }, _, [first]) => seed !== first.seed) ? "± over seeds" : "",
       x: over,
       y: { label: this.name, format: this.format },
       series: histories(this.trials, this.mode, this.view.x),
@@ -107,9 +117,44 @@ export class Panels {
     });
   }
 
+  show(name, isShown) {
+    this.element.querySelector(`[data-shown="${name}"]`).hidden = !isShown;
+  }
+
+  /** Draw what each arm's best configuration is worth on each fresh seed. */
+  drawSeeds() {
+    const names = [...new Set(this.trials.map(({ arm }) => arm))];
+    this.seeds = scatterChart(this.host("seeds"), {
+      title: "Confirmation, seed by seed",
+      note: "each arm's best configuration",
+      height: 260,
+      x: { key: ARM, label: "arm", kind: "choice", names },
+      y: { label: this.name, format: this.format },
+      trials: this.trials,
+      selection: this.selection,
+      picked: this.picked,
+      empty: "No fresh seed has been trained yet.",
+    });
+  }
+
+  drawCurves() {
+    const lines = curveLines(this.data.curves ?? [], this.view.arm);
+    const isBanded = lines.some(({ band }) => band.length > 1);
+    lineChart(this.host("curves"), {
+      title: this.isConfirming ? "Curves of the confirmation" : "Curves of the best configurations",
+      note: isBanded ? "mean ± deviation over seeds" : "",
+      isPlain: true,
+      x: { label: "gradient evaluations", format: evaluations },
+      y: { label: this.name, format: this.format },
+      series: lines,
+      empty: "No trial has reported an epoch yet.",
+    });
+  }
+
   drawMap() {
-    this.element.querySelector('[data-shown="map"]').hidden = this.axes.length < 2;
-    if (this.axes.length < 2) return;
+    const hasMap = this.axes.length > 1 && !this.isConfirming;
+    this.show("map", hasMap);
+    if (!hasMap) return;
     const usual = this.data.plots.map;
     const axisOf = (path, other) => this.axes.find(({ key }) => key === path) ?? other;
     const across = axisOf(this.view.across, axisOf(usual?.across, this.axes[0]));
@@ -165,7 +210,7 @@ export class Panels {
 
   drawImportances() {
     const items = Object.entries(this.data.plots.importances).map(([path, value]) => ({ name: labelOf(path), value }));
-    this.element.querySelector('[data-shown="importances"]').hidden = this.axes.length < 2;
+    this.show("importances", this.axes.length > 1);
     barChart(this.host("importances"), {
       title: "Importances",
       note: `of ${this.study.arms[0].arm}, among its better trials`,
