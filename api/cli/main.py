@@ -40,6 +40,7 @@ _COMMANDS = {
     "node": "xsam.api.cli.nodes:app",
     "maintenance": "xsam.api.cli.nodes:maintenance",
     "gc": "xsam.api.cli.gc:gc",
+    "attention": "xsam.api.cli.scheduling:attention",
     "status": "xsam.api.cli.scheduling:status",
     "usage": "xsam.api.cli.scheduling:usage",
     "study": "xsam.api.cli.studies:app",

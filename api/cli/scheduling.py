@@ -1,7 +1,7 @@
-"""`xsam why, queue, cluster, status, usage`: why a job waits, the queue, what runs where, who used how much."""
+"""`xsam why, queue, cluster, attention, status, usage`: the queue, what runs where, what is wrong, who used what."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from xsam.api import formats
 from xsam.api.cli.options import DEFAULT_URL, JobIdArgument, UrlOption, connected
 from xsam.api.cli.show import Output, OutputOption, err, fact_table, show, table
 from xsam.services.cluster.schemas import ClusterRead, CordonRead, NodeRead, StoreRead
-from xsam.services.reports.schemas import QueueRead, StatusRead, WhyRead
+from xsam.services.reports.schemas import AttentionRead, NamedRead, QueueRead, StatusRead, WhyRead
 from xsam.services.usage.schemas import ShareRead, UsageRead
 
 _PAGE_LIMIT = 200
@@ -56,6 +56,26 @@ def status(output: OutputOption = Output.TABLE, url: UrlOption = DEFAULT_URL) ->
     with connected(url) as client:
         found = client.status()
     show(output, found, lambda found: fact_table(_status_facts(found)))
+
+
+def attention(output: OutputOption = Output.TABLE, url: UrlOption = DEFAULT_URL) -> None:
+    """Show what needs a look: stalled jobs, paused studies, reached quotas, a token that ends soon."""
+    with connected(url) as client:
+        found = client.attention()
+    if output is Output.TABLE and not found.is_needed:
+        err.print("Nothing needs attention.")
+    else:
+        show(output, found, lambda found: fact_table(_attention_facts(found)))
+
+
+def _attention_facts(found: AttentionRead) -> list[tuple[str, str]]:
+    def named(ones: Sequence[NamedRead]) -> str:
+        return ", ".join(escape(f"{one.id} {one.name or ''}".strip()) for one in ones)
+
+    facts = [("stalled", named(found.stalled)), ("paused", named(found.paused))]
+    held = ", ".join(f"{one.what} {one.held:g} of {one.limit:g}" for one in found.reached)
+    ends = "" if found.token_expires_at is None else f"{found.token_expires_at:%Y-%m-%d %H:%M} UTC"
+    return [fact for fact in (*facts, ("quota reached", held), ("token ends", ends)) if fact[1]]
 
 
 def _status_facts(found: StatusRead) -> list[tuple[str, str]]:

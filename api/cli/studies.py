@@ -106,13 +106,15 @@ def show_study(
 @app.command("list")
 def list_studies(
     state: Annotated[list[JobState] | None, typer.Option(help="Only studies in this state; may be repeated.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only studies of exactly this name.")] = None,
+    team: Annotated[str | None, typer.Option(help="Only this team's studies.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=_PAGE_LIMIT, help="At most so many, newest first.")] = 20,
     output: OutputOption = Output.TABLE,
     url: UrlOption = DEFAULT_URL,
 ) -> None:
     """List studies, newest first."""
     with connected(url) as client:
-        page = client.studies.page(states=state or (), limit=limit)
+        page = client.studies.page(states=state or (), name=name, team=team, limit=limit)
     show(output, page.items, study_views.study_table, nothing="No studies.")
 
 

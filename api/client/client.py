@@ -20,6 +20,7 @@ from xsam.api.client.requirements import RequirementsClient
 from xsam.api.client.studies import StudiesClient
 from xsam.api.http.health import Health, Readiness
 from xsam.services.cluster.schemas import ClusterRead
+from xsam.services.reports.attention import AttentionRead
 from xsam.services.reports.changes import ChangesRead
 from xsam.services.reports.occupancy import OccupancyRead, SamplesRead
 from xsam.services.reports.schemas import QueueRead, StatusRead
@@ -118,6 +119,10 @@ class Client(JobsClient):
     def status(self) -> StatusRead:
         """Return the release, who leads, whether Ray answers, and the database's schema."""
         return self._http.read(StatusRead, "GET", "/v1/status")
+
+    def attention(self) -> AttentionRead:
+        """Return what the caller's team should look at: stalled jobs, paused studies, quotas, an ending token."""
+        return self._http.read(AttentionRead, "GET", "/v1/attention")
 
     def schema(self, kind: str) -> dict[str, Any]:
         """Return the JSON Schema of a specification, `job` or `study`, with units and groups."""

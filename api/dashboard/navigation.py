@@ -11,6 +11,8 @@ class Entry:
     path: str
     key: str
     """Goes there after `g`."""
+    is_for_admins: bool = False
+    """Only admins of the service see it."""
 
 
 ENTRIES = (
@@ -24,6 +26,7 @@ ENTRIES = (
 )
 ADMIN_ENTRIES = (
     Entry("Teams", "/admin/teams", "t"),
+    Entry("Users", "/admin/users", "n", is_for_admins=True),
     Entry("Tokens", "/admin/tokens", "k"),
     Entry("Audit", "/admin/audit", "a"),
 )

@@ -13,6 +13,7 @@ from xsam.api.dashboard.views import (
     job,
     jobs,
     lab,
+    leaving,
     new_job,
     new_study,
     queue,
@@ -45,6 +46,7 @@ VIEWS = (
     cluster.pages,
     usage.pages,
     teams.pages,
+    leaving.pages,
     tokens.pages,
     audit.pages,
 )

@@ -5,14 +5,15 @@ from typing import Annotated
 from fastapi import Query
 
 from xsam.api.http.access import visible_team
-from xsam.api.http.dependencies import PrincipalDep, ReadSession
+from xsam.api.http.dependencies import PrincipalDep, ReadSession, ServiceDep
 from xsam.api.http.health import VERSION
 from xsam.api.http.queries import JobId, OccupancyQuery, QueueQuery, SamplesQuery, SpendingQuery, UsageQuery
 from xsam.api.http.router import Router
 from xsam.services.cluster.schemas import ClusterRead
 from xsam.services.jobs import service as jobs
 from xsam.services.jobs.schemas import AttemptRead, AttemptsRead
-from xsam.services.reports import cluster, occupancy, spending, status, usage, why
+from xsam.services.reports import attention, cluster, occupancy, spending, status, usage, why
+from xsam.services.reports.attention import AttentionRead
 from xsam.services.reports.occupancy import OccupancyRead, SamplesRead
 from xsam.services.reports.schemas import QueueRead, StatusRead, WhyRead
 from xsam.services.reports.spending import SpendingRead
@@ -80,6 +81,12 @@ def list_samples(session: ReadSession, query: Annotated[SamplesQuery, Query()]) 
     """Return nodes, what teams held, and the length of the queue: a sample a minute, of old times one an hour."""
     since, until = query.ends()
     return occupancy.list_samples(session, since=since, until=until, points=query.points)
+
+
+@router.route("GET", "/attention", "Read what needs a look")
+def read_attention(session: ReadSession, principal: PrincipalDep, service: ServiceDep) -> AttentionRead:
+    """Return stalled jobs, paused studies and reached quotas of the caller's team, and whether its token ends soon."""
+    return attention.attention(session, principal, max_silence_s=service.settings.dispatcher.max_silence_s)
 
 
 @router.route("GET", "/status", "Read how the service is")

@@ -82,6 +82,7 @@ TABLE = (
     Access("GET", "/v1/cluster/occupancy", _ALL),
     Access("GET", "/v1/cluster/samples", _ALL),
     Access("GET", "/v1/status", _ALL),
+    Access("GET", "/v1/attention", _ALL),
     Access("GET", "/v1/schemas/job", _ALL),
     Access("GET", "/v1/schemas/study", _ALL),
     Access("GET", "/v1/jobs/{job_id}/metrics", _OWN),

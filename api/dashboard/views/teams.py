@@ -15,7 +15,7 @@ from xsam.services.errors import InvalidRequestError
 from xsam.services.notifications import outbox
 from xsam.services.notifications import service as webhooks
 from xsam.services.notifications.schemas import DeliveryRead, WebhookCreated, WebhookKind, WebhookWrite
-from xsam.services.reports import usage
+from xsam.services.reports import leftovers, usage
 from xsam.services.teams import service as teams
 from xsam.services.teams.roles import Role
 from xsam.services.teams.schemas import MemberRead, MemberWrite, TeamPatch, TeamRead, TeamWrite
@@ -73,6 +73,7 @@ def _one(page: Page, session: Session, team: str, *, made: WebhookCreated | None
         webhooks=[(hook, DeliveryRead.of(last[hook.id]) if hook.id in last else None) for hook in hooks],
         made=made,
         share=next((share for share in shares if share.team == team), None),
+        has=leftovers.of_team(session, page.principal, team) if page.principal.is_admin else None,
         may_manage=page.principal.is_admin or (page.principal.team == team and page.principal.may(Role.ADMIN)),
     )
 

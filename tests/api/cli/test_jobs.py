@@ -247,6 +247,16 @@ def test_logs__finds_lines_with_their_numbers(xsam: Command, client: Client, run
     assert len(xsam("logs", job.id, "--from-line", "2").stdout.splitlines()) == 2
 
 
+def test_attention__names_what_needs_a_look(xsam: Command, client: Client, runner: RowRunner) -> None:
+    assert "Nothing needs attention." in xsam("attention").stderr
+    study = client.studies.submit({"preset": "rho", "name": "held"})
+    client.studies.pause(study.id)
+    assert xsam("attention").stdout.split() == ["paused", study.id, "held"]
+    [paused] = json.loads(xsam("attention", "-o", "json").stdout)["paused"]
+    assert paused == {"id": study.id, "name": "held"}
+    assert client.attention().is_needed
+
+
 def test_status__says_who_leads(xsam: Command) -> None:
     result = xsam("status")
     assert "leader" in result.stdout

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.api.dashboard.conftest import OWN, form_token
-from tests.api.dashboard.reading import read
+from tests.api.dashboard.reading import Element, read
 from tests.api.token_service import Callers
 from tests.support.callers import make_webhook
 from tests.support.row_runner import RowRunner
@@ -211,6 +211,41 @@ def test_teams__are_made_and_staffed(sign_in: SignIn) -> None:
     remove = page.one("tbody").one("form").attributes["action"]
     assert browser.post(remove, data={"form_token": token}, headers=OWN).status_code == 303
     assert "Nobody yet" in browser.get("/admin/teams/green").text
+
+
+@pytest.mark.parametrize(("folder", "name"), [("users", "sam"), ("teams", "blue")])
+def test_leaving__is_said_before_it_is_done(
+    sign_in: SignIn, callers: Callers, guarded: TestClient, folder: str, name: str
+) -> None:
+    guarded.post("/v1/jobs", json={}, headers=callers.headers("stranger"))
+    browser = sign_in("admin")
+    path = f"/admin/{folder}/{name}"
+
+    def panel() -> Element:
+        return read(browser.get(path).text).one("section", aria_labelledby="leaving-title")
+
+    def tell(verb: str, **fields: str) -> int:
+        sent = {"form_token": form_token(panel()), **fields}
+        return browser.post(f"{path}/{verb}", data=sent, headers=OWN).status_code
+
+    said = panel()
+    assert "1 queued" in said.text
+    assert "disabled" in said.all("button")[1].attributes  # deleting is refused while a job is to come
+    assert tell("delete") == 409
+    assert tell("disable", cancel_jobs="yes") == 303
+    assert guarded.get("/v1/whoami", headers=callers.headers("stranger")).status_code == 401
+    said = panel()
+    assert "0 queued" in said.text
+    assert "1 ended jobs" in said.text
+    assert tell("enable") == 303
+    assert tell("delete") == 303
+    assert name not in [row.one("th").text for row in read(browser.get(f"/admin/{folder}").text).one("tbody").all("tr")]
+
+
+def test_users__are_for_admins_of_the_service(sign_in: SignIn) -> None:
+    browser = sign_in("member")
+    assert browser.get("/admin/users").status_code == 403
+    assert browser.get("/admin/users/ann").status_code == 403
 
 
 def test_teams__refuse_what_rest_refuses(sign_in: SignIn) -> None:
