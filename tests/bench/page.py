@@ -1,11 +1,16 @@
-"""Figures of the page: bytes and time of each view, the list of 10,000 jobs, a change, a long log: `make bench-page`.
+"""Figures of the page, beside Optuna Dashboard's on the same 1,000 trials: `make bench-page`.
 
-Over rows alone (SQLite, nothing trains), with a real Chromium on loopback. Times depend on the machine and on what else
-it does; bytes and requests do not.
+Bytes and time of each view, the list of 10,000 jobs, a change at either of two replicas, a long log, 100 tabs. Over
+rows alone (SQLite, nothing trains), with a real Chromium on loopback. Times depend on the machine and on what else it
+does; bytes, requests and streams do not.
 """
 
+import os
 import random
+import re
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -15,17 +20,26 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import Browser
 
+from tests.bench.figures import table
 from tests.support.browser import chromium
+from tests.support.many_trials import study_of
 from tests.support.row_runner import RowRunner
-from tests.support.served import Served, served
+from tests.support.served import Served, free_port, served, wait_until
 from xsam.services.jobs.models import Job
 from xsam.services.settings import Settings
+from xsam.services.studies import reading
+from xsam.services.studies.optuna_file import write_optuna
+from xsam.services.studies.reading import TrialFilter
+from xsam.services.teams.roles import Actor
 
 NUM_JOBS = 10_000
 LIST_REQUESTS = 60
 CHANGES = 10
 LOG_LINES = 100_000
 BUDGET_KB = 60
+NUM_TRIALS = 1_000
+NUM_TABS = 100
+IDLE_S = 10
 _VIEWS = (
     "/home",
     "/jobs",
@@ -47,9 +61,13 @@ def main() -> None:
         chromium() as browser,
     ):
         _views(service, browser, job)
+        _beside_optuna(service, browser)
         _list(service)
-        _change(service, browser)
+        _change(service, browser, service, "")
+        with served(service.data_dir, "--no-dispatcher") as other:
+            _change(service, browser, other, ", told to another replica")
         _log(service, browser, job)
+        _tabs(service, browser)
 
 
 @contextmanager
@@ -124,11 +142,12 @@ def _timed(http: httpx.Client, path: str) -> float:
     return 1000 * (time.perf_counter() - started_s)
 
 
-def _change(service: Served, browser: Browser) -> None:
+def _change(service: Served, browser: Browser, told: Served, how: str) -> None:
     took = []
-    with httpx.Client(base_url=service.url, timeout=60) as http:
+    context = browser.new_context(base_url=service.url)
+    with httpx.Client(base_url=told.url, timeout=60) as http:
         ids = [http.post("/v1/jobs", json={"name": "changing"}).json()["id"] for _ in range(CHANGES)]
-        tab = browser.new_context(base_url=service.url).new_page()
+        tab = context.new_page()
         tab.goto("/jobs?q=changing")
         tab.locator("#light[data-state=live]").wait_for()
         for job in ids:
@@ -136,7 +155,8 @@ def _change(service: Served, browser: Browser) -> None:
             started_s = time.perf_counter()
             tab.locator(f"tr[data-job='{job}'][data-state=cancelled]").wait_for()
             took.append(1000 * (time.perf_counter() - started_s))
-    print(f"a changed row in the tab: median {statistics.median(took):.0f} ms, slowest of {CHANGES} {max(took):.0f} ms")
+    context.close()
+    print(f"a changed row{how}: median {statistics.median(took):.0f} ms, slowest of {CHANGES} {max(took):.0f} ms")
 
 
 def _log(service: Served, browser: Browser, job: str) -> None:
@@ -147,7 +167,122 @@ def _log(service: Served, browser: Browser, job: str) -> None:
     tab.get_by_text(f"epoch {LOG_LINES - 1}:").wait_for()
     took_s = time.perf_counter() - started_s
     heap = context.new_cdp_session(tab).send("Runtime.getHeapUsage")["usedSize"]
+    context.close()
     print(f"log of {LOG_LINES:,} lines: {took_s:.1f} s, heap {heap / 2**20:.0f} MiB")
+
+
+def _beside_optuna(service: Served, browser: Browser) -> None:
+    """Open a study of the same trials here and in Optuna Dashboard, cold and warm, until its charts are drawn."""
+    study_id = study_of(service.database, NUM_TRIALS, actor=Actor("root", "default"), has_ended=True)
+    with service.database.read() as session:
+        study = reading.read_study(session, study_id)
+        trials = reading.all_trials(session, study_id, where=TrialFilter(), sort="number")
+    file = service.data_dir / "optuna.db"
+    write_optuna(file, study, trials, {})
+    with _optuna_dashboard(file) as address:
+        found = {
+            "xsam": _opened(browser, service.url, f"/studies/{study_id}", "table.kept tbody tr"),
+            "Optuna Dashboard": _opened(browser, address, "/dashboard/studies/1", ".js-plotly-plot .main-svg"),
+        }
+    (ours, _), (theirs, _) = found.values()
+    rows = [
+        [
+            name,
+            state,
+            f"{one['bytes'] / 1000:,.0f}",
+            int(one["requests"]),
+            f"{one['paint']:,.0f}",
+            f"{one['drawn']:,.0f}",
+        ]
+        for name, both in found.items()
+        for state, one in zip(("cold", "warm"), both, strict=True)
+    ]
+    print(f"a study of {len(trials):,} trials")
+    print(table(["page", "cache", "kB", "requests", "first paint ms", "charts drawn ms"], rows))
+    shares = {name: ours[name] / theirs[name] for name in ("bytes", "paint", "drawn")}
+    print(f"ours / theirs, cold: bytes {shares['bytes']:.2f} (target 0.20), ", end="")
+    print(f"first paint {shares['paint']:.2f}, drawn {shares['drawn']:.2f} (target 0.50)")
+
+
+@contextmanager
+def _optuna_dashboard(file: Path) -> Iterator[str]:
+    port = free_port()
+    program = Path(sys.executable).with_name("optuna-dashboard")
+    process = subprocess.Popen(
+        [program, f"sqlite:///{file}", "--host", "127.0.0.1", "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: _answers(f"{address}/api/studies"))
+        httpx.get(f"{address}/api/studies/1", timeout=60)  # imports what the first answer needs
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(address, timeout=60).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _opened(browser: Browser, address: str, path: str, drawn: str) -> list[dict[str, float]]:
+    """Open a page twice in one profile and return what each took, until a selector is there and nothing loads."""
+    context = browser.new_context(base_url=address)
+    figures = []
+    for _ in range(2):
+        tab = context.new_page()
+        session = context.new_cdp_session(tab)
+        session.send("Network.enable")
+        seen = {"bytes": 0.0, "requests": 0.0}
+        session.on("Network.loadingFinished", lambda event, seen=seen: _count(seen, event))
+        started_s = time.perf_counter()
+        tab.goto(path, wait_until="commit")
+        tab.locator(drawn).first.wait_for(timeout=120_000)
+        took_ms = 1000 * (time.perf_counter() - started_s)
+        tab.wait_for_timeout(1500)
+        figures.append({**seen, "paint": tab.evaluate(_PAINT), "drawn": took_ms})
+        tab.close()
+    context.close()
+    return figures
+
+
+def _tabs(service: Served, browser: Browser) -> None:
+    """Hold one tab and then many open on the list, and look at what that costs the service."""
+    context = browser.new_context(base_url=service.url)
+    rows = []
+    for num in (1, NUM_TABS):
+        while len(context.pages) < num:
+            tab = context.new_page()
+            tab.goto("/jobs?q=run-0", wait_until="domcontentloaded")
+        context.pages[-1].locator("#light[data-state=live]").wait_for(timeout=60_000)
+        time.sleep(2)  # until what opening them took is over
+        busy_s = _cpu_s(service)
+        time.sleep(IDLE_S)
+        share = (_cpu_s(service) - busy_s) / IDLE_S
+        rows.append([num, _num_streams(service), f"{_memory_mib(service):.0f}", f"{100 * share:.1f}"])
+    context.close()
+    print(table(["tabs", "streams", "API's memory MiB", "CPU of the idle API, % of a core (target 2)"], rows))
+
+
+def _num_streams(service: Served) -> int:
+    text = httpx.get(f"{service.url}/metrics").text
+    found = re.search(r"^xsam_\w*streams\w*(?:\{[^}]*\})? ([\d.]+)$", text, re.MULTILINE)
+    return -1 if found is None else int(float(found[1]))
+
+
+def _cpu_s(service: Served) -> float:
+    fields = Path(f"/proc/{service.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _memory_mib(service: Served) -> float:
+    pages = int(Path(f"/proc/{service.process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 if __name__ == "__main__":
