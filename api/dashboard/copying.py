@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 from urllib.parse import urlencode
 
@@ -26,9 +27,40 @@ def of_job(job: JobRead) -> Copied:
     return Copied(f"xsam show {job.id}", _CURL.format(path=f"/v1/jobs/{job.id}"), f"client.get({job.id!r})")
 
 
+def of_study(study_id: str) -> Copied:
+    """Return how else a study is read."""
+    python = f"client.studies.get({study_id!r})"
+    return Copied(f"xsam study show {study_id}", _CURL.format(path=f"/v1/studies/{study_id}"), python)
+
+
 def of_jobs(filters: Mapping[str, Any]) -> Copied:
-    """Return how else the jobs of a filter are listed; the command's options are named as the query's parameters."""
-    words = ["xsam", "list"]
+    """Return how else the jobs of a filter are listed."""
+    return _of_list("xsam list", "/v1/jobs", "client.page", filters)
+
+
+def of_studies(filters: Mapping[str, Any]) -> Copied:
+    """Return how else the studies of a filter are listed."""
+    return _of_list("xsam study list", "/v1/studies", "client.studies.page", filters)
+
+
+def of_queue(filters: Mapping[str, Any]) -> Copied:
+    """Return how else a part of the queue is read."""
+    return _of_list("xsam queue", "/v1/queue", "client.queue", filters)
+
+
+def of_cluster() -> Copied:
+    """Return how else the cluster is read."""
+    return _of_list("xsam cluster", "/v1/cluster", "client.cluster", {})
+
+
+def of_usage(filters: Mapping[str, Any]) -> Copied:
+    """Return how else usage by day is read."""
+    return _of_list("xsam usage", "/v1/usage", "client.usage", filters)
+
+
+def _of_list(command: str, path: str, call: str, filters: Mapping[str, Any]) -> Copied:
+    """Return a list in three tongues; the command's options are named as the query's parameters."""
+    words = [command]
     pairs: list[tuple[str, str]] = []
     for name, value in filters.items():
         for one in value if isinstance(value, list) else [value]:
@@ -36,8 +68,12 @@ def of_jobs(filters: Mapping[str, Any]) -> Copied:
             words.append(shlex.quote(f"--{name}={one}"))
             pairs.append((name, str(one)))
     query = f"?{urlencode(pairs)}" if pairs else ""
-    arguments = ", ".join(f"{name}={value!r}" for name, value in _arguments(filters).items())
-    return Copied(" ".join(words), _CURL.format(path=f"/v1/jobs{query}"), f"client.page({arguments})")
+    arguments = ", ".join(f"{name}={_written(value)}" for name, value in _arguments(filters).items())
+    return Copied(" ".join(words), _CURL.format(path=f"{path}{query}"), f"{call}({arguments})")
+
+
+def _written(value: Any) -> str:
+    return f"date({value.year}, {value.month}, {value.day})" if isinstance(value, date) else repr(value)
 
 
 def _arguments(filters: Mapping[str, Any]) -> dict[str, Any]:

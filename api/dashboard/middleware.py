@@ -1,7 +1,7 @@
 """Errors as pages: what went wrong for a person at a browser, where programs get a problem document."""
 
 import json
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -55,11 +55,21 @@ def _is_problem(headers: Headers) -> bool:
     return headers.get("content-type", "").partition(";")[0] == PROBLEM_JSON
 
 
+def _view_of(request: Request) -> str | None:
+    """Return the view that is asked for, or the one from which a form was sent; None where that is not known."""
+    if request.method == "GET":
+        return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    sender = urlsplit(request.headers.get("referer", ""))
+    if not sender.path or sender.netloc != request.headers.get("host"):
+        return None
+    return sender.path + (f"?{sender.query}" if sender.query else "")
+
+
 def _page(request: Request, problem: dict[str, object], sent: Headers) -> Response:
     answer: Response
     if problem["code"] == "unauthenticated":
-        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        next_path = f"?next={quote(wanted, safe='/')}" if request.method == "GET" else ""
+        wanted = _view_of(request)
+        next_path = "" if wanted is None else f"?next={quote(wanted, safe='/')}"
         answer = RedirectResponse(f"/sign-in{next_path}", status_code=303, headers={"Cache-Control": "no-store"})
     else:
         is_away = problem["code"] == "database_unavailable"

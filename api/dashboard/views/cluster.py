@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Query, Response
 from pydantic import Field, ValidationError
 
+from xsam.api.dashboard.copying import of_cluster
 from xsam.api.dashboard.pages import PageDep, Pages, ViewQuery
 from xsam.api.dashboard.visitors import Form, FormDep
 from xsam.api.http.access import visible_team
@@ -42,6 +43,7 @@ def show_cluster(page: PageDep, session: ReadSession, view: Annotated[ClusterVie
         ranges=RANGES,
         range_s=RANGES[view.range],
         everywhere=EVERYWHERE,
+        copies=of_cluster(),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Query, Response
 from pydantic import Field
 
+from xsam.api.dashboard.copying import of_queue
 from xsam.api.dashboard.pages import PageDep, Pages, ViewQuery
 from xsam.api.http.access import visible_team
 from xsam.api.http.dependencies import ReadSession
@@ -30,4 +31,12 @@ def show_queue(page: PageDep, session: ReadSession, view: Annotated[QueueView, Q
     line = why.queue(session, after=view.after, limit=PER_PAGE, visible_team=visible_team(page.principal, None))
     wanted = {node for one in line.promises for node in one.node_ids}
     hosts = cluster.hosts(session, wanted) if wanted else {}
-    return page.render("queue.html", view=view, state=view.changed(), line=line, per_page=PER_PAGE, hosts=hosts)
+    return page.render(
+        "queue.html",
+        view=view,
+        state=view.changed(),
+        line=line,
+        per_page=PER_PAGE,
+        hosts=hosts,
+        copies=of_queue({**view.changed(), "limit": PER_PAGE}),
+    )

@@ -8,6 +8,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from xsam.api.dashboard import documents
+from xsam.api.dashboard.copying import of_study
 from xsam.api.dashboard.pages import Page, PageDep, Pages, ViewQuery
 from xsam.api.dashboard.visitors import Form, FormDep
 from xsam.api.http.dependencies import AllowedCodeDep, ReadSession
@@ -133,6 +134,7 @@ def _shown(
         "study.html",
         status_code=200 if refused is None else 422,
         study=study,
+        copies=of_study(study.id),
         view=view,
         state=view.changed(),
         tabs=TABS,

@@ -11,6 +11,7 @@ from fastapi import Query, Response
 from pydantic import Field
 from sqlalchemy.orm import Session
 
+from xsam.api.dashboard.copying import of_usage
 from xsam.api.dashboard.pages import PageDep, Pages, ViewQuery
 from xsam.api.http.access import visible_team
 from xsam.api.http.dependencies import ReadSession
@@ -53,6 +54,7 @@ def show_usage(page: PageDep, session: ReadSession, view: Annotated[UsageView, Q
         days=days,
         series=series,
         by=_BY_DAY + _SUMMED,
+        copies=of_usage(view.model_dump(include={"since", "until", "team"}, exclude_none=True)),
         sums=[] if sums is None else _ranked(sums, view),
         totals=sorted(((name, sum(values)) for name, values in series.items()), key=lambda one: -one[1]),
     )

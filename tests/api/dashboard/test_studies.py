@@ -82,6 +82,22 @@ def test_study__says_the_verdict_in_the_words_of_rest(http: httpx.Client, client
     assert "On the seeds that chose it" not in said
 
 
+def test_confirmation__is_seen_while_it_goes_on_and_when_it_is_over(http: httpx.Client, database: Database) -> None:
+    study_id = submit(database, actor=ME, num_trials=1, confirm_seeds=2)
+    page = page_of(http, f"/studies/{study_id}")
+    assert "Confirmation follows the search" in page.one("div", id="verdict").text
+    runner = HandRunner.start(database, study_id)
+    runner.run({"optimizer.rho": 0.1}, 0.9)
+    shown = []
+    for seed in (100, 101):
+        lease = runner.claim(runner.propose({"optimizer.rho": 0.1}, seed=seed, phase="confirm"))
+        shown.append(page_of(http, f"/studies/{study_id}").one("table", class_="confirmation").one("tbody").text)
+        runner.finish(lease, 0.8 if seed == 100 else 0.7)
+    over = page_of(http, f"/studies/{study_id}").one("table", class_="confirmation").one("tbody").text
+    assert shown == ["xsam 0/2 1 running 0.9 - -", "xsam 1/2 1 running 0.9 0.8 -0.1"]
+    assert over == "xsam 2/2 0.9 0.75 -0.15"
+
+
 def test_study__flattered_verdict_is_marked(http: httpx.Client, database: Database) -> None:
     space = {"optimizer.rho": {"type": "log_uniform", "low": 0.01, "high": 0.5}}
     study_id = submit(database, actor=ME, space=space, control=True, num_trials=2, seeds_per_config=2, confirm_seeds=0)
@@ -145,7 +161,7 @@ def test_rungs__of_a_study_without_them_are_said_to_be_asha_s(
 
 
 def test_spec__is_a_file_that_submits_the_same_study(http: httpx.Client, client: Client, study_id: str) -> None:
-    text = page_of(http, f"/studies/{study_id}?tab=spec").one("pre").children[0]
+    text = page_of(http, f"/studies/{study_id}?tab=spec").one("pre", id="spec").children[0]
     assert isinstance(text, str)
     again = client.studies.submit(yaml.safe_load(text))
     assert again.spec == client.studies.get(study_id).spec

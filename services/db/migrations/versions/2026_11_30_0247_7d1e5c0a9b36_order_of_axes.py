@@ -1,13 +1,13 @@
 """order of axes.
 
 Revision: 7d1e5c0a9b36
-Follows: 262fe1c14b8f
+Follows: 6b1f0a3c9d52
 """
 
 from alembic import op
 
 revision = "7d1e5c0a9b36"
-down_revision = "262fe1c14b8f"
+down_revision = "6b1f0a3c9d52"
 branch_labels = None
 depends_on = None
 

@@ -6,23 +6,26 @@ from playwright.sync_api import Page, expect
 
 from tests.api.dashboard.browser.conftest import NewContext, Site, alive
 from tests.support import lab_runs
+from tests.support.many_trials import study_of
 from xsam.api.dashboard.views.job import TABS
+from xsam.api.dashboard.views.study import TABS as STUDY_TABS
 from xsam.services.teams.roles import Actor
 
 pytestmark = pytest.mark.browser
 
-LOOKS = [
-    ("desk light", 1280, "light"),
-    ("desk dark", 1280, "dark"),
-    ("phone light", 360, "light"),
-    ("phone dark", 360, "dark"),
-]
+LOOKS = [("desk light", 1280, "light"), ("phone dark", 360, "dark")]
+"""Both widths and both themes: what is wrong with a width shows in either theme, and the other way."""
 VIEWS = (
     "/home",
     "/jobs",
     "/jobs?name=none",
     *(f"/jobs/{{job}}?tab={tab}" for tab in TABS),
     "/jobs/compare?id={job}&id={other}",
+    "/jobs/new",
+    "/studies",
+    "/studies/new",
+    *(f"/studies/{{study}}?tab={tab}" for tab in STUDY_TABS),
+    "/studies/{study}?phase=confirm",
     "/queue",
     "/lab",
     "/lab/{run}",
@@ -31,6 +34,7 @@ VIEWS = (
     "/admin/teams",
     "/admin/teams/default",
     "/admin/tokens",
+    "/admin/users",
     "/admin/audit",
     "/nowhere",
 )
@@ -48,7 +52,9 @@ def jobs(site: Site) -> dict[str, str]:
     other = site.submit("broken", optimizer={"variant": "sam", "rho": 0.05})
     site.runner.fail(site.runner.claim(other), "CUDA out of memory: tried to allocate 2.00 GiB")
     site.submit("waiting")
-    return {"job": job, "other": other, "run": lab_runs.concluded(site.database, Actor("ann", "default"))}
+    study = study_of(site.database, 40, actor=Actor("root", "default"), has_ended=True)
+    run = lab_runs.concluded(site.database, Actor("ann", "default"))
+    return {"job": job, "other": other, "study": study, "run": run}
 
 
 @pytest.fixture(params=LOOKS, ids=lambda look: look[0])

@@ -179,7 +179,7 @@ def test_tabs__share_one_stream(site: Site, new_context: NewContext) -> None:
     asked: list[str] = []
     context.on("request", lambda request: asked.append(request.url) if "/v1/changes" in request.url else None)
     job = site.submit("shared")
-    tabs = [context.new_page() for _ in range(8)]
+    tabs = [context.new_page() for _ in range(20)]
     for tab in tabs:
         tab.goto("/jobs?name=shared")
     for tab in tabs:
