@@ -20,10 +20,9 @@ from xsam.api.client.requirements import RequirementsClient
 from xsam.api.client.studies import StudiesClient
 from xsam.api.http.health import Health, Readiness
 from xsam.services.cluster.schemas import ClusterRead
-from xsam.services.reports.attention import AttentionRead
 from xsam.services.reports.changes import ChangesRead
 from xsam.services.reports.occupancy import OccupancyRead, SamplesRead
-from xsam.services.reports.schemas import QueueRead, StatusRead
+from xsam.services.reports.schemas import AttentionRead, QueueRead, StatusRead
 from xsam.services.reports.spending import SpendingRead
 from xsam.services.specs.catalog import Catalog, CatalogEntry
 from xsam.services.teams.schemas import WhoAmI

@@ -13,9 +13,8 @@ from xsam.services.cluster.schemas import ClusterRead
 from xsam.services.jobs import service as jobs
 from xsam.services.jobs.schemas import AttemptRead, AttemptsRead
 from xsam.services.reports import attention, cluster, occupancy, spending, status, usage, why
-from xsam.services.reports.attention import AttentionRead
 from xsam.services.reports.occupancy import OccupancyRead, SamplesRead
-from xsam.services.reports.schemas import QueueRead, StatusRead, WhyRead
+from xsam.services.reports.schemas import AttentionRead, QueueRead, StatusRead, WhyRead
 from xsam.services.reports.spending import SpendingRead
 from xsam.services.usage.schemas import UsageRead
 

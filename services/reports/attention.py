@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from xsam.services.db.clock import db_now
 from xsam.services.jobs.models import KIND_STUDY, Job
 from xsam.services.jobs.states import TERMINAL_STATES, JobState
-from xsam.services.schemas import Read
+from xsam.services.reports.schemas import AttentionRead, NamedRead, ReachedRead
 from xsam.services.studies.models import Study
 from xsam.services.teams.models import Team, Token
 from xsam.services.teams.roles import Principal
@@ -18,39 +18,6 @@ TOKEN_NOTICE = timedelta(days=7)
 _STALLED_SHARE = 0.5
 """Of the silence after which a job is asked to come back: from here on somebody may want to know."""
 _MOST = 20
-
-
-class NamedRead(Read):
-    """A job or a study."""
-
-    id: str
-    name: str | None
-
-
-class ReachedRead(Read):
-    """A limit of the team's quota that its running jobs use up."""
-
-    what: str
-    """`gpus`, `cpus` or `running_jobs`."""
-    limit: float
-    held: float
-
-
-class AttentionRead(Read):
-    """What the caller's team, or the caller, should look at; empty where nothing is the matter."""
-
-    stalled: list[NamedRead]
-    """Jobs that run and have reported nothing for long, the longest first."""
-    paused: list[NamedRead]
-    """Studies that somebody has paused and nobody resumed, oldest first."""
-    reached: list[ReachedRead]
-    token_expires_at: datetime | None
-    """Of the caller's token, where it is soon."""
-
-    @property
-    def is_needed(self) -> bool:
-        """Whether there is anything."""
-        return bool(self.stalled or self.paused or self.reached or self.token_expires_at)
 
 
 def attention(session: Session, principal: Principal, *, max_silence_s: float) -> AttentionRead:

@@ -121,3 +121,36 @@ class StatusRead(Read):
     """Those alive, standbys included."""
     ray: RayRead
     database: DatabaseRead
+
+
+class NamedRead(Read):
+    """A job or a study."""
+
+    id: str
+    name: str | None
+
+
+class ReachedRead(Read):
+    """A limit of the team's quota that its running jobs use up."""
+
+    what: str
+    """`gpus`, `cpus` or `running_jobs`."""
+    limit: float
+    held: float
+
+
+class AttentionRead(Read):
+    """What the caller's team, or the caller, should look at; empty where nothing is the matter."""
+
+    stalled: list[NamedRead]
+    """Jobs that run and have reported nothing for long, the longest first."""
+    paused: list[NamedRead]
+    """Studies that somebody has paused and nobody resumed, oldest first."""
+    reached: list[ReachedRead]
+    token_expires_at: datetime | None
+    """Of the caller's token, where it is soon."""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything."""
+        return bool(self.stalled or self.paused or self.reached or self.token_expires_at)

@@ -9,10 +9,9 @@ from xsam.api.dashboard.visitors import Form, FormDep
 from xsam.api.http.dependencies import ReadSession, WriteSession
 from xsam.api.http.queries import TeamPath, UserPath
 from xsam.services import leaving
-from xsam.services.leaving import DisabledRead, DisableWrite
 from xsam.services.reports import leftovers
 from xsam.services.teams import service as teams
-from xsam.services.teams.schemas import UserRead
+from xsam.services.teams.schemas import DisabledRead, DisableWrite, UserRead
 
 _MOST = 200
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from xsam.api import formats
 from xsam.api.dashboard import filters
 
 
@@ -54,7 +55,7 @@ def test_short(value: float | None, text: str) -> None:
     ("value", "text"), [(None, "-"), (0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 * 2**20, "5.0 MiB")]
 )
 def test_size(value: int | None, text: str) -> None:
-    assert filters.size(value) == text
+    assert formats.size(value) == text
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from tests.support.jobs import ALICE, BOB
 from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 from xsam.services.jobs.models import Job
-from xsam.services.reports.attention import AttentionRead, attention
+from xsam.services.reports.attention import attention
+from xsam.services.reports.schemas import AttentionRead
 from xsam.services.studies import verbs
 from xsam.services.teams import service as teams
 from xsam.services.teams import tokens
