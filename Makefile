@@ -32,15 +32,15 @@ setup: $(READY) ## virtual environment with everything in it
 demo: $(READY) ## start the service, train SGD, SAM and XSAM through it, show the result
 	$(BIN)/xsam demo
 
-test: $(READY) ## all tests that this machine can run: those that need Ray one by one, the others beside them
-	$(MAKE) --jobs 2 --output-sync=line --keep-going test-live test-light
+test: $(READY) ## all tests that this machine can run: the light ones side by side, then those that start Ray one by one
+	$(MAKE) test-light
+	$(MAKE) test-live
 
 test-live: $(READY) ## the tests that start Ray or the whole service, one by one
 	$(BIN)/python -m pytest -m "ray or e2e"
 
-# Those that start Ray wait most of the time: the others take what they leave of the processors.
 test-light: $(READY) ## the tests that do not, side by side
-	nice $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal -m "not ray and not e2e"
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal -m "not ray and not e2e"
 
 test-fast: $(READY) ## the tests that take seconds: no Ray, no long runs
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal -m "not ray and not slow and not e2e"
