@@ -36,17 +36,19 @@ class TestTransactions:
     def test_connection__that_broke_while_it_rested_is_replaced(
         self, postgres_database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with postgres_database.read() as one, postgres_database.read() as other:
+        own = Database(postgres_database.engine.url.render_as_string(hide_password=False))
+        with own.read() as one, own.read() as other:
             pid = text("SELECT pg_backend_pid()")
             one.scalar(pid)
             second = other.scalar(pid)
             other.rollback()
             one.execute(text(f"SELECT pg_terminate_backend({second}, 5000)"))
         monkeypatch.setattr(db_session, "PING_AFTER_S", 0.0)
-        with postgres_database.read() as one, postgres_database.read() as other:
+        with own.read() as one, own.read() as other:
             found = {one.scalar(pid), other.scalar(pid)}
         assert second not in found
         assert len(found) == 2
+        own.dispose()
 
     def test_connection__in_use_a_moment_ago_is_not_tried_first(
         self, postgres_database: Database, monkeypatch: pytest.MonkeyPatch

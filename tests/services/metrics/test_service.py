@@ -8,6 +8,7 @@ from xsam.services.db.session import Database
 from xsam.services.errors import LeaseLostError
 from xsam.services.jobs.queue import Lease
 from xsam.services.metrics import service as metrics
+from xsam.services.metrics.models import NamedMetric
 from xsam.services.metrics.records import AlphaRecord, EpochRecord
 from xsam.services.metrics.schemas import EpochRead
 
@@ -111,7 +112,7 @@ def test_named_metrics__are_rows_that_follow_their_epoch(database: Database) -> 
         metrics.rewind(session, lease, epoch=2, step=20)
     with database.read() as session:
         read = metrics.list_epochs(session, lease.job_id)
-        by_epoch = session.execute(metrics.values_by_epoch("f1")).all()
+        by_epoch = session.execute(metrics.values_by_epoch("f1").order_by(NamedMetric.epoch)).all()
         accuracies = session.execute(metrics.values_by_epoch("accuracy")).all()
     assert [(row.epoch, row.eval_accuracy, row.metrics) for row in read] == [
         (1, None, {"f1": 0.1, "val/rmse": 2.0}),
