@@ -30,6 +30,8 @@ from tests.support.served import Served, start, stop, wait_for
 PATIENCE_S = 900.0
 """After the last strike: only a hang takes so long."""
 RESTART_PATIENCE_S = 180.0
+TRIES = 3
+"""Of a kind of strike that finds nobody to hit, since processes come and go."""
 ENDED = ("succeeded", "failed", "cancelled")
 OPTIONS = ("--num-cpus", "2", "--num-gpus", "2")
 VARIABLES = {"XSAM_TRAINING__DEVICE": "cpu"}
@@ -158,18 +160,18 @@ class Storm:
 
     def _strike_on(self, jobs: dict[str, int], studies: Sequence[str]) -> None:
         options, began = self._options, time.monotonic()
-        num_kinds = self._strikes.begin_with_each()
-        drawn = 0
+        self._strikes.begin_with_each()
         while (
-            drawn < num_kinds
+            self._strikes.has_rest
             or self.outcome.strikes.total() < options.min_strikes
             or time.monotonic() - began < options.seconds
         ):
             name = self._strikes.draw()
-            drawn += 1
             self._remember()
             hit = self._strikes.strike(name)
             (self.outcome.strikes if hit else self.outcome.missed)[name] += 1
+            if not self.outcome.strikes[name] and self.outcome.missed[name] < TRIES:
+                self._strikes.try_again(name)
             self._report(name)
             time.sleep(self._rng.uniform(0.2, 1.8) * options.pause_s)
             self._strikes.let_go_on(time.monotonic())

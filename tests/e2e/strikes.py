@@ -150,11 +150,19 @@ class Strikes:
         names = self._names()
         return self._rng.choices(names, [_WEIGHTS[name] for name in names])[0]
 
-    def begin_with_each(self) -> int:
-        """Have each kind drawn once before any is drawn again; return how many there are."""
+    def begin_with_each(self) -> None:
+        """Have each kind drawn once before any is drawn again."""
         self._rest = self._names()
         self._rng.shuffle(self._rest)
-        return len(self._rest)
+
+    def try_again(self, name: str) -> None:
+        """Have a kind drawn once more, after the others."""
+        self._rest.insert(0, name)
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether some kinds are still to be drawn for the first time, or again."""
+        return bool(self._rest)
 
     def strike(self, name: str) -> bool:
         """Strike; return whether it hit."""
