@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus, urlsplit
 
@@ -26,6 +27,7 @@ from xsam.services.teams.sign_on import Person
 CALLBACK = "/sign-in/sso/callback"
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """With a private key that only the provider has."""
+_CONFIGURATION = "/.well-known/openid-configuration"
 _LEEWAY_S = 60
 _FRESH_S = 3600.0
 _NEW_KEYS_S = 60.0
@@ -54,12 +56,12 @@ class Journey:
         return base64.urlsafe_b64encode(digest).decode("ascii").rstrip("=")
 
 
-def sound_claims(id_token: str, keys: KeySet, *, issuer: str, client_id: str, nonce: str) -> dict[str, Any]:
+def sound_claims(id_token: str, keys: Any, *, issuer: str, client_id: str, nonce: str) -> dict[str, Any]:
     """Return what an ID token says, once all that protects it has been checked.
 
     Args:
         id_token: as the provider sent it.
-        keys: the provider's public ones.
+        keys: the provider's public ones, a JSON Web Key Set (RFC 7517).
         issuer: who must have made it.
         client_id: whom it must be for.
         nonce: of the journey it must belong to.
@@ -77,9 +79,9 @@ def sound_claims(id_token: str, keys: KeySet, *, issuer: str, client_id: str, no
         iat={"essential": True},
     )
     try:
-        token = jwt.decode(id_token, keys, algorithms=ALGORITHMS)
+        token = jwt.decode(id_token, KeySet.import_key_set(keys), algorithms=ALGORITHMS)
         registry.validate(token.claims)
-    except (JoseError, ValueError) as e:
+    except (JoseError, ValueError, KeyError, TypeError) as e:  # keys that are none raise the last two
         raise UnauthenticatedError(f"the provider's ID token is not sound: {e}") from e
     return dict(token.claims)
 
@@ -95,6 +97,7 @@ class OpenIdProvider:
         self._settings = settings
         self._lock = threading.Lock()
         self._kept: dict[str, tuple[float, dict[str, Any]]] = {}
+        """Its documents by address, with when they came."""
 
     @property
     def host(self) -> str:
@@ -117,7 +120,7 @@ class OpenIdProvider:
             "code_challenge": journey.challenge,
             "code_challenge_method": "S256",
         }
-        endpoint = httpx.URL(self._endpoint("authorization_endpoint"))
+        endpoint = httpx.URL(self._configured("authorization_endpoint"))
         return str(endpoint.copy_merge_params(asked))
 
     def person(self, journey: Journey, code: str) -> Person:
@@ -154,12 +157,12 @@ class OpenIdProvider:
             "redirect_uri": self._redirect_uri,
             "code_verifier": journey.verifier,
         }
-        url = self._endpoint("token_endpoint")
+        url = self._configured("token_endpoint")
         auth = httpx.Auth()
         if settings.client_secret_file is None:
             form["client_id"] = settings.client_id
         else:
-            secret = settings.client_secret_file.read_text().strip()
+            secret = _secret(settings.client_secret_file)
             auth = httpx.BasicAuth(quote_plus(settings.client_id), quote_plus(secret))  # RFC 6749, 2.3.1
         return self._asked(lambda: client.post(url, data=form, auth=auth))
 
@@ -180,22 +183,22 @@ class OpenIdProvider:
         return found
 
     def _claims(self, id_token: str, nonce: str) -> dict[str, Any]:
-        issuer = str(self._document("configuration")["issuer"])
+        issuer = self._configured("issuer")
         if issuer.rstrip("/") != str(self._settings.issuer).rstrip("/"):
             raise UnauthenticatedError(f"sign_on.issuer is {self._settings.issuer!r}, but it calls itself {issuer!r}")
-        keys = KeySet.import_key_set(self._document("keys"))  # type: ignore[arg-type]
+        expected = {"issuer": issuer, "client_id": self._settings.client_id, "nonce": nonce}
+        keys = self._keys(_FRESH_S)
         try:
-            return sound_claims(id_token, keys, issuer=issuer, client_id=self._settings.client_id, nonce=nonce)
+            return sound_claims(id_token, keys, **expected)
         except UnauthenticatedError:
-            if time.monotonic() - self._kept["keys"][0] < _NEW_KEYS_S:
+            newer = self._keys(_NEW_KEYS_S)
+            if newer is keys:
                 raise
-        # The provider may have new keys.
-        self._kept.pop("keys", None)
-        return self._claims(id_token, nonce)
+        return sound_claims(id_token, newer, **expected)
 
     def _more_claims(self, client: httpx.Client, access_token: str, claims: dict[str, Any]) -> dict[str, Any]:
         """Return the claims with those that the provider tells only when it is asked."""
-        endpoint = self._document("configuration").get("userinfo_endpoint")
+        endpoint = self._configuration().get("userinfo_endpoint")
         if endpoint is None:
             return claims
         bearer = {"Authorization": f"Bearer {access_token}"}
@@ -204,23 +207,36 @@ class OpenIdProvider:
             raise UnauthenticatedError(f"the sign-on provider {self.host} spoke of two people")
         return found | claims
 
-    def _endpoint(self, name: str) -> str:
-        return str(self._document("configuration")[name])
+    def _configuration(self) -> dict[str, Any]:
+        return self._document(f"{str(self._settings.issuer).rstrip('/')}{_CONFIGURATION}", _FRESH_S)
 
-    def _document(self, name: str) -> dict[str, Any]:
-        """Return the provider's configuration or keys.
+    def _configured(self, name: str) -> str:
+        found = self._configuration().get(name)
+        if not isinstance(found, str):
+            raise UnauthenticatedError(f"the sign-on provider {self.host} does not tell its {name}")
+        return found
+
+    def _keys(self, newer_than_s: float) -> dict[str, Any]:
+        return self._document(self._configured("jwks_uri"), newer_than_s)
+
+    def _document(self, url: str, newer_than_s: float) -> dict[str, Any]:
+        """Return one of the provider's documents, asked for again when it is older.
 
         Raises:
             UnauthenticatedError: it does not answer, or with something else.
         """
         with self._lock:
-            kept_at, document = self._kept.get(name, (0.0, {}))
-            if document and time.monotonic() - kept_at < _FRESH_S:
-                return document
-        url = f"{str(self._settings.issuer).rstrip('/')}/.well-known/openid-configuration"
-        if name == "keys":
-            url = str(self._document("configuration")["jwks_uri"])
+            kept_at, document = self._kept.get(url, (0.0, None))
+        if document is not None and time.monotonic() - kept_at < newer_than_s:
+            return document
         found = self._asked(lambda: httpx.get(url, timeout=_TIMEOUT_S))
         with self._lock:
-            self._kept[name] = (time.monotonic(), found)
+            self._kept[url] = (time.monotonic(), found)
         return found
+
+
+def _secret(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError as e:
+        raise UnauthenticatedError(f"sign_on.client_secret_file is {str(path)!r}, which can't be read: {e}") from e

@@ -71,8 +71,6 @@ class Options:
     epochs: int
     pause_s: float
     """Between two strikes, on average."""
-    lease_s: float = 15.0
-    victim_within_s: float = 20.0
 
 
 @dataclass
@@ -109,8 +107,6 @@ class Storm:
             api_pid=lambda: self._service.process.pid,
             postgres=postgres,
             disk=self._disk,
-            longest_stop_s=options.lease_s * 4 / 3,
-            victim_within_s=options.victim_within_s,
             restart=self._restart,
         )
 
@@ -139,7 +135,7 @@ class Storm:
     # The operator.
 
     def _start(self) -> Served:
-        environment = os.environ | VARIABLES | {"XSAM_DISPATCHER__LEASE_S": str(self._options.lease_s)}
+        environment = os.environ | VARIABLES
         url = self._postgres.url
         return start(self._data_dir, *OPTIONS, port=self._port, database_url=url, environment=environment)
 

@@ -16,6 +16,9 @@ from tests.support.postgres_server import PostgresServer
 from tests.support.processes import descendants
 
 FILE_SYSTEM_MIB = 192
+LONGEST_STOP_S = 20.0
+"""Longer than a lease: whoever is stopped for so long finds its work taken over."""
+VICTIM_WITHIN_S = 20.0
 _AT_WORK = ".run"
 """Ends the title of one of Ray's processes that has been told to run something."""
 _TITLES = {
@@ -106,8 +109,6 @@ class Strikes:
         api_pid: tells the API's process id as it is now.
         postgres: the service's database server.
         disk: the service's artifacts.
-        longest_stop_s: longer than a lease, so that whoever is stopped for so long finds its work taken over.
-        victim_within_s: a strike waits so long for somebody to hit.
         restart: starts the API again, after it was killed (true) or in order.
     """
 
@@ -118,16 +119,12 @@ class Strikes:
         api_pid: Callable[[], int],
         postgres: PostgresServer,
         disk: ArtifactDisk,
-        longest_stop_s: float,
-        victim_within_s: float,
         restart: Callable[[bool], None],
     ) -> None:
         self._rng = rng
         self._api_pid = api_pid
         self._postgres = postgres
         self._disk = disk
-        self._longest_stop_s = longest_stop_s
-        self._victim_within_s = victim_within_s
         self._restart = restart
         self._stopped: list[tuple[float, list[int]]] = []
         self._rest: list[str] = []
@@ -212,7 +209,7 @@ class Strikes:
 
     def _victim(self, found: Callable[[], list[int]]) -> int | None:
         """Return one of these processes as soon as there is one."""
-        deadline = time.monotonic() + self._victim_within_s
+        deadline = time.monotonic() + VICTIM_WITHIN_S
         while time.monotonic() < deadline:
             if pids := sorted(found()):
                 return self._rng.choice(pids)
@@ -222,7 +219,7 @@ class Strikes:
 
     def _stop(self, pids: list[int]) -> bool:
         hit = [pid for pid in pids if _send(pid, signal.SIGSTOP)]
-        self._stopped.append((time.monotonic() + self._rng.uniform(0.5, self._longest_stop_s), hit))
+        self._stopped.append((time.monotonic() + self._rng.uniform(0.5, LONGEST_STOP_S), hit))
         return bool(hit)
 
 
