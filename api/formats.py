@@ -1,11 +1,15 @@
 """Numbers, times and requests as people read them: the same words on the page and in the command."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from xsam.services.cluster.schemas import NodeRead
+from xsam.services.cluster.traits import needs_in_words
 from xsam.services.jobs.schemas import JobRead
 from xsam.services.jobs.summary import TrainingSummary
 from xsam.services.metrics.schemas import EpochRead
-from xsam.services.specs.job import JobSpec
+from xsam.services.scheduling.policy.reasons import Request
+from xsam.services.specs.job import JobSpec, Resources
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 NOTHING = "-"
@@ -75,12 +79,24 @@ def optimizer(job: JobRead) -> str:
     return " ".join(part for part in (spec.variant, base, f"rho={rho:g}" if rho is not None else "") if part)
 
 
-def request(num_workers: int, gpus_per_worker: float, cpus_per_worker: float, gpu_kind: str | None = None) -> str:
-    """Return what all workers of a job ask for: `2 x 1 GPU, 4 CPUs`."""
-    amounts = ((gpus_per_worker, "GPU"), (cpus_per_worker, "CPU"))
+def request(wanted: Resources | Request) -> str:
+    """Return what all workers of a job ask for: `2 x 1 GPU, 4 CPUs (kind H100)`."""
+    amounts = ((wanted.gpus_per_worker, "GPU"), (wanted.cpus_per_worker, "CPU"))
     each = ", ".join(f"{amount:g} {noun}{'' if amount == 1 else 's'}" for amount, noun in amounts if amount)
-    each = f"{each} of {gpu_kind}" if gpu_kind else each
-    return each if num_workers == 1 else f"{num_workers} x {each}"
+    needs = needs_in_words(wanted.gpu_kind, wanted.min_gpu_memory_gb, wanted.node_labels.items())
+    each = f"{each} ({', '.join(needs)})" if needs else each
+    return each if wanted.num_workers == 1 else f"{wanted.num_workers} x {each}"
+
+
+def gpus_of(node: NodeRead) -> str:
+    """Return what a node's GPUs are, to stand behind their number: ` H100 80 GB`; empty where nobody knows."""
+    memory = f" {node.gpu_memory_gb:.3g} GB" if node.gpu_memory_gb else ""
+    return (f" {node.gpu_kind}" if node.gpu_kind else "") + memory
+
+
+def labels(given: Mapping[str, str]) -> str:
+    """Return labels as people write them: `zone=a, rack=7`."""
+    return ", ".join(f"{key}={value}" for key, value in sorted(given.items())) or NOTHING
 
 
 def size(value: float | None) -> str:

@@ -124,6 +124,8 @@ class RayCluster(_Group):
     """CPUs of the local cluster; by default all of the machine's."""
     num_gpus: Annotated[int, Field(ge=0)] | None = None
     """GPUs of the local cluster; by default all of the machine's."""
+    labels: dict[str, str] = {}
+    """Labels of the local cluster's node, which jobs can ask for; `ray start --labels` gives those of other nodes."""
     dashboard: bool = False
     """Whether the local cluster runs Ray's dashboard (needs `pip install "ray[default]"`)."""
     worker_groups: Literal["auto", "managed"] = "auto"

@@ -16,7 +16,15 @@ from ray.actor import ActorHandle
 
 from xsam.services.process import freeze_imports
 from xsam.services.studies.limits import MAX_CONCURRENCY
-from xsam.workers.messages import Assignment, CheckRequest, RankResult, Report, RunnerConfig, RunnerOutcome
+from xsam.workers.messages import (
+    Assignment,
+    CheckRequest,
+    DeviceFinding,
+    RankResult,
+    Report,
+    RunnerConfig,
+    RunnerOutcome,
+)
 
 if TYPE_CHECKING:
     from xsam.services.db.session import Database
@@ -53,9 +61,9 @@ class RankWorker(WarmProcess):
         """Be one rank of a run, in this process."""
         return self._code.run_here(assignment, runner)
 
-    def find_device_fault(self, num_announced: int) -> str | None:
-        """Return why nothing can train on this node's GPUs; the process must not be used for anything else then."""
-        found: str | None = importlib.import_module("xsam.workers.rank.device_check").find_fault(num_announced)
+    def check_devices(self, num_announced: int) -> DeviceFinding:
+        """Return what this node's GPUs are and can do; the process must not be used for anything else then."""
+        found: DeviceFinding = importlib.import_module("xsam.workers.rank.device_check").check(num_announced)
         return found
 
     def run_group(self, assignment: Assignment, runner: ActorHandle) -> RankResult:

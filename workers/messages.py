@@ -55,6 +55,16 @@ class RunnerOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceFinding:
+    """What a node's GPUs are and can do."""
+
+    fault: str | None
+    """Why nothing can train on them; None if it can."""
+    gpu_memory_gb: float = 0.0
+    """Of the smallest, in 10^9 bytes; 0 where nobody can tell."""
+
+
+@dataclass(frozen=True, slots=True)
 class RankContext:
     """One rank's process: what the loop has to know that the job's specification does not say.
 

@@ -220,7 +220,7 @@ def _facts(watched: Watched) -> list[tuple[str, str]]:
         ("state", states.state(job)),
         ("submitted", f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC by {escape(job.submitted_by)} ({escape(job.team)})"),
         ("training", f"{escape(formats.work(job.spec))}, {formats.optimizer(job)}"),
-        ("resources", formats.request(**resources.model_dump())),
+        ("resources", formats.request(resources)),
         ("epochs", f"{job.progress.epochs_done} of {job.progress.num_epochs}"),
     ]
     if job.summary is not None and job.summary.data_wait_s is not None and job.summary.train_s:

@@ -150,12 +150,7 @@ def _queue_table(found: QueueRead) -> Table:
             escape(entry.team),
             escape(entry.user or formats.NOTHING),
             str(entry.priority),
-            formats.request(
-                entry.request.num_workers,
-                entry.request.gpus_per_worker,
-                entry.request.cpus_per_worker,
-                entry.request.gpu_kind,
-            ),
+            formats.request(entry.request),
             entry.code.replace("_", " "),
             formats.age(entry.queued_since),
         )
@@ -201,14 +196,16 @@ def _node_table(found: ClusterRead) -> Table:
     rows = (
         (
             escape(_node_name(node, found)) + ("" if node.is_alive else " [red](gone)[/]"),
-            f"{node.used_gpus:g}/{node.num_gpus:g}" + (f" {escape(node.gpu_kind)}" if node.gpu_kind else ""),
+            f"{node.used_gpus:g}/{node.num_gpus:g}{escape(formats.gpus_of(node))}",
             f"{node.used_cpus:g}/{node.num_cpus:g}",
+            escape(formats.labels(node.labels)),
             formats.age(node.seen_at),
             _occupants(node),
         )
         for node in found.nodes
     )
-    return table(("node", "GPUs", "CPUs", "seen", "jobs"), rows, wrapped=("jobs",))
+    columns = ("node", "GPUs", "CPUs", "labels", "seen", "jobs")
+    return table(columns, rows, wrapped=("labels", "jobs"))
 
 
 def _node_name(node: NodeRead, found: ClusterRead) -> str:

@@ -1,7 +1,7 @@
 """`xsam team`: teams, their weight and quota, their members; `xsam audit`: who changed what."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Group
@@ -40,6 +40,14 @@ KeepOption = Annotated[
         help=f"How many days ended jobs keep {', '.join(_KEPT)}; bytes=N bounds their files. May be repeated.",
     ),
 ]
+KindOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gpus-of",
+        metavar="KIND=N|none",
+        help="GPUs of one kind that it may hold at once; all such limits are replaced. May be repeated.",
+    ),
+]
 JobsOption = Annotated[str | None, typer.Option(metavar="N|none", help="Jobs that the team may run at once.")]
 
 app = typer.Typer(
@@ -48,17 +56,18 @@ app = typer.Typer(
 
 
 @app.command()
-def create(
+def create(  # noqa: PLR0913, PLR0917 - the options of a command
     name: TeamArgument,
     weight: WeightOption = None,
     gpus: GpusOption = None,
     cpus: CpusOption = None,
     running_jobs: JobsOption = None,
+    gpus_of: KindOption = None,
     url: UrlOption = DEFAULT_URL,
 ) -> None:
     """Create a team; without limits, unless some are given."""
     with connected(url) as client:
-        quota = _quota(gpus, cpus, running_jobs)
+        quota = _quota(gpus, cpus, running_jobs, gpus_of or ())
         if any(team.name == name for team in client.admin.teams()):
             raise CommandError(f"team {name} exists already; change it with `xsam team set`")
         team = client.admin.create_team(name, weight=1.0 if weight is None else weight, quota=quota)
@@ -72,12 +81,13 @@ def set_limits(  # noqa: PLR0913, PLR0917 - the options of a command
     gpus: GpusOption = None,
     cpus: CpusOption = None,
     running_jobs: JobsOption = None,
+    gpus_of: KindOption = None,
     keep: KeepOption = None,
     url: UrlOption = DEFAULT_URL,
 ) -> None:
     """Change a team's weight, limits, or for how long its jobs are kept; what is not named stays."""
     with connected(url) as client:
-        quota = _quota(gpus, cpus, running_jobs)
+        quota = _quota(gpus, cpus, running_jobs, gpus_of or ())
         team = client.admin.change_team(name, weight=weight, quota=quota or None, retention=_retention(keep or ()))
     out.print(_sentence(team))
 
@@ -156,9 +166,13 @@ def _change(event: AuditEventRead) -> str:
     return f"[dim]{event.at:%Y-%m-%d %H:%M:%S}[/]  {escape(line)}"
 
 
-def _quota(gpus: str | None, cpus: str | None, running_jobs: str | None) -> dict[str, float | None]:
+def _quota(gpus: str | None, cpus: str | None, running_jobs: str | None, gpus_of: Sequence[str]) -> dict[str, Any]:
     given = dict(zip(_LIMITS, (gpus, cpus, running_jobs), strict=True))
-    return {name: _parsed(name, text) for name, text in given.items() if text is not None}
+    quota: dict[str, Any] = {name: _parsed(name, text) for name, text in given.items() if text is not None}
+    if gpus_of:
+        pairs = [text.partition("=") for text in gpus_of if text != _UNLIMITED]
+        quota["gpus_by_kind"] = {kind: _parsed("gpus-of", value) for kind, _, value in pairs} or None
+    return quota
 
 
 def _parsed(name: str, text: str) -> float | None:
@@ -194,6 +208,7 @@ def _sentence(team: TeamRead) -> str:
     limits = [
         f"{getattr(team.quota, name):g} {noun}" for name, noun in names.items() if getattr(team.quota, name) is not None
     ]
+    limits += [f"{gpus:g} GPUs of kind {kind}" for kind, gpus in (team.quota.gpus_by_kind or {}).items()]
     kept = [
         f"{what} {getattr(team.retention, field):g}" + (" days" if what != "bytes" else "")
         for what, field in _FIELDS.items()

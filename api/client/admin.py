@@ -53,9 +53,7 @@ class AdminClient:
         """Return a team."""
         return self._http.read(TeamRead, "GET", f"/v1/teams/{name}")
 
-    def create_team(
-        self, name: str, *, weight: float = 1.0, quota: Mapping[str, float | None] | None = None
-    ) -> TeamRead:
+    def create_team(self, name: str, *, weight: float = 1.0, quota: Mapping[str, Any] | None = None) -> TeamRead:
         """Create a team, or replace its weight and quota."""
         document = {"weight": weight, "quota": dict(quota or {})}
         return self._http.read(TeamRead, "PUT", f"/v1/teams/{name}", json=document)
@@ -65,7 +63,7 @@ class AdminClient:
         name: str,
         *,
         weight: float | None = None,
-        quota: Mapping[str, float | None] | None = None,
+        quota: Mapping[str, Any] | None = None,
         retention: Mapping[str, float | None] | None = None,
     ) -> TeamRead:
         """Change a team's weight, the limits that `quota` names, or what `retention` does; None takes one away."""

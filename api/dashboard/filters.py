@@ -82,11 +82,6 @@ def plain(value: Any) -> str:
     return NOTHING if value is None else _BIDI.sub(_SHOWN_BIDI, str(value))
 
 
-def request(wanted: Any) -> str:
-    """Return what all workers of a job ask for."""
-    return formats.request(wanted.num_workers, wanted.gpus_per_worker, wanted.cpus_per_worker)
-
-
 def query(values: Mapping[str, Any], **changes: Any) -> str:
     """Return a query with changes; None takes a parameter away. Begins with `?`, also when nothing is left."""
     merged = {**values, **changes}
@@ -108,7 +103,8 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "percent": formats.percent,
     "plain": plain,
     "query": query,
-    "request": request,
+    "request": formats.request,
+    "gpus_of": formats.gpus_of,
     "short": short,
     "size": formats.size,
     "whole": whole,

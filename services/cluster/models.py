@@ -36,6 +36,10 @@ class ClusterNode(Base):
     num_gpus: Mapped[float]
     gpu_kind: Mapped[str | None] = mapped_column(String(63))
     """What its GPUs are, as Ray names them; null where it does not say."""
+    gpu_memory_gb: Mapped[float | None]
+    """Of each of them, of the smallest, in 10^9 bytes; null where nobody knows."""
+    labels: Mapped[dict[str, str] | None]
+    """As Ray has them, but for the node's id and kind."""
     is_alive: Mapped[bool]
     seen_at: Mapped[datetime] = mapped_column(default=db_now())
     held_by_others: Mapped[list[dict[str, Any]] | None]

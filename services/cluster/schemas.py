@@ -72,6 +72,10 @@ class NodeRead(Read):
     num_gpus: float
     gpu_kind: str | None
     """What its GPUs are, as Ray names them; `resources.gpu_kind` of a job asks for one."""
+    gpu_memory_gb: float | None
+    """Of each of them, of the smallest, in 10^9 bytes; null where nobody knows."""
+    labels: dict[str, str]
+    """As Ray has them; `resources.node_labels` of a job asks for some."""
     num_cpus: float
     used_gpus: float
     used_cpus: float

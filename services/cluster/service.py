@@ -1,6 +1,8 @@
 """What is known of the cluster from SQL alone: nodes and dispatchers as last seen, and whether a job could ever fit."""
 
-from collections.abc import Collection, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Self
 
@@ -9,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from xsam.services.cluster.counters import DispatcherCounters
 from xsam.services.cluster.models import ClusterNode, Dispatcher
+from xsam.services.cluster.traits import UNKNOWN, NodeNeeds, NodeTraits, needs_in_words, sorted_labels
 from xsam.services.db.clock import db_now
 from xsam.services.db.upsert import upsert
 from xsam.services.errors import InfeasibleError
@@ -41,8 +44,8 @@ class NodeSeen:
     foreign: tuple[ForeignHolding, ...] = ()
     set_aside: str | None = None
     """Why its GPUs are not used; None while they work, as far as is known."""
-    gpu_kind: str = ""
-    """What its GPUs are, as Ray names them; empty where it does not say."""
+    traits: NodeTraits = UNKNOWN
+    """What it is: kind and memory of its GPUs, labels."""
 
     @property
     def foreign_gpus(self) -> float:
@@ -98,7 +101,9 @@ def report_alive(
             "is_alive": True,
             "held_by_others": [asdict(held) for held in n.foreign],
             "set_aside": n.set_aside,
-            "gpu_kind": n.gpu_kind or None,
+            "gpu_kind": n.traits.gpu_kind or None,
+            "gpu_memory_gb": n.traits.gpu_memory_gb or None,
+            "labels": dict(n.traits.labels),
             **seen,
         }
         for n in nodes
@@ -150,31 +155,76 @@ def check_feasible(session: Session, wanted: Resources) -> None:
     nodes = live_nodes(session)
     if not nodes:
         return
-    if wanted.gpu_kind is not None:
-        nodes = _of_kind(nodes, wanted.gpu_kind)
+    for field, found, here in _NEEDED:
+        nodes = _that_have(nodes, wanted, field, found, here)
     room = sum(workers_that_fit(node.num_cpus, node.num_gpus, wanted) for node in nodes)
     if room >= wanted.num_workers:
         return
-    of_kind = "" if wanted.gpu_kind is None else f" of kind {wanted.gpu_kind}"
+    needs = needs_in_words(wanted.gpu_kind, wanted.min_gpu_memory_gb, wanted.node_labels.items())
+    such = f" ({', '.join(needs)})" if needs else ""
     largest = max(nodes, key=lambda node: (node.num_gpus, node.num_cpus))
     total = f"{sum(n.num_gpus for n in nodes):g} GPUs and {sum(n.num_cpus for n in nodes):g} CPUs"
     raise InfeasibleError(
         f"{wanted.num_workers} workers of {wanted.gpus_per_worker:g} GPUs and {wanted.cpus_per_worker} CPUs don't fit: "
-        f"the cluster has {len(nodes)} nodes{of_kind} with {total} in all, the largest with "
+        f"the cluster has {len(nodes)} nodes{such} with {total} in all, the largest with "
         f"{largest.num_gpus:g} GPUs and {largest.num_cpus:g} CPUs; room for {room} such workers",
         field=_field_at_fault(room, wanted, largest),
     )
 
 
-def _of_kind(nodes: Sequence[ClusterNode], kind: str) -> Sequence[ClusterNode]:
-    found = [node for node in nodes if node.gpu_kind == kind]
+def num_suitable_nodes(session: Session, wanted: Resources) -> int | None:
+    """Return on how many nodes at least one such worker fits when nothing runs there; None where none is known."""
+    nodes = live_nodes(session)
+    needs = NodeNeeds.of(wanted.gpu_kind, wanted.min_gpu_memory_gb, wanted.node_labels)
+    suitable = [node for node in nodes if needs is None or needs.are_met_by(traits_of(node))]
+    return sum(workers_that_fit(n.num_cpus, n.num_gpus, wanted) > 0 for n in suitable) if nodes else None
+
+
+def _that_have(
+    nodes: Sequence[ClusterNode], wanted: Resources, field: str, needs_of: _NeedsOf, here: _Here
+) -> Sequence[ClusterNode]:
+    """Return the nodes that have one of the things that a job asks for.
+
+    Raises:
+        InfeasibleError: none has; the message says what there is.
+    """
+    needs = needs_of(wanted)
+    if needs is None:
+        return nodes
+    found = [node for node in nodes if needs.are_met_by(traits_of(node))]
     if not found:
-        kinds = sorted({node.gpu_kind for node in nodes if node.gpu_kind})
+        known = ", ".join(sorted({text for node in nodes for text in here(node)})) or "none that is known"
         raise InfeasibleError(
-            f"gpu_kind is {kind!r}; the cluster has {', '.join(kinds) or 'none that Ray names'}",
-            field="resources.gpu_kind",
+            f"{field} is {getattr(wanted, field)!r}, which no node has; there are: {known}", field=f"resources.{field}"
         )
     return found
+
+
+def traits_of(node: ClusterNode) -> NodeTraits:
+    """Return what a node is, out of its row."""
+    return NodeTraits(node.gpu_kind or "", node.gpu_memory_gb or 0.0, sorted_labels(node.labels))
+
+
+_NeedsOf = Callable[[Resources], NodeNeeds | None]
+_Here = Callable[[ClusterNode], Iterable[str]]
+_NEEDED: tuple[tuple[str, _NeedsOf, _Here], ...] = (
+    (
+        "gpu_kind",
+        lambda wanted: NodeNeeds.of(wanted.gpu_kind, None, None),
+        lambda node: [node.gpu_kind] if node.gpu_kind else [],
+    ),
+    (
+        "min_gpu_memory_gb",
+        lambda wanted: NodeNeeds.of(None, wanted.min_gpu_memory_gb, None),
+        lambda node: [f"{node.gpu_memory_gb:g} GB"] if node.gpu_memory_gb else [],
+    ),
+    (
+        "node_labels",
+        lambda wanted: NodeNeeds.of(None, None, wanted.node_labels),
+        lambda node: (f"{key}={value}" for key, value in sorted_labels(node.labels)),
+    ),
+)
+"""What a job may ask of its nodes, by field, and what of that a node has."""
 
 
 def workers_that_fit(num_cpus: float, num_gpus: float, wanted: Resources) -> int:

@@ -49,6 +49,10 @@ class Job(Base):
     cpus_per_worker: Mapped[int]
     gpu_kind: Mapped[str | None] = mapped_column(String(63))
     """Kind that its GPUs must be of; null is any."""
+    min_gpu_memory_gb: Mapped[float | None]
+    """Of each of its GPUs, in 10^9 bytes."""
+    node_labels: Mapped[dict[str, str] | None]
+    """Labels that each of its nodes must have."""
 
     state: Mapped[str] = mapped_column(String(16), default=JobState.QUEUED)
     state_since: Mapped[datetime] = mapped_column(default=db_now())

@@ -79,6 +79,8 @@ def _node(node: ClusterNode, jobs: Sequence[Occupant], cordon: CordonRead | None
         seen_at=node.seen_at,
         num_gpus=node.num_gpus,
         gpu_kind=node.gpu_kind,
+        gpu_memory_gb=node.gpu_memory_gb,
+        labels=node.labels or {},
         num_cpus=node.num_cpus,
         used_gpus=sum(job.num_gpus for job in jobs),
         used_cpus=sum(job.num_cpus for job in jobs),

@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from xsam.services.cluster import service as cluster
 from xsam.services.jobs.cost import cost_of, measured_pace
 from xsam.services.jobs.models import KIND_STUDY, Job
 from xsam.services.jobs.service import check_runnable
@@ -31,6 +32,8 @@ class JobPreview(Read):
     num_comparable: int
     train_s: float | None
     gpu_hours: float | None
+    num_suitable_nodes: int | None
+    """Nodes that a worker of it fits on when nothing runs there; null before the cluster was seen."""
     num_ahead: int
     """Queued jobs of at least its priority, counted up to 10,000; the fair share may let it pass some of them."""
     num_queued: int | None
@@ -61,6 +64,7 @@ def preview(session: Session, spec: JobSpec, *, team: str, allowed: AllowedCode 
         num_comparable=num_comparable,
         train_s=train_s,
         gpu_hours=None if train_s is None else train_s * gpus / 3600,
+        num_suitable_nodes=cluster.num_suitable_nodes(session, spec.resources),
         num_ahead=_num_ahead(session, spec.priority),
         num_queued=None if line is None else line.num_queued,
         as_of=None if line is None else line.planned_at,

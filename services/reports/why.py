@@ -31,6 +31,8 @@ _SHOWN: tuple[Any, ...] = (
     Job.gpus_per_worker,
     Job.cpus_per_worker,
     Job.gpu_kind,
+    Job.min_gpu_memory_gb,
+    Job.node_labels,
     Job.state_since,
     Job.attempt,
 )
@@ -193,7 +195,8 @@ def _entry(position: int, job: Any, code: str, visible_team: str | None) -> Queu
 
 
 def _request(job: Any) -> Request:
-    return Request(job.num_workers, job.gpus_per_worker, job.cpus_per_worker, job.gpu_kind or "")
+    amounts = (job.num_workers, job.gpus_per_worker, job.cpus_per_worker)
+    return Request(*amounts, job.gpu_kind or "", job.min_gpu_memory_gb or 0.0, job.node_labels or {})
 
 
 def _running(job: Job) -> str:

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from xsam.services.cluster.traits import NodeNeeds
 from xsam.services.db.base import Base
 from xsam.services.db.upsert import upsert
 from xsam.services.jobs.models import KIND_STUDY, Job
@@ -200,8 +201,12 @@ def _for(job: Job, alike: Reason, position: int | None) -> Reason:
 
 
 def _kind(job: Job | PendingJob) -> str:
-    each = f"{job.gpus_per_worker:g} GPUs {job.cpus_per_worker:g} CPUs {job.gpu_kind or ''}"
-    return f"{job.team} {job.num_workers} x {each}"
+    if isinstance(job, PendingJob):
+        needs = job.needs
+    else:
+        needs = NodeNeeds.of(job.gpu_kind, job.min_gpu_memory_gb, job.node_labels)
+    each = f"{job.gpus_per_worker:g} GPUs {job.cpus_per_worker:g} CPUs"
+    return " ".join((f"{job.team} {job.num_workers} x {each}", *(needs.words if needs else ())))
 
 
 def count_queued(session: Session) -> int:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
+from xsam.services.cluster.traits import NodeNeeds
 from xsam.services.jobs.models import KIND_STUDY, Job, JobAttempt
 from xsam.services.jobs.states import JobState
 from xsam.services.scheduling.policy.types import PendingJob, RunningJob
@@ -139,7 +140,7 @@ def _pending(row: Any, left_s: float | None) -> PendingJob:
         max_run_time_s=None if row.max_run_s is None else max(0.0, row.max_run_s - row.ran_s),
         expected_run_time_s=left_s,
         attempt=row.attempt + 1,
-        gpu_kind=row.gpu_kind or "",
+        needs=NodeNeeds.of(row.gpu_kind, row.min_gpu_memory_gb, row.node_labels),
     )
 
 

@@ -86,7 +86,7 @@ def _node(node: NodeSeen, cordon: Cordon | None, *, is_silent: bool) -> Node:
         lost_gpus,
         node.foreign_cpus,
         " ".join(remarks),
-        node.gpu_kind,
+        node.traits,
     )
 
 
@@ -106,6 +106,8 @@ def _line(takers: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
         Job.gpus_per_worker,
         Job.cpus_per_worker,
         Job.gpu_kind,
+        Job.min_gpu_memory_gb,
+        Job.node_labels,
         Job.scheduled_at,
         Job.max_run_s,
         Job.ran_s,

@@ -20,6 +20,12 @@ JobName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]
 Priority = Annotated[int, Field(ge=-100, le=100)]
 
 
+GpuKind = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)]
+NodeLabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=253)]
+NodeLabelValue = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]*$", max_length=63)]
+"""As Ray writes labels of nodes."""
+
+
 class Resources(Spec):
     """What the job occupies while it runs: all its workers at once, or it waits."""
 
@@ -28,8 +34,17 @@ class Resources(Spec):
     gpus_per_worker: Annotated[float, Field(ge=0, le=16)] = 0
     """Whole GPUs, or a fraction below one to share a GPU."""
     cpus_per_worker: Annotated[int, Field(ge=1, le=256)] = 1
-    gpu_kind: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)] | None = None
+    gpu_kind: GpuKind | None = None
     """Kind that the GPUs must be of, `H100` for one, as `xsam cluster` shows it; by default any."""
+    # Left out of what is stored where they are not used: a dispatcher of a release without them reads it then.
+    min_gpu_memory_gb: Annotated[float, Field(gt=0, le=100_000)] | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )
+    """Memory that each GPU must have, as vendors count it: 80 of an H100 with 80 GB; by default any."""
+    node_labels: Annotated[dict[NodeLabelKey, NodeLabelValue], Field(max_length=16)] = Field(
+        default_factory=dict, exclude_if=lambda value: not value
+    )
+    """Labels that each of its nodes must have, `{zone: a}` for one, as `xsam cluster` shows them."""
 
     @model_validator(mode="after")
     def _gpus_are_whole_or_a_share(self) -> Self:
@@ -38,10 +53,11 @@ class Resources(Spec):
                 "resources.gpus_per_worker",
                 f"gpus_per_worker is {self.gpus_per_worker}; allowed are whole numbers, or a fraction below 1",
             )
-        if self.gpu_kind is not None and not self.gpus_per_worker:
-            raise field_error(
-                "resources.gpu_kind", f"gpu_kind is {self.gpu_kind!r}, but gpus_per_worker is 0; ask for GPUs as well"
-            )
+        for name in ("gpu_kind", "min_gpu_memory_gb"):
+            value = getattr(self, name)
+            if value is not None and not self.gpus_per_worker:
+                message = f"{name} is {value!r}, but gpus_per_worker is 0; ask for GPUs as well"
+                raise field_error(f"resources.{name}", message)
         return self
 
 

@@ -212,6 +212,8 @@ def hand_over(  # noqa: PLR0913 - the place, and who asks for whom
         Job.gpus_per_worker == left.gpus_per_worker,
         Job.cpus_per_worker == left.cpus_per_worker,
         Job.gpu_kind.is_not_distinct_from(left.gpu_kind),
+        Job.min_gpu_memory_gb.is_not_distinct_from(left.min_gpu_memory_gb),
+        Job.node_labels.is_not_distinct_from(left.node_labels),
     )
     waiting = select(Job.id).where(*due, own, *shape).order_by(Job.created_at, Job.id).limit(1)
     first_id = session.scalar(waiting) or next_id

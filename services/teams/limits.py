@@ -65,6 +65,13 @@ def check_quota(row: Team | None, wanted: Resources) -> None:
                 f"but team {team} may hold {limit:g}",
                 field="resources.num_workers" if per_worker <= limit else f"resources.{name}_per_worker",
             )
+    of_kind = quota.gpus_by_kind.get((wanted.gpu_kind or "").lower())
+    asked = wanted.num_workers * wanted.gpus_per_worker
+    if of_kind is not None and asked > of_kind:
+        raise InfeasibleError(
+            f"the job asks for {asked:g} GPUs of kind {wanted.gpu_kind}, but team {team} may hold {of_kind:g} of them",
+            field="resources.gpu_kind",
+        )
 
 
 def check_is_open(row: Team | None) -> None:
@@ -80,4 +87,9 @@ def check_is_open(row: Team | None) -> None:
 
 
 def _quota(team: Team) -> TeamQuota:
-    return TeamQuota(gpus=team.quota_gpus, cpus=team.quota_cpus, running_jobs=team.quota_running_jobs)
+    return TeamQuota(
+        gpus=team.quota_gpus,
+        cpus=team.quota_cpus,
+        running_jobs=team.quota_running_jobs,
+        gpus_by_kind=team.quota_gpus_by_kind or {},
+    )

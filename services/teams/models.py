@@ -23,6 +23,8 @@ class Team(Base):
     quota_gpus: Mapped[float | None]
     quota_cpus: Mapped[float | None]
     quota_running_jobs: Mapped[int | None]
+    quota_gpus_by_kind: Mapped[dict[str, Any] | None]
+    """GPUs at most, by kind in lower case."""
     retention: Mapped[dict[str, Any] | None]
     """`Retention` as a document: what is kept for how long, where it is not as everywhere."""
     created_at: Mapped[datetime] = mapped_column(default=db_now())

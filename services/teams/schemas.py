@@ -3,12 +3,13 @@
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, field_validator
 from pydantic_core import PydanticCustomError
 
 from xsam.services.schemas import Read
 from xsam.services.settings import KeepDays
 from xsam.services.specs.base import PLAIN, Spec
+from xsam.services.specs.job import GpuKind
 from xsam.services.teams.models import AuditEvent, Membership, SignIn, Team, Token, User
 from xsam.services.teams.roles import SYSTEM, Capability, Role
 
@@ -40,6 +41,14 @@ class Quota(Spec):
     gpus: Amount | None = None
     cpus: Amount | None = None
     running_jobs: Count | None = None
+    gpus_by_kind: Annotated[dict[GpuKind, Amount], Field(max_length=64)] | None = None
+    """GPUs of one kind, as `xsam cluster` shows it, in any case of its letters; kinds that are not named have no limit
+    of their own. It is replaced as a whole."""
+
+    @field_validator("gpus_by_kind")
+    @classmethod
+    def _in_lower_case(cls, given: dict[str, float] | None) -> dict[str, float] | None:
+        return None if given is None else {kind.lower(): limit for kind, limit in given.items()}
 
 
 class Retention(Spec):
@@ -92,7 +101,12 @@ class TeamRead(Read):
     @classmethod
     def of(cls, team: Team) -> Self:
         """Return the document for a row."""
-        quota = Quota(gpus=team.quota_gpus, cpus=team.quota_cpus, running_jobs=team.quota_running_jobs)
+        quota = Quota(
+            gpus=team.quota_gpus,
+            cpus=team.quota_cpus,
+            running_jobs=team.quota_running_jobs,
+            gpus_by_kind=team.quota_gpus_by_kind,
+        )
         return cls(
             name=team.name,
             weight=team.weight,

@@ -16,6 +16,7 @@ from xsam.api.client import Client
 from xsam.api.server.server import Server, bind, url_of
 from xsam.services.cluster import service as cluster
 from xsam.services.cluster.service import NodeSeen
+from xsam.services.cluster.traits import NodeTraits
 from xsam.services.db import migrate
 from xsam.services.db.session import Database
 from xsam.services.settings import Settings, TrainingSettings
@@ -92,5 +93,5 @@ def runner(database: Database, settings: Settings) -> RowRunner:
 def small_cluster(database: Database) -> None:
     """One node with 4 CPUs and 1 GPU, seen by a dispatcher just now."""
     with database.unit_of_work() as session:
-        node = NodeSeen(id="n1", host="node-1", num_cpus=4, num_gpus=1)
+        node = NodeSeen("n1", "node-1", num_cpus=4, num_gpus=1, traits=NodeTraits("H100", 80.0, (("zone", "a"),)))
         cluster.report_alive(session, "node-1:4711", nodes=[node], num_warm_runners=0)

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -186,9 +186,9 @@ class Nodes:
         """Where to join."""
         return str(self._cluster.address)
 
-    def add(self, **resources: int) -> None:
+    def add(self, *, labels: Mapping[str, str] | None = None, **resources: int) -> None:
         """Start a node."""
-        self._cluster.add_node(**resources)
+        self._cluster.add_node(labels=labels, **resources)
 
     def remove(self, node_id: str) -> None:
         """Take a node away at once, with everything that runs on it."""

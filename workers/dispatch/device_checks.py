@@ -11,7 +11,7 @@ from ray.exceptions import RayError
 
 from xsam.services.cluster.service import NodeSeen
 from xsam.workers.dispatch.warm_pool import WarmPool
-from xsam.workers.messages import sentence
+from xsam.workers.messages import DeviceFinding, sentence
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ class _Check:
     """What is known of one node."""
 
     fault: str | None = UNCHECKED
+    gpu_memory_gb: float = 0.0
     due_at: float | None = 0.0
     """When to check (again); None while they work."""
     num_failed: int = 0
@@ -55,11 +56,16 @@ class DeviceChecks:
         check = self._checks.get(node_id)
         return None if check is None else check.fault
 
+    def gpu_memory_gb(self, node_id: str) -> float:
+        """Return how much memory each of the node's GPUs has, in 10^9 bytes; 0 where nobody has found out."""
+        check = self._checks.get(node_id)
+        return 0.0 if check is None else check.gpu_memory_gb
+
     def doubt(self, node_id: str) -> None:
         """Have a node checked again before the next run: a run has failed on its GPUs."""
         if self._is_on and node_id in self._checks:
             self._end(self._checks[node_id])
-            self._checks[node_id] = _Check()
+            self._checks[node_id] = _Check(gpu_memory_gb=self._checks[node_id].gpu_memory_gb)
 
     def look(self, nodes: Sequence[NodeSeen]) -> None:
         """Take answers, and start the checks that are due; never waits."""
@@ -74,15 +80,17 @@ class DeviceChecks:
                 self._take(node, check)
             elif check.due_at is not None and time.monotonic() >= check.due_at and self._ranks.has_ready(node_id):
                 check.rank = self._ranks.take(node_id)
-                check.answer = check.rank.find_device_fault.remote(int(node.num_gpus))
+                check.answer = check.rank.check_devices.remote(int(node.num_gpus))
                 check.asked_at = time.monotonic()
 
     def _take(self, node: NodeSeen, check: _Check) -> None:
         is_late = time.monotonic() - check.asked_at > CHECK_S
         if not is_late and not ray.wait([check.answer], timeout=0)[0]:
             return
-        fault = f"their check did not end within {CHECK_S:g} s" if is_late else _answer(check.answer)
+        late = DeviceFinding(f"their check did not end within {CHECK_S:g} s")
+        found = late if is_late else _answer(check.answer)
         self._end(check)
+        fault, check.gpu_memory_gb = found.fault, found.gpu_memory_gb or check.gpu_memory_gb
         if fault != check.fault:
             log.log(logging.WARNING if fault else logging.INFO, "GPUs of %s: %s", node.host, fault or "they work")
         check.fault = fault
@@ -96,8 +104,9 @@ class DeviceChecks:
         check.rank = check.answer = None
 
 
-def _answer(ref: ray.ObjectRef) -> str | None:
+def _answer(ref: ray.ObjectRef) -> DeviceFinding:
     try:
-        return ray.get(ref)
+        found: DeviceFinding = ray.get(ref)
     except RayError as e:
-        return f"the process that checked them died: {sentence(e)}"
+        return DeviceFinding(f"the process that checked them died: {sentence(e)}")
+    return found

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from xsam.services.cluster import leader
 from xsam.services.cluster import service as cluster_service
 from xsam.services.cluster.counters import DispatcherCounters
-from xsam.services.cluster.service import DispatcherId, NodeSeen
+from xsam.services.cluster.service import DispatcherId, ForeignHolding, NodeSeen
 from xsam.services.db.session import AWAY, Database
 from xsam.services.jobs import draining, stalled
 from xsam.services.jobs.stalled import Patience
@@ -230,9 +230,7 @@ class Dispatcher:
             return
         nodes = ray_cluster.nodes()
         held = self._holdings.look({node.id: Amounts(node.num_cpus, node.num_gpus) for node in nodes})
-        self._nodes = [
-            replace(node, foreign=held.get(node.id, ()), set_aside=self._devices.fault(node.id)) for node in nodes
-        ]
+        self._nodes = [self._known(node, held.get(node.id, ())) for node in nodes]
         if self._is_leader:
             self._holdings.sweep()
             self._empty_drained_nodes()
@@ -242,6 +240,12 @@ class Dispatcher:
                 session, self.id, nodes=self._nodes, num_warm_runners=num_warm, counters=self._counters
             )
         self._report_at = time.monotonic() + REPORT_INTERVAL_S
+
+    def _known(self, node: NodeSeen, foreign: tuple[ForeignHolding, ...]) -> NodeSeen:
+        """Return a node with what this dispatcher has found out of it besides; what it announces itself goes before."""
+        found_gb = node.traits.gpu_memory_gb or self._devices.gpu_memory_gb(node.id)
+        traits = node.traits._replace(gpu_memory_gb=found_gb)
+        return replace(node, foreign=foreign, set_aside=self._devices.fault(node.id), traits=traits)
 
     def _empty_drained_nodes(self) -> None:
         with self._database.read() as session:

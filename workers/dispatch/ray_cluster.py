@@ -1,6 +1,7 @@
 """The Ray cluster: join or start it, and what nodes it has."""
 
 import logging
+import math
 import os
 import re
 import secrets
@@ -19,6 +20,7 @@ from ray.util import placement_group_table, remove_placement_group
 from ray.util.placement_group import PlacementGroup
 
 from xsam.services.cluster.service import NodeSeen
+from xsam.services.cluster.traits import NodeTraits, sorted_labels
 from xsam.services.settings import RayCluster
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,9 @@ for it for a minute, and nothing brings it back."""
 _LEAST = 1e-6
 _JOB_ID_DIGITS = 8
 _KIND_LABEL, _KIND_RESOURCE = "ray.io/accelerator-type", "accelerator_type:"
+_ID_LABEL = "ray.io/node-id"
+MEMORY_LABEL = "xsam/gpu-memory-gb"
+"""How much memory each GPU of a node has, where it is said and not found out."""
 _IN_GROUP = re.compile(r"bundle_group_([0-9a-f]{36})")
 """A resource that Ray adds to a node for each placement group there."""
 _TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
@@ -62,6 +67,7 @@ def connect(settings: RayCluster) -> None:
         address="local",  # without it Ray joins whatever cluster it finds on this machine
         num_cpus=settings.num_cpus,
         num_gpus=settings.num_gpus,
+        labels=settings.labels or None,
         include_dashboard=settings.dashboard,
         dashboard_host="127.0.0.1",
         _system_config={"gcs_rpc_server_reconnect_timeout_s": CONTROL_AWAY_S},
@@ -198,6 +204,17 @@ def _gpu_kind(node: Mapping[str, Any]) -> str:
     return str(node.get("Labels", {}).get(_KIND_LABEL) or next(iter(sorted(named)), ""))[:63]
 
 
+def _traits(node: Mapping[str, Any]) -> NodeTraits:
+    """Return what a node announces; a memory that is no number is none."""
+    labels: Mapping[str, str] = node.get("Labels", {})
+    try:
+        memory_gb = max(0.0, float(labels.get(MEMORY_LABEL, 0)))
+    except ValueError:
+        memory_gb = 0.0
+    others = {key: value for key, value in labels.items() if key not in (_KIND_LABEL, _ID_LABEL, MEMORY_LABEL)}
+    return NodeTraits(_gpu_kind(node), memory_gb if memory_gb < math.inf else 0.0, sorted_labels(others))
+
+
 def nodes() -> Sequence[NodeSeen]:
     """Return the nodes that are alive, with all they have."""
     return [
@@ -206,7 +223,7 @@ def nodes() -> Sequence[NodeSeen]:
             host=node["NodeManagerAddress"],
             num_cpus=node["Resources"].get("CPU", 0.0),
             num_gpus=node["Resources"].get("GPU", 0.0),
-            gpu_kind=_gpu_kind(node),
+            traits=_traits(node),
         )
         for node in ray.nodes()
         if node["Alive"]

@@ -5,18 +5,27 @@ from pathlib import Path
 
 import torch
 
+from xsam.services.cluster.traits import BYTES_PER_GB
+from xsam.workers.messages import DeviceFinding
+from xsam.workers.training.gpu_readings import read_gpus
+
 _DEVICES = "CUDA_VISIBLE_DEVICES"
 _HINT = "XSAM_TRAINING__DEVICE=cpu trains on GPUs that are only announced"
 _IN_USE = ("out of memory", "busy or unavailable")
 """What a GPU answers that works and that others have to the full."""
 
 
-def find_fault(num_announced: int) -> str | None:
-    """Return why jobs could not train on this node's GPUs; None if they could.
+def check(num_announced: int) -> DeviceFinding:
+    """Return why jobs could not train on this node's GPUs, if they could not, and how much memory those have.
 
     Args:
         num_announced: GPUs that Ray gives out here.
     """
+    total = min((reading.total_bytes for reading in read_gpus()), default=0)
+    return DeviceFinding(_find_fault(num_announced), total / BYTES_PER_GB)
+
+
+def _find_fault(num_announced: int) -> str | None:
     _see_all()
     if torch.version.cuda is None and torch.version.hip is None:
         return f"it announces {num_announced} GPUs, but its torch {torch.__version__} is built for CPUs; {_HINT}"

@@ -138,8 +138,15 @@ def _list(page: Page, session: Session) -> Response:
 
 
 def _wanted(form: Form) -> TeamWrite:
-    quota = {name: form.one(name) or None for name in _QUOTA}
+    quota: dict[str, Any] = {name: form.one(name) or None for name in _QUOTA}
+    quota["gpus_by_kind"] = _by_kind(form.one("gpus_by_kind"))
     return _checked(TeamWrite, {"weight": form.one("weight", "1") or "1", "quota": quota})
+
+
+def _by_kind(text: str) -> dict[str, str] | None:
+    """Return what `H100: 8, A100: 16` says; what is no number is refused by the schema."""
+    pairs = [part.partition(":") for part in text.split(",") if part.strip()]
+    return {kind.strip(): value.strip() for kind, _, value in pairs} or None
 
 
 def _checked(model: type[_Model], given: dict[str, Any]) -> _Model:

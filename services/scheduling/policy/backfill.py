@@ -166,4 +166,4 @@ def _left_over(free: Free, shape: Shape, count: int) -> Free:
     gpus = count * shape.whole_gpus
     if shape.is_fraction:
         gpus = -(-count // (UNITS // shape.gpus))
-    return Free(max(0, free.gpus - gpus), max(0, free.cpus - count * shape.cpus), gpu_kind=free.gpu_kind)
+    return Free(max(0, free.gpus - gpus), max(0, free.cpus - count * shape.cpus), traits=free.traits)

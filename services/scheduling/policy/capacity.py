@@ -11,6 +11,7 @@ from bisect import bisect_left, insort
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+from xsam.services.cluster.traits import UNKNOWN, NodeNeeds, NodeTraits
 from xsam.services.scheduling.policy.types import Node, PendingJob, RunningJob
 
 UNITS = 10_000
@@ -28,13 +29,17 @@ class Shape(NamedTuple):
     num_workers: int
     gpus: int
     cpus: int
-    gpu_kind: str = ""
-    """Of the GPUs; any where it is empty."""
+    needs: NodeNeeds | None = None
+    """Of each node; None is nothing."""
 
     @property
     def whole_gpus(self) -> int:
         """Whole GPUs of each worker, 0 for a fraction."""
         return self.gpus // UNITS
+
+    def suits(self, traits: NodeTraits) -> bool:
+        """Return whether a node is what the gang asks for, however much is free there."""
+        return self.needs is None or self.needs.are_met_by(traits)
 
     @property
     def is_fraction(self) -> bool:
@@ -48,7 +53,7 @@ class Free(NamedTuple):
     gpus: int
     cpus: int
     shared: tuple[int, ...] = ()
-    gpu_kind: str = ""
+    traits: NodeTraits = UNKNOWN
 
     @property
     def gpu_units(self) -> int:
@@ -57,7 +62,7 @@ class Free(NamedTuple):
 
     def num_workers(self, shape: Shape) -> int:
         """Return how many workers of the shape find room."""
-        if shape.gpu_kind and shape.gpu_kind != self.gpu_kind:
+        if not shape.suits(self.traits):
             return 0
         fit = self.cpus // shape.cpus if shape.cpus else shape.num_workers
         if fit <= 0:
@@ -73,7 +78,7 @@ class Free(NamedTuple):
         """Return what is left after `count` workers; more than there is leaves nothing (a node that shrank)."""
         left = max(0, self.cpus - cpus * count)
         if not 0 < gpus < UNITS:
-            return Free(max(0, self.gpus - gpus // UNITS * count), left, self.shared, self.gpu_kind)
+            return Free(max(0, self.gpus - gpus // UNITS * count), left, self.shared, self.traits)
         whole, rests = self.gpus, list(self.shared)
         for _ in range(count):
             at = bisect_left(rests, gpus)
@@ -85,7 +90,7 @@ class Free(NamedTuple):
                 continue
             if rest:
                 insort(rests, rest)
-        return Free(whole, left, tuple(rests), self.gpu_kind)
+        return Free(whole, left, tuple(rests), self.traits)
 
 
 class Book:
@@ -174,7 +179,7 @@ class Book:
         for key in keys:
             bucket = self._buckets.get(key, [])
             at = bisect_left(bucket, (need_cpus, -1)) if key >= need_gpus or not need_gpus else len(bucket)
-            while at < len(bucket) and shape.gpu_kind not in ("", self.free[bucket[at][1]].gpu_kind):
+            while at < len(bucket) and not shape.suits(self.free[bucket[at][1]].traits):
                 at += 1
             if at < len(bucket):
                 return (bucket[at][1],) * count
@@ -185,7 +190,7 @@ class Book:
             for rest_index in range(bisect_left(self._shared, (shape.gpus, -1)), len(self._shared)):
                 index = self._shared[rest_index][1]
                 free = self.free[index]
-                if free.cpus >= shape.cpus and shape.gpu_kind in ("", free.gpu_kind):
+                if free.cpus >= shape.cpus and shape.suits(free.traits):
                     return (index,)
         for key in sorted(self._buckets):
             for _, index in self._buckets[key]:
@@ -230,7 +235,7 @@ class Cluster:
             Free(
                 max(0, node.num_gpus - node.lost_gpus),
                 max(0, to_units(node.num_cpus - node.lost_cpus)),
-                gpu_kind=node.gpu_kind,
+                traits=node.traits,
             )
             for node in self.nodes
         ]
@@ -278,13 +283,13 @@ class Cluster:
 
 def shape_of(job: PendingJob) -> Shape:
     """Return what a queued job asks for."""
-    return Shape(job.num_workers, to_units(job.gpus_per_worker), to_units(job.cpus_per_worker), job.gpu_kind)
+    return Shape(job.num_workers, to_units(job.gpus_per_worker), to_units(job.cpus_per_worker), job.needs)
 
 
 def _capacity(node: Node) -> Free:
-    return Free(node.num_gpus, to_units(node.num_cpus), gpu_kind=node.gpu_kind)
+    return Free(node.num_gpus, to_units(node.num_cpus), traits=node.traits)
 
 
 def overlap(now: Free, later: Free) -> Free:
     """Return what is free both now and later. Rests of shared GPUs are left out: which GPU they are on is unknown."""
-    return Free(min(now.gpus, later.gpus), min(now.cpus, later.cpus), gpu_kind=now.gpu_kind)
+    return Free(min(now.gpus, later.gpus), min(now.cpus, later.cpus), traits=now.traits)

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
+from xsam.services.cluster.traits import NodeNeeds
 from xsam.services.scheduling.policy.backfill import End, earliest_start, known_end, sort_ends
 from xsam.services.scheduling.policy.capacity import UNITS, Book, Cluster, Shape, shape_of
 from xsam.services.scheduling.policy.free_nodes import Board
 from xsam.services.scheduling.policy.order import ShareLedger, line_up
-from xsam.services.scheduling.policy.quotas import QuotaBook, amount_of
+from xsam.services.scheduling.policy.quotas import QuotaBook, amount_of, kind_of
 from xsam.services.scheduling.policy.reasons import Holding, Reason, ReasonCode, Request, Shortage, Standing
 from xsam.services.scheduling.policy.types import PendingJob, Snapshot
 from xsam.services.settings import SchedulingSettings
@@ -104,7 +105,7 @@ class Reasons(Mapping[str, Reason]):
             job_id=job.job_id,
             team=job.team,
             user=job.user,
-            request=Request(job.num_workers, job.gpus_per_worker, job.cpus_per_worker, job.gpu_kind),
+            request=_request(job),
             position=self._positions.get(job_id),
             num_in_line=len(self._positions),
             shortage=None if code in _WITHOUT_SHORTAGE else self._shortage(job.team, shape, code),
@@ -115,7 +116,7 @@ class Reasons(Mapping[str, Reason]):
             is_lower_bound=is_lower_bound,
             eligible_at=job.eligible_at,
             attempt=job.attempt,
-            remarks=self._remarks if code in _ABOUT_NODES else (),
+            remarks=self._remarks_on(job.team, code),
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -162,6 +163,12 @@ class Reasons(Mapping[str, Reason]):
         held = [self._holding(team) for team in self._outcome.quotas.holding_teams]
         return tuple(sorted(held, key=lambda holding: (-holding.gpus, -holding.cpus, holding.team)))
 
+    def _remarks_on(self, team: str, code: ReasonCode) -> tuple[str, ...]:
+        if code in _ABOUT_NODES:
+            return self._remarks
+        held = [f"{held:g} of {limit:g} {kind}" for kind, held, limit in self._outcome.quotas.kinds_held(team)]
+        return (f"By kind of GPU it holds {', '.join(held)}.",) if held and code in _ABOUT_QUOTA else ()
+
     @cached_property
     def _remarks(self) -> tuple[str, ...]:
         said = list(dict.fromkeys(node.remark for node in self._outcome.snapshot.nodes if node.remark))
@@ -175,7 +182,9 @@ class Reasons(Mapping[str, Reason]):
     def _code(self, job: PendingJob, shape: Shape, blocked: Blocked) -> ReasonCode:
         if blocked.code is ReasonCode.TEAM_QUOTA:
             quotas = self._outcome.quotas
-            has_room = quotas.limit(job.team).minus(quotas.held(job.team)).covers(amount_of(shape))
+            kind = kind_of(shape)
+            may_be_closed = not kind and quotas.counts_kinds(job.team)
+            has_room = not may_be_closed and quotas.unheld(job.team, kind).covers(amount_of(shape))
             return ReasonCode.QUOTA_RESERVED if has_room else blocked.code
         if blocked.code is not ReasonCode.INSUFFICIENT_RESOURCES:
             return blocked.code
@@ -211,10 +220,9 @@ class Reasons(Mapping[str, Reason]):
 
     def _quota_shortage(self, team: str, shape: Shape, code: ReasonCode) -> Shortage:
         quotas = self._outcome.quotas
-        limit, need = quotas.limit(team), amount_of(shape)
-        left = limit
-        if code is not ReasonCode.INFEASIBLE_QUOTA:
-            left = limit.minus(quotas.held(team))
+        kind = kind_of(shape)
+        limit, need = quotas.limit(team, kind), amount_of(shape)
+        left = limit if code is ReasonCode.INFEASIBLE_QUOTA else quotas.unheld(team, kind)
         return Shortage(
             gpus=max(0.0, (need.gpus - max(0.0, left.gpus)) / UNITS),
             cpus=max(0.0, (need.cpus - max(0.0, left.cpus)) / UNITS),
@@ -283,6 +291,12 @@ class Reasons(Mapping[str, Reason]):
                 holding=self._holding(team),
             )
         return self._standings[team, user]
+
+
+def _request(job: PendingJob) -> Request:
+    needs = job.needs or NodeNeeds()
+    amounts = (job.num_workers, job.gpus_per_worker, job.cpus_per_worker)
+    return Request(*amounts, needs.gpu_kind, needs.min_gpu_memory_gb, dict(needs.labels))
 
 
 def _finite(amount: float) -> float | None:

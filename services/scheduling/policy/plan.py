@@ -15,7 +15,7 @@ Nothing here reads a clock, a database or a random number: the same snapshot giv
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -25,7 +25,7 @@ from xsam.services.scheduling.policy.explain import OUT_OF_LINE, Blocked, Outcom
 from xsam.services.scheduling.policy.free_nodes import Board
 from xsam.services.scheduling.policy.order import ShareLedger, line_up
 from xsam.services.scheduling.policy.preemption import VictimFinder
-from xsam.services.scheduling.policy.quotas import QuotaBook, amount_of, amount_of_running
+from xsam.services.scheduling.policy.quotas import ByKind, QuotaBook, amount_of, amount_of_running, kind_of
 from xsam.services.scheduling.policy.reasons import ReasonCode
 from xsam.services.scheduling.policy.types import PendingJob, Placement, Preemption, Promise, Snapshot
 from xsam.services.settings import SchedulingSettings
@@ -76,7 +76,8 @@ class _Planner:
         self._running = sorted(snapshot.running, key=lambda job: job.job_id)
         self._cluster = Cluster(snapshot.nodes, self._running)
         self._board = Board(self._cluster, (job.job_id for job in self._running if job.is_stopping))
-        self._quotas = QuotaBook(snapshot.quotas, self._running, self._board.leaving)
+        kinds = {node.node_id: node.traits.gpu_kind.lower() for node in snapshot.nodes}
+        self._quotas = QuotaBook(snapshot.quotas, self._running, self._board.leaving, kinds)
         self._ledger = ShareLedger(snapshot.shares, self._running, snapshot.now, config)
         self._victims = VictimFinder(self._running, self._board, snapshot.now, config)
         self._blocked: dict[tuple[str, Shape], Blocked] = {}
@@ -166,22 +167,29 @@ class _Planner:
         never = self._never(job, shape)
         if never is not None:
             return self._remember(job, never)
-        has_quota = self._quotas.left(job.team).covers(amount_of(shape))
-        if has_quota and self._place(job, shape):
+        now, later = self._quotas.open_now(job.team, shape), self._quotas.open_later(job.team, shape)
+        has_quota = self._quotas.left(job.team, kind_of(shape)).covers(amount_of(shape)) and self._is_feasible(now)
+        if has_quota and self._place(job, now):
             return None
-        soon = self._wait_for_leaving(job, shape) or self._preempt(job, shape)
+        soon = self._wait_for_leaving(job, later) or self._preempt(job, later)
         if soon is not None:
             return soon
-        return self._block_on_nodes(job, shape) if has_quota else self._block_on_quota(job, shape)
+        return self._block_on_nodes(job, now) if has_quota else self._block_on_quota(job, shape)
 
     def _never(self, job: PendingJob, shape: Shape) -> Blocked | None:
         if not self._cluster.nodes:
             return Blocked(ReasonCode.NO_NODES)
-        if not self._quotas.limit(job.team).covers(amount_of(shape)):
+        if not self._quotas.limit(job.team, kind_of(shape)).covers(amount_of(shape)):
             return Blocked(ReasonCode.INFEASIBLE_QUOTA)
+        if not self._is_feasible(shape):
+            return Blocked(ReasonCode.INFEASIBLE_CLUSTER)
+        is_allowed = self._is_feasible(self._quotas.open_ever(job.team, shape))
+        return None if is_allowed else Blocked(ReasonCode.INFEASIBLE_QUOTA)
+
+    def _is_feasible(self, shape: Shape) -> bool:
         if shape not in self._feasible:
             self._feasible[shape] = self._cluster.is_feasible(shape)
-        return None if self._feasible[shape] else Blocked(ReasonCode.INFEASIBLE_CLUSTER)
+        return self._feasible[shape]
 
     def _remember(self, job: PendingJob, blocked: Blocked) -> Blocked:
         self._blocked[job.team, shape_of(job)] = blocked
@@ -197,7 +205,7 @@ class _Planner:
         if indices is None:
             return False
         board.place(job.job_id, shape, indices, ends_in_time=in_time)
-        self._quotas.start(job.team, amount_of(shape))
+        self._quotas.start(job.team, amount_of(shape), self._kinds_on(job, shape, indices))
         self._ledger.charge(job)
         self._placements.append(Placement(job.job_id, self._cluster.node_ids(indices)))
         bound_s = time_bound_s(job, self._config)
@@ -214,13 +222,13 @@ class _Planner:
     def _wait_for_leaving(self, job: PendingJob, shape: Shape) -> Blocked | None:
         """Keep room for a job that fits once the jobs that were asked to stop have stopped."""
         board, amount = self._board, amount_of(shape)
-        if not board.leaving or not self._quotas.left_later(job.team).covers(amount):
+        if not board.leaving or not self._quotas.left_later(job.team, kind_of(shape)).covers(amount):
             return None
         indices = board.later.find(shape)
         if indices is None:
             return None
         on_nodes = {occupant.job_id for index in indices for occupant in self._cluster.occupants[index]}
-        self._quotas.keep_later(job.team, amount)
+        self._quotas.keep_later(job.team, amount, self._kinds_on(job, shape, indices))
         self._quota_kept_for.setdefault(job.team, []).append(job.job_id)
         board.keep_later(job.job_id, shape, indices)
         self._ledger.charge(job)
@@ -238,11 +246,11 @@ class _Planner:
             return None
         victims = self._victims.find(job, shape, self._quotas)
         if victims is None:
-            if self._quotas.left_later(job.team).covers(amount_of(shape)):
+            if self._quotas.left_later(job.team, kind_of(shape)).covers(amount_of(shape)):
                 self._without_victims.add(shape)
             return None
         for victim in victims:
-            self._quotas.leave(victim.team, amount_of_running(victim))
+            self._quotas.leave(victim.team, amount_of_running(victim), self._quotas.kinds_of_running(victim))
             self._preemptions.append(Preemption(victim.job_id, job.job_id))
         self._board.evict(victim.job_id for victim in victims)
         self._num_preempting += 1
@@ -253,7 +261,7 @@ class _Planner:
         blocked = Blocked(ReasonCode.TEAM_QUOTA, tuple(kept_for))
         if job.team not in self._teams_at_quota:
             self._teams_at_quota.add(job.team)
-            self._quotas.keep(job.team, amount_of(shape))
+            self._quotas.keep(job.team, amount_of(shape), kind_of(shape))
             kept_for.append(job.job_id)
             self._holders.append(job.job_id)
         return self._remember(job, blocked)
@@ -279,6 +287,9 @@ class _Planner:
         if made.starts_at is not None:
             self._reserved_start = min(made.starts_at, self._reserved_start or made.starts_at)
         return Blocked(ReasonCode.INSUFFICIENT_RESOURCES, starts_at=made.starts_at)
+
+    def _kinds_on(self, job: PendingJob, shape: Shape, indices: Sequence[int]) -> ByKind:
+        return self._quotas.kinds_on(job.team, shape.gpus, self._cluster.node_ids(indices))
 
     def _names(self, indices: Iterable[int]) -> tuple[str, ...]:
         return tuple(self._cluster.node_ids(sorted(set(indices))))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from xsam.services.scheduling.policy.capacity import Shape, to_units
 from xsam.services.scheduling.policy.free_nodes import Board
-from xsam.services.scheduling.policy.quotas import Amount, QuotaBook, amount_of, amount_of_running
+from xsam.services.scheduling.policy.quotas import Amount, QuotaBook, amount_of, amount_of_running, kind_of
 from xsam.services.scheduling.policy.types import PendingJob, RunningJob
 from xsam.services.settings import SchedulingSettings
 
@@ -170,8 +170,9 @@ def _is_candidate(job: RunningJob, now: datetime, config: SchedulingSettings) ->
 
 
 def _quota_fits(job: PendingJob, shape: Shape, quotas: QuotaBook, victims: Iterable[RunningJob]) -> bool:
-    freed = Amount(0, 0, 0)
+    freed, kind, freed_of_kind = Amount(0, 0, 0), kind_of(shape), 0.0
     for victim in victims:
         if victim.team == job.team:
             freed = freed.plus(amount_of_running(victim))
-    return quotas.left_later(job.team, freed=freed).covers(amount_of(shape))
+            freed_of_kind += quotas.kinds_of_running(victim).get(kind, 0.0)
+    return quotas.left_later(job.team, kind, freed=freed, freed_of_kind=freed_of_kind).covers(amount_of(shape))

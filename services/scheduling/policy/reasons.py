@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, ClassVar
+
+from xsam.services.cluster.traits import needs_in_words
 
 _AS_DOCUMENT = {"use_attribute_docstrings": True}
 """How pydantic reads the values here that answers are made of: it need not be imported for that."""
@@ -42,6 +45,15 @@ class Request:
     cpus_per_worker: float
     gpu_kind: str = ""
     """Kind that its GPUs must be of; any where it is empty."""
+    min_gpu_memory_gb: float = 0.0
+    """Of each of its GPUs, in 10^9 bytes."""
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels that each of its nodes must have."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """For people, what it asks of its nodes beside amounts."""
+        return needs_in_words(self.gpu_kind, self.min_gpu_memory_gb, self.node_labels.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +126,8 @@ class Reason:
         is_lower_bound: The estimate counts the running jobs only, not the queue ahead: it can be later, not earlier.
         eligible_at: Earliest start by back-off or wish.
         attempt: Attempt that waits.
-        remarks: What the nodes miss, one sentence each: held in Ray by others, or set aside.
+        remarks: What the nodes miss, one sentence each: held in Ray by others, or set aside; or what the team holds of
+            the kinds of GPU that it has a quota of.
     """
 
     code: ReasonCode
@@ -242,8 +255,8 @@ def _amounts(gpus: float, cpus: float) -> str:
 
 def _request_text(request: Request) -> str:
     each = _amounts(request.gpus_per_worker, request.cpus_per_worker)
-    if request.gpu_kind:
-        each = f"{each} (of kind {request.gpu_kind})"
+    if request.needs:
+        each = f"{each} ({', '.join(request.needs)})"
     return each if request.num_workers == 1 else f"{request.num_workers} workers with {each} each"
 
 

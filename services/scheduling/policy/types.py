@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from xsam.services.cluster.traits import UNKNOWN, NodeNeeds, NodeTraits
 from xsam.services.teams.quota import TeamQuota
 from xsam.services.usage.decay import TeamShare
 
@@ -35,7 +36,7 @@ class PendingJob:
         max_run_time_s: Time after which the next attempt is stopped for certain; None means no limit.
         expected_run_time_s: Estimate of what is left to run; None where nobody knows.
         attempt: Number of the attempt that waits, from 1.
-        gpu_kind: Kind that its GPUs must be of; any where it is empty.
+        needs: What it asks of each of its nodes; None is nothing.
     """
 
     job_id: str
@@ -50,7 +51,7 @@ class PendingJob:
     max_run_time_s: float | None = None
     expected_run_time_s: float | None = None
     attempt: int = 1
-    gpu_kind: str = ""
+    needs: NodeNeeds | None = None
 
     def __post_init__(self) -> None:
         """Refuse amounts that no placement can mean."""
@@ -115,7 +116,7 @@ class Node:
         lost_gpus: GPUs that no job can have for now, held by others or set aside; they count for what could ever fit.
         lost_cpus: Likewise.
         remark: Why, for people.
-        gpu_kind: What its GPUs are, as Ray names them; empty where it does not say.
+        traits: What it is: kind and memory of its GPUs, labels.
     """
 
     node_id: str
@@ -125,7 +126,7 @@ class Node:
     lost_gpus: int = 0
     lost_cpus: float = 0.0
     remark: str = ""
-    gpu_kind: str = ""
+    traits: NodeTraits = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

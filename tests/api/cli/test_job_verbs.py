@@ -12,6 +12,7 @@ from xsam.api.cli.main import app
 from xsam.api.cli.show import out
 from xsam.api.client import Client
 from xsam.services.cluster.service import ForeignHolding, NodeSeen
+from xsam.services.cluster.traits import NodeTraits
 from xsam.services.db.session import Database
 from xsam.services.jobs.states import JobState
 
@@ -121,10 +122,13 @@ def test_cluster__shows_machines_and_jobs(run: Run, line: list[str]) -> None:
 
 def test_cluster__tells_nodes_of_a_host_apart_and_names_what_is_missing(run: Run, database: Database) -> None:
     held = ForeignHolding("placement group theirs of Ray job 02000000", num_gpus=1.0, num_cpus=2.0)
-    first = NodeSeen("aaaaaaaa1", "node-1", num_cpus=4, num_gpus=2, foreign=(held,))
+    traits = NodeTraits("A100", 42.9, (("zone", "b"),))
+    first = NodeSeen("aaaaaaaa1", "node-1", num_cpus=4, num_gpus=2, foreign=(held,), traits=traits)
     planning.report_nodes(database, first, NodeSeen("bbbbbbbb2", "node-1", 4, 2, set_aside="torch sees 0 of them"))
     output = run("cluster")
     assert "node-1 aaaaaa" in output
+    assert "0/2 A100 42.9 GB" in output
+    assert "zone=b" in output
     assert "node-1 bbbbbb" in output
     assert "not ours: 1 GPUs, 2 CPUs: placement group theirs of Ray job 02000000" in output
     assert "GPUs set aside: torch sees 0 of them" in output

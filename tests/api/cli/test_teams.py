@@ -99,3 +99,11 @@ def test_audit__names_who_changed_what(xsam: Command) -> None:
     lines = [line.split("  ", 1)[1] for line in xsam("lead", "audit", "--limit", 2).stdout.splitlines()]
     assert lines == ["lea: member_added joe in red (role member)", "root: team_changed red (quota {'gpus': 2.0})"]
     assert xsam("member", "audit").exit_code == 1
+
+
+def test_team__is_bound_by_kind_of_gpu_until_it_is_not(xsam: Command) -> None:
+    said = xsam("admin", "team", "set", "red", "--gpus-of", "H100=8", "--gpus-of", "A100=2.5").stdout
+    assert "8 GPUs of kind h100, 2.5 GPUs of kind a100" in " ".join(said.split())
+    refused = xsam("admin", "team", "set", "red", "--gpus-of", "H100=many")
+    assert (refused.exit_code, "--gpus-of is 'many'" in refused.stderr) == (1, True)
+    assert "of kind" not in xsam("admin", "team", "set", "red", "--gpus-of", "none").stdout

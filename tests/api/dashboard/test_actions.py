@@ -46,6 +46,9 @@ def test_verb__that_no_longer_fits_is_refused_with_the_reason(browser: TestClien
 
 
 def test_machine__is_cordoned_and_taken_back(browser: TestClient, small_cluster: None) -> None:
+    shown = read(browser.get("/cluster").text).one("main").text
+    assert "H100 80 GB" in shown
+    assert "zone=a" in shown
     form = read(browser.get("/cluster").text).one("form", aria_label="Cordon node-1")
     fields = {"form_token": form_token(form), "node": "node-1", "reason": "a fan", "drain_min": "5"}
     answer = browser.post(form.attributes["action"], data=fields, headers=OWN)
@@ -202,11 +205,13 @@ def test_teams__are_made_and_staffed(sign_in: SignIn) -> None:
     browser = sign_in("admin")
     token = form_token(read(browser.get("/admin/teams").text))
     form = {"form_token": token, "name": "green", "weight": "2", "gpus": "6", "cpus": "", "running_jobs": ""}
+    form["gpus_by_kind"] = "H100: 2, A100: 4"
     answer = browser.post("/admin/teams", data=form, headers=OWN)
     assert answer.headers["location"] == "/admin/teams/green"
     browser.post("/admin/teams/green/members", data={"form_token": token, "user": "gil", "role": "member"}, headers=OWN)
     page = read(browser.get("/admin/teams/green").text)
     assert "6 GPUs, - CPUs" in page.text
+    assert "4 GPUs of kind a100, 2 GPUs of kind h100" in page.text
     assert page.one("tbody").one("th").text == "gil"
     remove = page.one("tbody").one("form").attributes["action"]
     assert browser.post(remove, data={"form_token": token}, headers=OWN).status_code == 303

@@ -48,7 +48,14 @@ def test_allowed__lists_choices_and_names() -> None:
     (variant,) = _errors({"optimizer": {"variant": "lion"}})
     assert (variant.value, variant.allowed) == ("lion", list(OPTIMIZERS))
     (unknown,) = _errors({"resources": {"gpus": 1}})
-    assert unknown.allowed == ["cpus_per_worker", "gpu_kind", "gpus_per_worker", "num_workers"]
+    assert unknown.allowed == [
+        "cpus_per_worker",
+        "gpu_kind",
+        "gpus_per_worker",
+        "min_gpu_memory_gb",
+        "node_labels",
+        "num_workers",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ from xsam.services.jobs.queue import Lease
 from xsam.services.jobs.states import JobState
 from xsam.workers.dispatch import device_checks, dispatcher
 from xsam.workers.dispatch.device_checks import UNCHECKED, DeviceChecks
+from xsam.workers.dispatch.ray_cluster import MEMORY_LABEL
 from xsam.workers.dispatch.warm_pool import WarmPool
+from xsam.workers.messages import DeviceFinding
 from xsam.workers.runner.placement_group import new_group_name
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -36,8 +38,9 @@ def nodes(clusters: Clusters) -> Iterator[Nodes]:
     """A head without GPUs and two nodes with four logical GPUs each."""
     clusters.end()
     started = Nodes()
-    for _ in range(2):
-        started.add(num_cpus=4, num_gpus=4)
+    for zone, kind in (("a", "H100"), ("b", "A100")):
+        labels = {"zone": zone, "ray.io/accelerator-type": kind, MEMORY_LABEL: "80" if kind == "H100" else "40"}
+        started.add(num_cpus=4, num_gpus=4, labels=labels)
     yield started
     started.shutdown()
 
@@ -50,6 +53,25 @@ def live(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Liv
         patch.setattr(dispatcher, "REPORT_INTERVAL_S", 0.3)
         with live_service(folder, num_cpus=None, warm_processes=1, device="cpu", address=nodes.address) as started:
             yield started
+
+
+def test_nodes__announce_what_they_are_and_jobs_go_where_they_ask_to(live: LiveService) -> None:
+    known = {node.traits.gpu_kind: node for node in live.dispatcher.nodes}
+    traits = known["A100"].traits
+    assert traits.gpu_memory_gb == 40
+    assert dict(traits.labels)["zone"] == "b"
+    assert not any(key.startswith("ray.io/node-id") for key, _ in traits.labels)
+    sgd = {"epochs": 1, "optimizer": {"variant": "sgd"}}
+    asked = (
+        {"gpus_per_worker": 1, "gpu_kind": "a100"},
+        {"gpus_per_worker": 1, "min_gpu_memory_gb": 60},
+        {"node_labels": {"zone": "b"}},
+    )
+    done = [live.finish(live.submit(**sgd, resources=resources)) for resources in asked]
+    assert [job.state for job in done] == [JobState.SUCCEEDED] * 3
+    assert [live.attempts(job.id)[0].placement for job in done] == [
+        [known[kind].id] for kind in ("A100", "H100", "A100")
+    ]
 
 
 def test_cpu_job__is_placed_away_from_gpus(live: LiveService) -> None:
@@ -217,8 +239,8 @@ class _Scripted:
     def __init__(self, fault: str | None) -> None:
         self._fault = fault
 
-    def find_device_fault(self, num_announced: int) -> str | None:
-        return self._fault and f"{self._fault} of {num_announced}"
+    def check_devices(self, num_announced: int) -> DeviceFinding:
+        return DeviceFinding(self._fault and f"{self._fault} of {num_announced}", gpu_memory_gb=40.0)
 
 
 class _ScriptedRanks(WarmPool):
@@ -252,6 +274,7 @@ def test_node_set_aside__is_checked_again_until_it_works_and_after_a_failed_run(
 
     live.turn_until(look_until_works)
     assert seen == [UNCHECKED, "broken: 3 of 4", "broken: 2 of 4", None]
+    assert checks.gpu_memory_gb(node.id) == 40
     checks.doubt(node.id)
     assert checks.fault(node.id) == UNCHECKED
     live.turn_until(look_until_works)
