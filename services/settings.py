@@ -280,6 +280,23 @@ class AllowedCode:
 NO_CODE = AllowedCode()
 
 
+IdleThen = Literal["nothing", "warn", "requeue", "end"]
+IdleAfter = Annotated[float, Field(ge=1, le=31_622_400)]
+IdleGrace = Annotated[float, Field(ge=0, le=31_622_400)]
+
+
+class IdleSettings(_Group):
+    """Running jobs that hold GPUs and do not use them. Teams can have other values."""
+
+    then: IdleThen = "nothing"
+    """warn: an event, a message to the team's webhooks, a word in `why` and on the page. requeue: a while after that
+    the job saves its state and goes back to the queue. end: it is cancelled instead."""
+    after_s: IdleAfter = 1800.0
+    """GPUs that did nothing for so long are idle; where nobody measures them, jobs that reported no progress."""
+    grace_s: IdleGrace = 600.0
+    """Time between the warning and what follows."""
+
+
 class TrackerSettings(_Group):
     """Trackers that are told what jobs measure, besides the rows, which are the truth. None keeps a job waiting."""
 
@@ -333,6 +350,7 @@ class Settings(BaseSettings):
     trackers: TrackerSettings = TrackerSettings()
     logs: LogSettings = LogSettings()
     notifications: NotificationSettings = NotificationSettings()
+    idle: IdleSettings = IdleSettings()
     parent_pid: Annotated[int, Field(ge=1)] | None = None
     """Stop in order when this process, the one that started this one, is gone; set by `xsam serve` for its children."""
 

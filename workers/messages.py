@@ -179,7 +179,18 @@ class ProgressRecord:
     """Rank 0's mean since the last report."""
 
 
-Report = StartedRecord | FirstStep | ProgressRecord | EpochRecord | AlphaRecord | CheckpointRecord
+@dataclass(frozen=True, slots=True)
+class GpuUse:
+    """What the GPUs of rank 0 did at one moment, as far as they are measured."""
+
+    utilization: float
+    """Mean over them of the part of the last moments in which anything ran there, 0 to 1."""
+    used_bytes: int
+    """Of their memory, in sum, by whatever process."""
+    total_bytes: int
+
+
+Report = StartedRecord | FirstStep | ProgressRecord | EpochRecord | AlphaRecord | CheckpointRecord | GpuUse
 """One thing that rank 0 tells its runner; its class says which."""
 
 

@@ -72,7 +72,7 @@ def _attention_facts(found: AttentionRead) -> list[tuple[str, str]]:
     def named(ones: Sequence[NamedRead]) -> str:
         return ", ".join(escape(f"{one.id} {one.name or ''}".strip()) for one in ones)
 
-    facts = [("stalled", named(found.stalled)), ("paused", named(found.paused))]
+    facts = [("stalled", named(found.stalled)), ("idle GPUs", named(found.idle)), ("paused", named(found.paused))]
     held = ", ".join(f"{one.what} {one.held:g} of {one.limit:g}" for one in found.reached)
     ends = "" if found.token_expires_at is None else f"{found.token_expires_at:%Y-%m-%d %H:%M} UTC"
     return [fact for fact in (*facts, ("quota reached", held), ("token ends", ends)) if fact[1]]

@@ -48,6 +48,14 @@ KindOption = Annotated[
         help="GPUs of one kind that it may hold at once; all such limits are replaced. May be repeated.",
     ),
 ]
+IdleOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="then=WHAT|after=MIN|grace=MIN",
+        help="Jobs whose GPUs do nothing for `after`: nothing, warn, or, `grace` later, requeue or end; `default` is "
+        "as everywhere. May be repeated.",
+    ),
+]
 JobsOption = Annotated[str | None, typer.Option(metavar="N|none", help="Jobs that the team may run at once.")]
 
 app = typer.Typer(
@@ -83,12 +91,16 @@ def set_limits(  # noqa: PLR0913, PLR0917 - the options of a command
     running_jobs: JobsOption = None,
     gpus_of: KindOption = None,
     keep: KeepOption = None,
+    idle: IdleOption = None,
     url: UrlOption = DEFAULT_URL,
 ) -> None:
-    """Change a team's weight, limits, or for how long its jobs are kept; what is not named stays."""
+    """Change a team's weight, limits, how long its jobs are kept, what idle GPUs lead to; what is not named stays."""
     with connected(url) as client:
         quota = _quota(gpus, cpus, running_jobs, gpus_of or ())
-        team = client.admin.change_team(name, weight=weight, quota=quota or None, retention=_retention(keep or ()))
+        kept = _retention(keep or ())
+        team = client.admin.change_team(
+            name, weight=weight, quota=quota or None, retention=kept, idle=_idle(idle or ())
+        )
     out.print(_sentence(team))
 
 
@@ -199,6 +211,20 @@ def _retention(given: Sequence[str]) -> dict[str, float | None] | None:
     return found or None
 
 
+def _idle(given: Sequence[str]) -> dict[str, str | float | None] | None:
+    found: dict[str, str | float | None] = {}
+    for text in given:
+        what, _, value = text.partition("=")
+        if what not in ("then", "after", "grace"):
+            raise CommandError(f"--idle is {text!r}; allowed are then=WHAT, after=MINUTES and grace=MINUTES")
+        field = what if what == "then" else f"{what}_s"
+        try:
+            found[field] = None if value == _AS_SERVICE else value if what == "then" else 60 * float(value)
+        except ValueError as e:
+            raise CommandError(f"--idle is {text!r}; allowed are minutes, and `{_AS_SERVICE}`") from e
+    return found or None
+
+
 def _limit(value: float | None) -> str:
     return formats.NOTHING if value is None else f"{value:g}"
 
@@ -215,4 +241,11 @@ def _sentence(team: TeamRead) -> str:
         if getattr(team.retention, field) is not None
     ]
     keeps = f"; keeps {', '.join(kept)}" if kept else ""
+    minutes = {"after": team.idle.after_s, "grace": team.idle.grace_s}
+    idle = [
+        team.idle.then or "",
+        *(f"{what} {value / 60:g} min" for what, value in minutes.items() if value is not None),
+    ]
+    said = ", ".join(word for word in idle if word)
+    keeps += f"; idle GPUs: {said}" if said else ""
     return f"Team [bold]{escape(team.name)}[/]: weight {team.weight:g}, {', '.join(limits) or 'no limits'}{keeps}."

@@ -65,13 +65,16 @@ class AdminClient:
         weight: float | None = None,
         quota: Mapping[str, Any] | None = None,
         retention: Mapping[str, float | None] | None = None,
+        idle: Mapping[str, Any] | None = None,
     ) -> TeamRead:
-        """Change a team's weight, the limits that `quota` names, or what `retention` does; None takes one away."""
+        """Change a team's weight, or what `quota`, `retention` or `idle` name; None takes a limit of its own away."""
         document: dict[str, Any] = {} if weight is None else {"weight": weight}
         if quota is not None:
             document["quota"] = dict(quota)
         if retention is not None:
             document["retention"] = dict(retention)
+        if idle is not None:
+            document["idle"] = dict(idle)
         return self._http.read(TeamRead, "PATCH", f"/v1/teams/{name}", json=document)
 
     def members(self, team: str) -> Iterator[MemberRead]:

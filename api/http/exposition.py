@@ -73,6 +73,13 @@ def _of_jobs(gauges: Gauges) -> Iterator[Metric]:
     yield _gauge("xsam_cpus_held", "CPUs that running jobs hold.", ["team"], _rows(running, "num_cpus"))
     overdue = "Running jobs whose lease has run out and whom no dispatcher has taken back yet."
     yield _gauge("xsam_leases_overdue", overdue, ["team"], _rows(running, "num_overdue"))
+    idle = "Running jobs whose GPUs are known to be idle."
+    yield _gauge("xsam_jobs_idle", idle, ["team"], _rows(running, "num_idle"))
+    measured = [one for one in running if one.utilization is not None]
+    used = "Utilization of running jobs' GPUs where it is measured, 0 to 1: mean over jobs, of each one's first rank."
+    yield _gauge("xsam_gpu_utilization", used, ["team"], _rows(measured, "utilization"))
+    held = "Memory in use on these GPUs."
+    yield _gauge("xsam_gpu_memory_used_bytes", held, ["team"], _rows(measured, "gpu_used_bytes"))
     waiting = [
         ((team, code), float(number)) for team, codes in gauges.waiting.items() for code, number in codes.items()
     ]

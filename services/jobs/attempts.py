@@ -161,7 +161,9 @@ def _due(delay_s: float) -> dict[str, Any]:
 
 def _idle(state: JobState) -> dict[str, Any]:
     """Return the columns of a job that goes into a state in which it does not run, from whatever it was."""
-    gone = ("lease_token", "lease_expires_at", "runner", "placement", "wish", "wish_at", "deadline_at", "reported_at")
+    held = ("lease_token", "lease_expires_at", "runner", "placement", "wish", "wish_at", "deadline_at", "reported_at")
+    used = ("gpu_utilization", "gpu_used_bytes", "gpu_total_bytes", "gpu_seen_at", "gpu_busy_at", "idle_warned_at")
+    gone = (*held, *used)
     values: dict[str, Any] = {**dict.fromkeys(gone), "state": state, "state_since": db_now()}
     if state is JobState.QUEUED:
         values |= _due(0.0)

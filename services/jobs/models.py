@@ -83,6 +83,16 @@ class Job(Base):
     """When `max_run_s` or `max_queue_s` ends the present state."""
     reported_at: Mapped[datetime | None]
     """Last sign of progress of the running attempt."""
+    gpu_utilization: Mapped[float | None]
+    """Of the first rank's GPUs when they were last measured, 0 to 1; null where nobody measures them."""
+    gpu_used_bytes: Mapped[int | None] = mapped_column(BigId)
+    gpu_total_bytes: Mapped[int | None] = mapped_column(BigId)
+    gpu_seen_at: Mapped[datetime | None]
+    """When that was."""
+    gpu_busy_at: Mapped[datetime | None]
+    """When anything last computed there."""
+    idle_warned_at: Mapped[datetime | None]
+    """Since when the team knows that its GPUs are idle."""
     budget_after: Mapped[int] = mapped_column(default=0, server_default="0")
     """Attempts up to this one were forgiven by a person's retry: retry budgets count the later ones."""
 

@@ -45,6 +45,17 @@ class FailureRead(Read):
     """What a person can do about it."""
 
 
+class GpuUseRead(Read):
+    """What the GPUs of a running job's first rank did when they were last measured."""
+
+    utilization: float
+    """Mean over them, 0 to 1."""
+    used_bytes: int
+    """Of their memory, in sum."""
+    total_bytes: int
+    seen_at: datetime
+
+
 class JobRead(Read):
     """A job and where it stands."""
 
@@ -66,6 +77,10 @@ class JobRead(Read):
     wish: Wish | None
     """What the runner has been asked to do, until it has done it."""
     progress: ProgressRead
+    gpu_use: GpuUseRead | None
+    """Of a running job whose GPUs are measured."""
+    idle_warned_at: datetime | None
+    """Since when its GPUs are known to be idle."""
     summary: TrainingSummary | None
     failure: FailureRead | None
     spec: JobSpec
@@ -73,7 +88,7 @@ class JobRead(Read):
     @classmethod
     def of(cls, job: Job) -> Self:
         """Return the document for a row."""
-        own = ("progress", "failure", "spec")
+        own = ("progress", "failure", "spec", "gpu_use")
         plain = {name: getattr(job, name) for name in cls.model_fields if name not in own}
         spec = JobSpec.model_validate(job.spec)
         progress = {"epochs_done": job.epochs_done, "num_epochs": job.num_epochs, **job.progress}
@@ -81,7 +96,15 @@ class JobRead(Read):
         if job.failure_kind is not None:
             kind = FailureKind.of(job.failure_kind)
             failure = {"kind": kind, "message": job.failure_message or "", "hint": hint(kind, spec)}
-        return cls.model_validate({**plain, "progress": progress, "failure": failure, "spec": spec})
+        use = _gpu_use(job)
+        return cls.model_validate({**plain, "progress": progress, "gpu_use": use, "failure": failure, "spec": spec})
+
+
+def _gpu_use(job: Job) -> GpuUseRead | None:
+    utilization, used, total, at = job.gpu_utilization, job.gpu_used_bytes, job.gpu_total_bytes, job.gpu_seen_at
+    if utilization is None or used is None or total is None or at is None:
+        return None
+    return GpuUseRead(utilization=utilization, used_bytes=used, total_bytes=total, seen_at=at)
 
 
 class EventRead(Read):

@@ -19,7 +19,7 @@ _MAX_ERROR = 300
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A job or study that has ended, as its message tells it."""
+    """A job or study, as the message tells it that it has ended, or that its GPUs are idle."""
 
     id: str
     kind: str
@@ -44,14 +44,20 @@ class Message:
     num_tries: int
 
 
-def tell(session: Session, ended: Sequence[Ended]) -> None:
-    """Write a message to each webhook that wants to hear of these, in the caller's transaction."""
+def tell(session: Session, ended: Sequence[Ended], *, event: str | None = None) -> None:
+    """Write a message to each webhook that wants to hear of these, in the caller's transaction.
+
+    Args:
+        session: of the caller.
+        ended: what it is about.
+        event: what has happened; by default that they have ended.
+    """
     teams = {one.team for one in ended}
     if not teams:
         return
     hooks = session.execute(select(Webhook.id, Webhook.team, Webhook.kinds).where(Webhook.team.in_(teams))).all()
     rows = [
-        _row(hook.id, f"{one.kind}.{one.state}", asdict(one))
+        _row(hook.id, event or f"{one.kind}.{one.state}", asdict(one))
         for one in ended
         for hook in hooks
         if hook.team == one.team and one.kind in hook.kinds

@@ -65,7 +65,7 @@ class DeliveryRead(Read):
 
     id: str
     type: str
-    """`job.succeeded`, `study.failed`, ..., `webhook.test`."""
+    """`job.succeeded`, `study.failed`, ..., `job.idle`, `webhook.test`."""
     about: str | None
     """The job or study."""
     created_at: datetime

@@ -30,6 +30,7 @@ def attention(session: Session, principal: Principal, *, max_silence_s: float) -
     """
     return AttentionRead(
         stalled=_stalled(session, principal.team, _STALLED_SHARE * max_silence_s),
+        idle=_idle(session, principal.team),
         paused=_paused(session, principal.team),
         reached=_reached(session, principal.team),
         token_expires_at=_ends_soon(session, principal.token_id),
@@ -41,6 +42,14 @@ def _stalled(session: Session, team: str, silence_s: float) -> list[NamedRead]:
         Job.team == team, Job.state == JobState.RUNNING, Job.kind != KIND_STUDY, Job.reported_at <= db_now(-silence_s)
     )
     rows = session.execute(query.order_by(Job.reported_at).limit(_MOST))
+    return [NamedRead(id=row.id, name=row.name) for row in rows]
+
+
+def _idle(session: Session, team: str) -> list[NamedRead]:
+    query = select(Job.id, Job.name).where(
+        Job.team == team, Job.state == JobState.RUNNING, Job.idle_warned_at.is_not(None)
+    )
+    rows = session.execute(query.order_by(Job.idle_warned_at).limit(_MOST))
     return [NamedRead(id=row.id, name=row.name) for row in rows]
 
 

@@ -31,6 +31,9 @@ class TeamJobs:
         oldest_s: how long the first of them has been in this state.
         num_gpus: of all of them.
         num_overdue: whose lease has run out and whom nobody has taken back yet.
+        num_idle: whose GPUs are known to be idle.
+        utilization: of GPUs where they are measured, on average over these jobs, 0 to 1; None where none are.
+        gpu_used_bytes: of their memory, in sum.
     """
 
     team: str
@@ -40,6 +43,9 @@ class TeamJobs:
     num_gpus: float
     num_cpus: float
     num_overdue: int
+    num_idle: int = 0
+    utilization: float | None = None
+    gpu_used_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +128,22 @@ def _jobs(session: Session, now: datetime) -> list[TeamJobs]:
             func.sum(Job.num_workers * Job.gpus_per_worker),
             func.sum(Job.num_workers * Job.cpus_per_worker),
             func.sum(is_overdue),
+            func.count(Job.idle_warned_at),
+            func.avg(Job.gpu_utilization),
+            func.sum(Job.gpu_used_bytes),
         )
         .where(Job.state.in_(_LIVE), Job.kind != KIND_STUDY)
         .group_by(Job.team, Job.state)
         .order_by(Job.team, Job.state)
     )
     return [
-        TeamJobs(team, state, number, max(0.0, (now - since).total_seconds()), float(gpus), float(cpus), int(overdue))
-        for team, state, number, since, gpus, cpus, overdue in session.execute(query)
+        TeamJobs(
+            *(team, state, number, max(0.0, (now - since).total_seconds()), float(gpus), float(cpus), int(overdue)),
+            num_idle=num_idle,
+            utilization=utilization,
+            gpu_used_bytes=int(used_bytes or 0),
+        )
+        for team, state, number, since, gpus, cpus, overdue, num_idle, utilization, used_bytes in session.execute(query)
     ]
 
 

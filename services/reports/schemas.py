@@ -144,6 +144,8 @@ class AttentionRead(Read):
 
     stalled: list[NamedRead]
     """Jobs that run and have reported nothing for long, the longest first."""
+    idle: list[NamedRead]
+    """Jobs that hold GPUs and do not use them, the longest first; where somebody wants that looked at."""
     paused: list[NamedRead]
     """Studies that somebody has paused and nobody resumed, oldest first."""
     reached: list[ReachedRead]
@@ -153,4 +155,4 @@ class AttentionRead(Read):
     @property
     def is_needed(self) -> bool:
         """Whether there is anything."""
-        return bool(self.stalled or self.paused or self.reached or self.token_expires_at)
+        return bool(self.stalled or self.idle or self.paused or self.reached or self.token_expires_at)

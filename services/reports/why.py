@@ -208,7 +208,19 @@ def _running(job: Job) -> str:
         Wish.PAUSE: " It was asked to save its state and will be held.",
         Wish.PREEMPT: " It was asked to save its state and goes back to the queue.",
     }
-    return base + (asked[Wish(job.wish)] if job.wish is not None else "")
+    return base + _gpus(job) + (asked[Wish(job.wish)] if job.wish is not None else "")
+
+
+def _gpus(job: Job) -> str:
+    """Say what its GPUs do, as far as that is known."""
+    said = ""
+    if job.gpu_utilization is not None and job.gpu_seen_at is not None:
+        gib = (job.gpu_used_bytes or 0) / 2**30
+        at = _instant(job.gpu_seen_at)
+        said = f" Its GPUs were used to {job.gpu_utilization:.0%} at {at}, with {gib:.1f} GiB of memory."
+    if job.idle_warned_at is not None:
+        said += f" Found idle at {_instant(job.idle_warned_at)}: its events say what follows."
+    return said
 
 
 def _paused(job: Job) -> str:

@@ -29,6 +29,12 @@ def retention(session: Session) -> dict[str, Mapping[str, Any]]:
     return {name: document for name, document in rows if document}
 
 
+def idle(session: Session) -> dict[str, Mapping[str, Any]]:
+    """Return what each team does about idle GPUs otherwise than the service does, as `IdlePolicy` documents."""
+    rows = session.execute(select(Team.name, Team.idle).where(Team.idle.is_not(None)))
+    return {name: document for name, document in rows if document}
+
+
 def row_of(session: Session, team: str, *, holds: bool = False) -> Team | None:
     """Return a team's row; None where it has none, and so no limits.
 

@@ -27,6 +27,8 @@ class Team(Base):
     """GPUs at most, by kind in lower case."""
     retention: Mapped[dict[str, Any] | None]
     """`Retention` as a document: what is kept for how long, where it is not as everywhere."""
+    idle: Mapped[dict[str, Any] | None]
+    """`IdlePolicy` as a document: what is done about idle GPUs, where it is not as everywhere."""
     created_at: Mapped[datetime] = mapped_column(default=db_now())
     disabled_at: Mapped[datetime | None]
     """Since when nobody speaks for it and it takes no new jobs."""

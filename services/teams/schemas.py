@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator
 from pydantic_core import PydanticCustomError
 
 from xsam.services.schemas import Read
-from xsam.services.settings import KeepDays
+from xsam.services.settings import IdleAfter, IdleGrace, IdleThen, KeepDays
 from xsam.services.specs.base import PLAIN, Spec
 from xsam.services.specs.job import GpuKind
 from xsam.services.teams.models import AuditEvent, Membership, SignIn, Team, Token, User
@@ -67,6 +67,17 @@ class Retention(Spec):
     """Of ended jobs' files; what is more goes, of the jobs that ended first."""
 
 
+class IdlePolicy(Spec):
+    """What is done about a team's running jobs that do not use their GPUs; null is as everywhere in the service."""
+
+    then: IdleThen | None = None
+    """nothing; warn; requeue, a while after the warning; end, likewise."""
+    after_s: IdleAfter | None = None
+    """GPUs that did nothing for so long are idle; where nobody measures them, jobs that reported no progress."""
+    grace_s: IdleGrace | None = None
+    """Time between the warning and what follows."""
+
+
 class TeamWrite(Spec):
     """A team as a whole: what is left out has its default."""
 
@@ -85,6 +96,8 @@ class TeamPatch(Spec):
     """Only the limits named in it change; null takes a limit away."""
     retention: Retention | None = None
     """Only what it names changes; null is as everywhere in the service."""
+    idle: IdlePolicy | None = None
+    """Likewise."""
 
 
 class TeamRead(Read):
@@ -94,6 +107,7 @@ class TeamRead(Read):
     weight: float
     quota: Quota
     retention: Retention
+    idle: IdlePolicy
     created_at: datetime
     disabled_at: datetime | None
     """Since when it takes no new jobs and nobody speaks for it; null while it is open."""
@@ -112,6 +126,7 @@ class TeamRead(Read):
             weight=team.weight,
             quota=quota,
             retention=Retention.model_validate(team.retention or {}),
+            idle=IdlePolicy.model_validate(team.idle or {}),
             created_at=team.created_at,
             disabled_at=team.disabled_at,
         )

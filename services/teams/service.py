@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from xsam.services.db.upsert import insert_missing, upsert
 from xsam.services.errors import ConflictError, NotFoundError
+from xsam.services.specs.base import Spec
 from xsam.services.teams import audit, tokens
 from xsam.services.teams.models import Membership, Team, Token, User
 from xsam.services.teams.roles import (
@@ -72,7 +73,7 @@ def put_team(session: Session, principal: Principal, name: str, wanted: TeamWrit
 
 
 def patch_team(session: Session, principal: Principal, name: str, changes: TeamPatch) -> Team:
-    """Change a team's weight, some of its limits, or for how long its jobs are kept.
+    """Change a team's weight, some of its limits, for how long its jobs are kept, or what is done about idle GPUs.
 
     Raises:
         ForbiddenError: the caller is no cluster admin: a team can't raise its own limits.
@@ -87,9 +88,11 @@ def patch_team(session: Session, principal: Principal, name: str, changes: TeamP
     team = session.get(Team, name, with_for_update=True)
     if team is None or team.deleted_at is not None:
         raise no_such_team(name)
-    if changes.retention is not None:
-        named = {**(team.retention or {}), **changes.retention.model_dump(exclude_unset=True)}
-        values["retention"] = {name: value for name, value in named.items() if value is not None}
+    for column in ("retention", "idle"):
+        change: Spec | None = getattr(changes, column)
+        if change is not None:
+            named = {**(getattr(team, column) or {}), **change.model_dump(exclude_unset=True)}
+            values[column] = {name: value for name, value in named.items() if value is not None}
     for column, value in values.items():
         setattr(team, column, value)
     session.flush()

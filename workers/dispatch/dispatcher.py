@@ -19,7 +19,7 @@ from xsam.services.cluster import service as cluster_service
 from xsam.services.cluster.counters import DispatcherCounters
 from xsam.services.cluster.service import DispatcherId, ForeignHolding, NodeSeen
 from xsam.services.db.session import AWAY, Database
-from xsam.services.jobs import draining, stalled
+from xsam.services.jobs import draining, idle, stalled
 from xsam.services.jobs.stalled import Patience
 from xsam.services.reports import occupancy
 from xsam.services.settings import Settings
@@ -234,6 +234,7 @@ class Dispatcher:
         if self._is_leader:
             self._holdings.sweep()
             self._empty_drained_nodes()
+            self._look_for_idle()
         num_warm = self._processes.runners.num_ready
         with self._database.unit_of_work() as session:
             cluster_service.report_alive(
@@ -253,6 +254,14 @@ class Dispatcher:
         for job_id in leaving:
             with self._database.unit_of_work() as session:
                 draining.ask_to_move(session, job_id)
+
+    def _look_for_idle(self) -> None:
+        usual = self._settings.idle
+        with self._database.read() as session:
+            found = idle.look(session, usual)
+        for job_id in found:
+            with self._database.unit_of_work() as session:
+                idle.act(session, job_id, usual)
 
     def _sample(self) -> None:
         """Note once a minute how full the cluster is."""

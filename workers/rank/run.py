@@ -26,6 +26,7 @@ from xsam.workers.messages import Assignment, RankContext, RankResult, StopReaso
 from xsam.workers.rank import failures
 from xsam.workers.rank.code import with_code
 from xsam.workers.rank.environment import describe_environment
+from xsam.workers.rank.gpu_use import measured
 from xsam.workers.rank.log_capture import captured_output
 from xsam.workers.rank.reporter import RunnerReporter
 from xsam.workers.rank.script import run_script
@@ -104,7 +105,8 @@ def run_rank(assignment: Assignment, runner: ActorHandle) -> RankResult:
         _say_where(assignment.context)
         reporter = _reporter(assignment, runner) if assignment.context.rank == 0 else None
         try:
-            return _train(with_code(assignment), reporter or SilentTelemetry(), reporter or _NoWish())
+            with _measured(assignment.context, reporter):
+                return _train(with_code(assignment), reporter or SilentTelemetry(), reporter or _NoWish())
         except (Exception, SystemExit) as e:  # the job's own code may raise anything; this boundary makes it a value
             text = traceback.format_exc()
             output.write(text)
@@ -126,6 +128,12 @@ def _reporter(assignment: Assignment, runner: ActorHandle) -> RunnerReporter:
     # Nothing hangs on a verdict after the last epoch.
     num_judged = assignment.spec.epochs - 1 if assignment.is_judged else 0
     return RunnerReporter(runner, assignment.job_id, assignment.attempt, describe_environment(), num_judged=num_judged)
+
+
+def _measured(context: RankContext, reporter: RunnerReporter | None) -> contextlib.AbstractContextManager[None]:
+    if reporter is None or context.device == "cpu":
+        return contextlib.nullcontext()
+    return measured(os.environ.get(_DEVICES, ""), reporter.note_gpu_use)
 
 
 class _NoWish:

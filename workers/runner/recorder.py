@@ -17,11 +17,11 @@ from xsam.services import logs
 from xsam.services.artifacts import service as artifacts
 from xsam.services.db.session import AWAY, Database, refusal
 from xsam.services.errors import LeaseLostError
-from xsam.services.jobs import queue
+from xsam.services.jobs import idle, queue
 from xsam.services.jobs.queue import Lease
 from xsam.services.metrics import service as metrics
 from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
-from xsam.workers.messages import FirstStep, ProgressRecord, Report, StartedRecord
+from xsam.workers.messages import FirstStep, GpuUse, ProgressRecord, Report, StartedRecord
 
 log = logging.getLogger(__name__)
 _R = TypeVar("_R", bound=Report)
@@ -130,6 +130,8 @@ def _write(session: Session, lease: Lease, reports: Sequence[Report], checkpoint
     metrics.write_alphas(session, lease, _only(AlphaRecord, reports))
     kept = [path.name for path in checkpoint_dir.glob("step-*")]
     artifacts.write_checkpoints(session, lease, _only(CheckpointRecord, reports), kept=kept)
+    for use in _only(GpuUse, reports)[-1:]:
+        idle.note_use(session, lease, **asdict(use))
     for progress in _only(ProgressRecord, reports)[-1:]:
         queue.merge_progress(session, lease, asdict(progress))
 

@@ -107,3 +107,15 @@ def test_team__is_bound_by_kind_of_gpu_until_it_is_not(xsam: Command) -> None:
     refused = xsam("admin", "team", "set", "red", "--gpus-of", "H100=many")
     assert (refused.exit_code, "--gpus-of is 'many'" in refused.stderr) == (1, True)
     assert "of kind" not in xsam("admin", "team", "set", "red", "--gpus-of", "none").stdout
+
+
+def test_team__says_what_idle_gpus_lead_to(xsam: Command) -> None:
+    given = ("--idle", "then=requeue", "--idle", "after=20", "--idle", "grace=5")
+    assert "idle GPUs: requeue, after 20 min, grace 5 min" in " ".join(
+        xsam("admin", "team", "set", "red", *given).stdout.split()
+    )
+    for value, said in (("now", "--idle is 'now'"), ("then=shout", "idle.then"), ("after=soon", "allowed are minutes")):
+        refused = xsam("admin", "team", "set", "red", "--idle", value)
+        assert (refused.exit_code, said in refused.stderr) == (1, True), value
+    kept = xsam("admin", "team", "set", "red", "--idle", "after=default", "--idle", "grace=default").stdout
+    assert "idle GPUs: requeue." in kept
