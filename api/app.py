@@ -21,7 +21,7 @@ from xsam.api.http.health import VERSION
 from xsam.api.http.middleware import BodyLimit, RequestLog
 from xsam.api.http.openid import OpenIdProvider
 from xsam.api.http.problems import FieldError, Problem
-from xsam.api.http.rate_limit import OpenStreams, RateLimiter
+from xsam.api.http.rate_limit import GUESSES_AT_ONCE, GUESSES_PER_S, OpenStreams, RateLimiter
 from xsam.api.routes import (
     artifacts,
     audit,
@@ -29,6 +29,7 @@ from xsam.api.routes import (
     catalog,
     changes,
     checks,
+    device_login,
     health,
     job_verbs,
     jobs,
@@ -72,7 +73,10 @@ _TAGS = [
     {"name": "bundles", "description": "Code that jobs bring: a folder, named by its content."},
     {"name": "teams", "description": "Teams with their weight and quota, their members, users."},
     {"name": "nodes", "description": "Set machines, or the whole service, apart; what is kept, and forgotten."},
-    {"name": "tokens", "description": "Make, list and revoke tokens; sessions of browsers; who changed what."},
+    {
+        "name": "tokens",
+        "description": "Make, list and revoke tokens; sessions of browsers; sign-in of programs; who changed what.",
+    },
     {"name": "catalog", "description": "What a job may name, with the JSON Schema of its options."},
     {"name": "health", "description": "Probes for whoever keeps the service running."},
 ]
@@ -96,6 +100,7 @@ _ROUTES = tuple(
         leaving,
         tokens,
         sessions,
+        device_login,
         audit,
         catalog,
         changes,
@@ -146,6 +151,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         local_user_name(_user_name()),
         limiter=RateLimiter(per_s=settings.api.rate_limit_per_s, burst=settings.api.rate_limit_burst),
         refusals=RateLimiter(per_s=settings.api.rate_limit_per_s, burst=settings.api.rate_limit_burst),
+        guesses=RateLimiter(per_s=GUESSES_PER_S, burst=GUESSES_AT_ONCE),
         streams=streams,
         changes=Hub(opened, closing),
         counters=ApiCounters(opened, streams),
@@ -163,7 +169,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     error_handlers.install(app)
     larger = {"/v1/bundles/": settings.code.max_packed_bytes} if settings.allowed_code.takes_bundles else {}
     app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_bytes, larger=larger)
-    app.add_middleware(Gate, service=service, open_path=sign_in.PATH)
+    app.add_middleware(Gate, service=service, open_paths={sign_in.PATH, *device_login.PATHS})
     app.add_middleware(Compression)
     if settings.page.enabled:
         app.add_middleware(ErrorPages)

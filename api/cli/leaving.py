@@ -11,6 +11,7 @@ from xsam.api import formats
 from xsam.api.cli.options import DEFAULT_URL, UrlOption, connected
 from xsam.api.cli.show import Output, OutputOption, err, out, show, table
 from xsam.services.reports.leftovers import LeftoversRead
+from xsam.services.teams.roles import Role
 from xsam.services.teams.schemas import DisabledRead, UserRead
 
 TeamArgument = Annotated[str, typer.Argument(metavar="TEAM", help="The team's name.")]
@@ -58,6 +59,20 @@ def list_users(output: OutputOption = Output.TABLE, url: UrlOption = DEFAULT_URL
     with connected(url) as client:
         found = list(client.admin.users())
     show(output, found, _user_table)
+
+
+@users.command("service")
+def put_service_account(
+    name: UserArgument,
+    team: Annotated[str, typer.Option(help="The one team that it has.")],
+    role: Annotated[Role, typer.Option(help="What it may do there.")] = Role.MEMBER,
+    url: UrlOption = DEFAULT_URL,
+) -> None:
+    """Create a service account, a program's user in a team, or change its role there; for the team's admins, too."""
+    with connected(url) as client:
+        client.admin.put_service_account(name, team, role)
+    out.print(f"{escape(name)} is a service account, {role} of team {escape(team)}.")
+    err.print(f"A token for it: xsam token create --user {escape(name)} --team {escape(team)} --days 90")
 
 
 @users.command("disable")
@@ -122,7 +137,7 @@ def _user_table(found: Sequence[UserRead]) -> Table:
     rows = (
         (
             escape(user.name),
-            "admin" if user.is_admin else "",
+            "admin" if user.is_admin else "service account" if user.is_service else "",
             f"{user.created_at:%Y-%m-%d}",
             formats.NOTHING if user.disabled_at is None else f"{user.disabled_at:%Y-%m-%d}",
         )

@@ -98,6 +98,11 @@ class AdminClient:
         """Create a user, or change whether they are an admin of the service."""
         return self._http.read(UserRead, "PUT", f"/v1/users/{name}", json={"is_admin": is_admin})
 
+    def put_service_account(self, name: str, team: str, role: Role) -> UserRead:
+        """Create a program's user in a team, or change its role there."""
+        document = {"team": team, "role": str(role)}
+        return self._http.read(UserRead, "PUT", f"/v1/service-accounts/{name}", json=document)
+
     def team_leftovers(self, name: str) -> LeftoversRead:
         """Return what a team has: what ends when it is disabled, and what stays."""
         return self._http.read(LeftoversRead, "GET", f"/v1/teams/{name}/leftovers")

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from xsam.api.client.admin import AdminClient
 from xsam.api.client.bundles import BundlesClient
+from xsam.api.client.device_login import DeviceLoginClient
 from xsam.api.client.http import Http
 from xsam.api.client.jobs import JobsClient
 from xsam.api.client.lab import LabClient
@@ -46,6 +47,8 @@ class Client(JobsClient):
         super().__init__(Http(url, timeout_s=timeout_s, num_tries=num_tries, token=token))
         self.admin = AdminClient(self._http)
         """Teams, users, tokens."""
+        self.device_login = DeviceLoginClient(self._http)
+        """Sign-in that a person confirms at the page."""
         self.bundles = BundlesClient(self._http)
         self.requirements = RequirementsClient(self._http)
         """Code that jobs bring."""

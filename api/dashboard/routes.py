@@ -9,6 +9,7 @@ from xsam.api.dashboard.views import (
     audit,
     cluster,
     compare,
+    device,
     home,
     job,
     jobs,
@@ -48,6 +49,7 @@ VIEWS = (
     teams.pages,
     leaving.pages,
     tokens.pages,
+    device.pages,
     audit.pages,
 )
 """A new view is a module in `views/` with its `pages`, listed here, and a template."""

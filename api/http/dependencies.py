@@ -38,6 +38,7 @@ class Service:
         local_user: who calls, where no token is needed.
         limiter: counts the requests of each token.
         refusals: counts the requests without a valid token, by address.
+        guesses: counts codes that people type and that are none, by person, and programs that sign in, by address.
         streams: counts the open streams of each token.
         changes: the one look at the database for all open streams.
         counters: what this process counts for monitoring.
@@ -50,6 +51,7 @@ class Service:
     local_user: str
     limiter: RateLimiter
     refusals: RateLimiter
+    guesses: RateLimiter
     streams: OpenStreams
     changes: Hub
     counters: ApiCounters

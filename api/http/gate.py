@@ -1,5 +1,7 @@
 """Who is calling, before a body is read: nobody without a token makes the service take in what they send."""
 
+from collections.abc import Collection
+
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security.utils import get_authorization_scheme_param
 from sqlalchemy.exc import OperationalError
@@ -20,13 +22,13 @@ class Gate:
     Args:
         app: what follows.
         service: whose tokens count.
-        open_path: takes a body from everybody, small as it is.
+        open_paths: take a body from everybody, small as it is.
     """
 
-    def __init__(self, app: ASGIApp, service: Service, open_path: str) -> None:
+    def __init__(self, app: ASGIApp, service: Service, open_paths: Collection[str]) -> None:
         self._app = app
         self._service = service
-        self._open_path = open_path
+        self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -43,7 +45,7 @@ class Gate:
         await self._app(scope, receive, send)
 
     def _is_guarded(self, scope: Scope) -> bool:
-        is_open = not self._service.settings.api.needs_token or scope["path"] == self._open_path
+        is_open = not self._service.settings.api.needs_token or scope["path"] in self._open_paths
         return not is_open and _has_body(Headers(scope=scope))
 
     def _identify(self, request: Request) -> Authenticated:

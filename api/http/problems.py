@@ -22,6 +22,12 @@ STATUSES: dict[str, HTTPStatus] = {
     "invalid_transition": HTTPStatus.CONFLICT,
     "lease_lost": HTTPStatus.CONFLICT,
     "storage_error": HTTPStatus.SERVICE_UNAVAILABLE,
+    # Of the device flow, as RFC 8628 calls them.
+    "invalid_grant": HTTPStatus.BAD_REQUEST,
+    "authorization_pending": HTTPStatus.BAD_REQUEST,
+    "slow_down": HTTPStatus.BAD_REQUEST,
+    "access_denied": HTTPStatus.BAD_REQUEST,
+    "expired_token": HTTPStatus.BAD_REQUEST,
     # Errors of the API itself.
     "malformed_body": HTTPStatus.BAD_REQUEST,
     "request_timeout": HTTPStatus.REQUEST_TIMEOUT,

@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 from xsam.services.errors import ServiceError
 
+GUESSES_AT_ONCE = 10
+GUESSES_PER_S = 0.1
+"""Of codes that people type, and of new programs from one address."""
 _MAX_BUCKETS = 10_000
 _STREAM_PAUSE_S = 5.0
 
@@ -62,6 +65,13 @@ class RateLimiter:
             if len(self._buckets) > _MAX_BUCKETS:
                 self._forget_full(now_s)
             return 0.0
+
+    def wait_s(self, caller: str) -> float:
+        """Return for how many seconds `take` would refuse the caller, without counting anything."""
+        with self._lock:
+            left, at_s = self._buckets.get(caller, (float(self._burst), 0.0))
+            left = min(left + (self._clock() - at_s) * self._per_s, float(self._burst))
+            return max(0.0, (1 - left) / self._per_s)
 
     def _forget_full(self, now_s: float) -> None:
         full_after_s = self._burst / self._per_s

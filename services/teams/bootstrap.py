@@ -33,7 +33,7 @@ def admin_token(session: Session, user: str, *, label: str) -> str:
     service.ensure_team(session, service.DEFAULT_TEAM)
     if not session.scalar(select(User.is_admin).where(User.name == user)):
         service.end_lesser_tokens(session, _SERVICE, user)
-    admin = {"name": user, "is_admin": True, "disabled_at": None, "deleted_at": None}
+    admin = {"name": user, "is_admin": True, "is_service": False, "disabled_at": None, "deleted_at": None}
     upsert(session, User, [admin], keys=("name",))
     wanted = TokenCreate(user=user, team=service.DEFAULT_TEAM, label=label, expires_in_s=None)
     _, text = tokens.create(session, _SERVICE, wanted)

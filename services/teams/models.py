@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from xsam.services.db.base import Base, BigId, new_id
@@ -46,6 +46,8 @@ class User(Base):
     name: Mapped[str] = mapped_column(String(63), primary_key=True)
     is_admin: Mapped[bool] = mapped_column(default=False)
     """Whether the user is an admin of the whole service."""
+    is_service: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether this is a service account: a program's user, in one team, without a person who could sign on."""
     created_at: Mapped[datetime] = mapped_column(default=db_now())
     disabled_at: Mapped[datetime | None]
     """Since when no token speaks for the user."""
@@ -130,6 +132,37 @@ class Identity(Base):
     """The provider's own name for the person, which it gives to nobody else."""
     user_name: Mapped[str] = mapped_column(ForeignKey("users.name"), unique=True)
     created_at: Mapped[datetime] = mapped_column(default=db_now())
+
+
+class DeviceCode(Base):
+    """A program that waits for a person to confirm it at the page. Only the digests of both its codes are kept."""
+
+    __tablename__ = "device_codes"
+
+    id: Mapped[str] = mapped_column(String(12), primary_key=True, default=new_id)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    """SHA-256 of the code that the program asks with, in hexadecimal."""
+    user_code_digest: Mapped[str] = mapped_column(String(64), unique=True)
+    """The same of the short code that the person reads and confirms."""
+    label: Mapped[str | None] = mapped_column(String(100))
+    """What the program calls itself; nobody has checked it."""
+    address: Mapped[str] = mapped_column(String(64))
+    """Where it called from."""
+    created_at: Mapped[datetime] = mapped_column(default=db_now())
+    expires_at: Mapped[datetime]
+    """Nobody confirms it any more from then on, and it asks in vain."""
+    interval_s: Mapped[float]
+    """The program may ask at most so often; longer after it has not kept to it."""
+    asked_at: Mapped[datetime | None]
+    """When it asked last."""
+    decided_at: Mapped[datetime | None]
+    """When a person confirmed or refused it."""
+    approved_by: Mapped[str | None] = mapped_column(ForeignKey("tokens.id"))
+    """The token with which they confirmed it, and which the program's token is made with; none if they refused."""
+    used_at: Mapped[datetime | None]
+    """When the program got its token; it gets no second one."""
+
+    __table_args__ = (Index("ix_device_codes_expires", "expires_at"),)
 
 
 class AuditEvent(Base):

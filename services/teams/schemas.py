@@ -1,7 +1,7 @@
 """What the API takes and shows of teams, members, users, tokens and the audit trail."""
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator
 from pydantic_core import PydanticCustomError
@@ -171,11 +171,22 @@ class UserWrite(Spec):
     """Whether the user sees and changes everything of every team."""
 
 
+class ServiceAccountWrite(Spec):
+    """Where a service account belongs."""
+
+    team: TeamName
+    """The one team that it has."""
+    role: Role = Role.MEMBER
+    """What it may do there."""
+
+
 class UserRead(Read):
     """A user."""
 
     name: str
     is_admin: bool
+    is_service: bool
+    """Whether it is a service account: a program's, without a person."""
     created_at: datetime
     disabled_at: datetime | None
     """Since when no token speaks for the user; null for those who may call."""
@@ -293,6 +304,46 @@ class TokenPage(Read):
     items: list[TokenRead]
     next_cursor: str | None
     """Pass it as `cursor` for the next page; null on the last."""
+
+
+class DeviceCodeWrite(Spec):
+    """A program that asks for a token of the person who will confirm it (RFC 8628, 3.1)."""
+
+    label: TokenLabel | None = None
+    """What the program calls itself, such as the machine it runs on; the person sees it, and so does the token."""
+
+
+class DeviceCodeRead(Read):
+    """What the program asks with, and what the person confirms (RFC 8628, 3.2)."""
+
+    device_code: str
+    """Secret: whoever has it gets the token."""
+    user_code: str
+    """The person types it at `verification_uri`, or compares it."""
+    verification_uri: str
+    verification_uri_complete: str
+    """The same with the code in it."""
+    expires_in: int
+    """Seconds in which the person can confirm."""
+    interval: int
+    """Seconds to wait between two questions for the token."""
+
+
+class DeviceTokenWrite(Spec):
+    """A question for the token (RFC 8628, 3.4)."""
+
+    device_code: Annotated[str, StringConstraints(max_length=200)]
+    grant_type: Literal["urn:ietf:params:oauth:grant-type:device_code"] = "urn:ietf:params:oauth:grant-type:device_code"
+    """Only programs of other kinds need to send it."""
+
+
+class DeviceTokenRead(Read):
+    """A token of the person who confirmed (RFC 6749, 5.1); its text is shown this once."""
+
+    access_token: str
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - a kind of token
+    expires_in: int
+    """Seconds until it ends by itself."""
 
 
 class AuditEventRead(Read):

@@ -21,7 +21,7 @@ from xsam.services.teams.roles import (
     require_team_admin,
     require_visible,
 )
-from xsam.services.teams.schemas import Quota, TeamPatch, TeamWrite, WhoAmI
+from xsam.services.teams.schemas import Quota, ServiceAccountWrite, TeamPatch, TeamWrite, WhoAmI
 
 DEFAULT_TEAM = "default"
 """The team of whoever calls a service without tokens, and of the first admin."""
@@ -124,12 +124,15 @@ def put_member(session: Session, principal: Principal, team: str, user: str, rol
     Raises:
         NotFoundError: no such team, or it is not the caller's to see.
         ForbiddenError: the caller is no admin of it.
-        ConflictError: the user was deleted.
+        ConflictError: the user was deleted, or is a service account of another team.
     """
     require_team_admin(principal, team)
     get_team(session, principal, team)
     ensure_user(session, user)
-    _check_is_there(session.get_one(User, user, with_for_update={"read": True}))
+    row = session.get_one(User, user, with_for_update={"read": True})
+    _check_is_there(row)
+    if row.is_service:
+        _check_has_no_other_team(session, user, team)
     is_new = session.get(Membership, (team, user)) is None
     upsert(session, Membership, [{"team_name": team, "user_name": user, "role": role}], keys=("team_name", "user_name"))
     audit.record(session, principal, "member_added" if is_new else "member_changed", user, team=team, role=role)
@@ -173,7 +176,8 @@ def put_user(session: Session, principal: Principal, name: str, *, is_admin: boo
 
     Raises:
         ForbiddenError: the caller is no cluster admin.
-        ConflictError: it would leave the service without an admin, or the user was deleted.
+        ConflictError: it would leave the service without an admin, the user was deleted, or a service account would
+            become an admin.
     """
     require_cluster_admin(principal)
     if not is_admin:
@@ -181,12 +185,37 @@ def put_user(session: Session, principal: Principal, name: str, *, is_admin: boo
     user = session.get(User, name, with_for_update=True)
     if user is not None:
         _check_is_there(user)
+    if user is not None and user.is_service and is_admin:
+        raise ConflictError(f"{name} is a service account, which has a team and a role in it", field="is_admin")
     is_new = user is None
     if is_admin and (user is None or not user.is_admin):
         end_lesser_tokens(session, principal, name)
     upsert(session, User, [{"name": name, "is_admin": is_admin}], keys=("name",))
     audit.record(session, principal, "user_created" if is_new else "user_changed", name, team=None, is_admin=is_admin)
     return session.get_one(User, name, populate_existing=True), is_new
+
+
+def put_service_account(
+    session: Session, principal: Principal, name: str, wanted: ServiceAccountWrite
+) -> tuple[User, bool]:
+    """Create a service account in a team, or change its role there; returns it with whether it is new.
+
+    Raises:
+        NotFoundError: no such team, or it is not the caller's to see.
+        ForbiddenError: the caller is no admin of it.
+        ConflictError: there is a person of this name, the account has another team, or it was deleted.
+    """
+    require_team_admin(principal, wanted.team)
+    get_team(session, principal, wanted.team)
+    is_new = session.get(User, name) is None
+    insert_missing(session, User, [{"name": name, "is_service": True}], keys=("name",))
+    user = session.get_one(User, name, with_for_update=True, populate_existing=True)
+    if not user.is_service:
+        raise ConflictError(f"there is a user {name} already who is no service account; choose another name", "user")
+    if is_new:
+        audit.record(session, principal, "service_account_created", name, team=wanted.team)
+    put_member(session, principal, wanted.team, name, wanted.role)
+    return user, is_new
 
 
 def who_is(session: Session, principal: Principal, *, takes_code: bool) -> WhoAmI:
@@ -244,6 +273,13 @@ def _check_is_there(user: User) -> None:
     if user.deleted_at is not None:
         message = f"user {user.name} was deleted and the name stays with what they did; enable the user again"
         raise ConflictError(message, field="user")
+
+
+def _check_has_no_other_team(session: Session, name: str, team: str) -> None:
+    query = select(Membership.team_name).where(Membership.user_name == name, Membership.team_name != team)
+    other = session.scalar(query)
+    if other is not None:
+        raise ConflictError(f"{name} is a service account of another team; each has one", field="user")
 
 
 def _quota_columns(quota: Quota, *, only: set[str] | None = None) -> dict[str, Any]:

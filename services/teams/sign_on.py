@@ -96,7 +96,8 @@ def _user(session: Session, rules: SignOnSettings, person: Person) -> str:
     name = _name(person.name)
     user = session.get(User, name, with_for_update=True)
     is_taken = session.scalar(select(Identity.user_name).where(Identity.user_name == name)) is not None
-    if is_taken or (user is not None and (user.is_admin or not rules.adopts_users)):
+    is_kept = user is not None and (user.is_admin or user.is_service or not rules.adopts_users)
+    if is_taken or is_kept:
         raise UnauthenticatedError(
             f"there is a user {name} already who does not sign in this way; ask an admin of this service"
         )

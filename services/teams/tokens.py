@@ -72,7 +72,8 @@ def create(session: Session, principal: Principal, wanted: TokenCreate) -> tuple
     Raises:
         ForbiddenError: the caller may not make this token.
         NotFoundError: no such team, or it is not the caller's to see.
-        InvalidRequestError: the user is not a member of the team, or one of both is disabled.
+        InvalidRequestError: the user is not a member of the team, one of both is disabled, or a service account's token
+            would not end by itself.
     """
     require_role(principal, Role.MEMBER)
     user, team = wanted.user or principal.user, wanted.team or principal.team
@@ -84,6 +85,7 @@ def create(session: Session, principal: Principal, wanted: TokenCreate) -> tuple
     if row.disabled_at is not None:
         raise InvalidRequestError(f"team is {team!r}, which is disabled; enable it first", field="team")
     _check_holder(session, principal, user, team)
+    _check_ends(session, user, wanted)
     text = token_text.new_token()
     token = Token(
         label=wanted.label,
@@ -213,6 +215,14 @@ def _check_holder(session: Session, principal: Principal, name: str, team: str) 
     if user is None or session.get(Membership, (team, name)) is None:
         message = f"user is {name!r}, who is no member of team {team}; allowed are its members"
         raise InvalidRequestError(message, field="user")
+
+
+def _check_ends(session: Session, name: str, wanted: TokenCreate) -> None:
+    user = session.get(User, name)
+    if user is not None and user.is_service and wanted.expires_in_s is None:
+        # Nobody leaves with whom it would end: a person's departure does not touch it.
+        message = f"expires_in_s is null; a token of {name}, a service account, has to end: allowed are seconds"
+        raise InvalidRequestError(message, field="expires_in_s")
 
 
 def _limit_lifetime(session: Session, principal: Principal, token: Token, *, is_asked_for: bool) -> None:

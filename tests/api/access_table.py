@@ -150,6 +150,7 @@ TABLE = (
     Access("GET", "/v1/whoami", _ALL),
     Access("GET", "/v1/users", _ADMIN),
     Access("PUT", "/v1/users/{user}", _ADMIN, {"is_admin": False}),
+    Access("PUT", "/v1/service-accounts/{user}", (404, 403, 403, 409, 409), {"team": "red"}),  # a person has the name
     Access("POST", "/v1/tokens", (201, 403, 201, 201, 201), {}),
     Access("GET", "/v1/tokens", _ALL),
     Access("DELETE", "/v1/tokens/{token_id}", (404, 403, 204, 204, 204)),
@@ -167,6 +168,8 @@ OPEN = {
     ("GET", "/healthz"): 200,
     ("GET", "/readyz"): 503,  # no dispatcher runs
     ("GET", "/openapi.json"): 200,
+    ("POST", "/v1/device/code"): 422,  # nothing was sent
+    ("POST", "/v1/device/token"): 422,
 }
 """Routes that ask nobody who they are."""
 PAGES = (
@@ -192,6 +195,9 @@ PAGES = (
     ("POST", "/cluster/uncordon"),
     ("GET", "/usage"),
     ("GET", "/usage.csv"),
+    ("GET", "/device"),
+    ("POST", "/device"),
+    ("POST", "/admin/service-accounts"),
     ("GET", "/admin/teams"),
     ("POST", "/admin/teams"),
     ("GET", "/admin/teams/{team}"),

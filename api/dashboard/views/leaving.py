@@ -3,17 +3,22 @@
 from collections.abc import Callable
 
 from fastapi import Response
+from pydantic import TypeAdapter, ValidationError
 
 from xsam.api.dashboard.pages import Page, PageDep, Pages
 from xsam.api.dashboard.visitors import Form, FormDep
 from xsam.api.http.dependencies import ReadSession, WriteSession
 from xsam.api.http.queries import TeamPath, UserPath
+from xsam.api.http.validation import field_errors
 from xsam.services import leaving
+from xsam.services.errors import InvalidRequestError
 from xsam.services.reports import leftovers
 from xsam.services.teams import service as teams
-from xsam.services.teams.schemas import DisabledRead, DisableWrite, UserRead
+from xsam.services.teams.roles import Role
+from xsam.services.teams.schemas import DisabledRead, DisableWrite, ServiceAccountWrite, UserName, UserRead
 
 _MOST = 200
+_NAMES: TypeAdapter[str] = TypeAdapter(UserName)
 
 pages = Pages()
 
@@ -22,7 +27,21 @@ pages = Pages()
 def show_users(page: PageDep, session: ReadSession) -> Response:
     """Show the users of the service, to its admins."""
     found = teams.list_users(session, page.principal, limit=_MOST)
-    return page.render("users.html", users=[UserRead.of(row) for row in found])
+    return page.render("users.html", users=[UserRead.of(row) for row in found], roles=list(Role))
+
+
+@pages.post("/admin/service-accounts")
+def make_service_account(page: PageDep, session: WriteSession, form: FormDep) -> Response:
+    """Create a program's user in a team, or change its role there."""
+    try:
+        name = _NAMES.validate_python(form.one("name"))
+        wanted = ServiceAccountWrite.model_validate({"team": form.one("team"), "role": form.one("role")})
+    except ValidationError as e:
+        first = field_errors(e.errors(), ServiceAccountWrite)[0]
+        field = "name" if first.field == "body" else first.field
+        raise InvalidRequestError(f"{field} {first.message}", field=field) from e
+    teams.put_service_account(session, page.principal, name, wanted)
+    return page.go("/admin/users")
 
 
 @pages.get("/admin/users/{user}")

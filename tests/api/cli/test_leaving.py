@@ -73,3 +73,12 @@ def test_user__is_listed_disabled_and_deleted(xsam: Command) -> None:
     assert "is deleted" in xsam("admin", "user", "delete", "ann", "--yes").stdout
     assert "ann" not in xsam("admin", "team", "members", "red").stdout
     assert "is you" in xsam("admin", "user", "delete", "root", "--yes").stderr.replace("\n", " ")
+
+
+def test_service_account__is_made_and_listed(xsam: Command) -> None:
+    made = xsam("lead", "user", "service", "nightly", "--team", "red", "--role", "viewer")
+    assert (made.exit_code, "service account, viewer of team red" in made.stdout) == (0, True), made.output
+    assert "nightly" in xsam("admin", "user", "list").stdout
+    assert "service account" in xsam("admin", "user", "list").stdout
+    refused = xsam("admin", "user", "service", "ann", "--team", "red")
+    assert (refused.exit_code, "choose another name" in refused.stderr) == (1, True)

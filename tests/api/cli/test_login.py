@@ -1,12 +1,14 @@
 """`xsam login` and the file it writes, against a service that needs tokens."""
 
 import json
+import re
 import stat
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -16,7 +18,7 @@ from xsam.api.cli.credentials import Credentials
 from xsam.api.cli.main import app
 from xsam.services.db.session import Database
 from xsam.services.settings import ApiSettings, Settings
-from xsam.services.teams import token_text
+from xsam.services.teams import device_login, token_text
 
 Command = Callable[..., Result]
 
@@ -106,3 +108,23 @@ def test_login__from_a_pipe_warns_of_nothing(url: str, callers: Callers) -> None
     assert "you are ann" in done.stdout
     empty = subprocess.run(words, input="", capture_output=True, text=True, check=False, timeout=60)
     assert (empty.returncode, "no token on standard input" in empty.stderr) == (1, True)
+
+
+def test_login__by_a_code_that_is_confirmed_at_the_page(
+    xsam: Command, url: str, callers: Callers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_login, "INTERVAL_S", 1.0)
+    words = [sys.executable, "-m", "xsam.api", "login", "--browser", "--url", url]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    said = process.stderr.readline() + process.stderr.readline() + process.stderr.readline()
+    code = re.search(r"^ +([A-Z]{4}-[A-Z]{4})$", said, re.MULTILINE)
+    assert code is not None, said
+    assert f"{url}/device?code={code[1]}" in said
+    headers = {**callers.headers("member"), "Sec-Fetch-Site": "same-origin"}
+    form = {"code": code[1], "decision": "confirm"}
+    httpx.post(f"{url}/device", data=form, headers=headers, timeout=60).raise_for_status()
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, "you are ann, member of team red" in out) == (0, True), out
+    assert xsam("whoami").stdout.startswith("ann, member")

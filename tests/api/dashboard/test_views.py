@@ -35,6 +35,7 @@ LISTS = (
     "/admin/audit",
     "/admin/teams",
     "/admin/users",
+    "/device",
 )
 VIEWS = (
     *LISTS,

@@ -38,6 +38,8 @@ _TESTED_HERE = {
 _FROM_ACCESS = {"unauthenticated", "forbidden", "rate_limited"}
 """tests/api/test_access.py and test_rate_limit.py."""
 _FROM_MIDDLEWARE = {"request_timeout"}
+_FROM_DEVICE_FLOW = {"invalid_grant", "authorization_pending", "slow_down", "access_denied", "expired_token"}
+"""tests/api/routes/test_device_login.py."""
 
 
 def _problem(response: httpx.Response, code: str) -> Problem:
@@ -49,7 +51,7 @@ def _problem(response: httpx.Response, code: str) -> Problem:
 
 
 def test_table__has_no_untested_code() -> None:
-    assert set(STATUSES) == _FROM_BAD_SUBMITS | _TESTED_HERE | _FROM_ACCESS | _FROM_MIDDLEWARE
+    assert set(STATUSES) == _FROM_BAD_SUBMITS | _TESTED_HERE | _FROM_ACCESS | _FROM_MIDDLEWARE | _FROM_DEVICE_FLOW
 
 
 @pytest.mark.parametrize("below", ["", "/metrics", "/alpha", "/events", "/logs"])

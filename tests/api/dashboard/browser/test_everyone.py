@@ -36,6 +36,7 @@ VIEWS = (
     "/admin/tokens",
     "/admin/users",
     "/admin/audit",
+    "/device?code=WDJB-MJHT",
     "/nowhere",
 )
 _RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}

@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 
 from tests.api.dashboard.browser.conftest import Complaints, NewContext, Site, alive, port_of, serving, site_at
 from tests.support.callers import ROOT, admin_token, make_member, make_team, make_token
+from xsam.api.client import Client
 from xsam.services.settings import ApiSettings
 from xsam.services.teams import tokens
 from xsam.services.teams.roles import Role
@@ -221,6 +222,28 @@ def test_sign_in__leads_on_and_a_revoked_token_is_out_within_seconds(
     expect(tab.locator("#strip-signed-out")).to_be_visible()
     tab.locator("#strip-signed-out a").click()
     expect(tab).to_have_url(re.compile(r"/sign-in\?next="))
+
+
+def test_program__is_confirmed_by_whoever_comes_from_the_sign_in(guarded_site: Site, new_context: NewContext) -> None:
+    site = guarded_site
+    admin_token(site.database)
+    make_team(site.database, "red")
+    make_member(site.database, "ann", "red", Role.MEMBER)
+    _, text = make_token(site.database, "ann", "red")
+    with Client(site.url) as client:
+        begun = client.device_login.begin("xsam on laptop")
+        tab = new_context(site.url).new_page()
+        tab.goto(begun.verification_uri_complete)
+        tab.get_by_label("Token").fill(text)
+        tab.keyboard.press("Enter")
+        expect(tab.get_by_role("heading", name="Let this program speak for you?")).to_be_visible()
+        expect(tab.locator(".facts")).to_contain_text(begun.user_code)
+        expect(tab.locator(".facts")).to_contain_text("xsam on laptop")
+        tab.get_by_role("button", name="Confirm").click()
+        expect(tab.get_by_role("heading", name="Confirmed")).to_be_visible()
+        granted = client.device_login.ask(begun.device_code)
+    with Client(site.url, token=granted.access_token) as client:
+        assert client.whoami().user == "ann"
 
 
 def test_keyboard__is_enough_to_find_open_and_cancel(site: Site, tab: Page) -> None:
