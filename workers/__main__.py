@@ -38,7 +38,10 @@ def main() -> None:
         stop_with(settings.parent_pid)
     log.info("dispatcher ready: %d nodes", len(ray_cluster.nodes()))
     freeze_imports()
-    dispatcher.run()
+    try:
+        dispatcher.run()
+    except ray_cluster.ClusterError as e:
+        sys.exit(f"Error: {e}")  # whoever supervises this process starts it again, with a cluster of its own
     dispatcher.drain()
     ray.shutdown()
     log.info("dispatcher ended")

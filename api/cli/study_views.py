@@ -106,7 +106,7 @@ def study_table(studies: Sequence[StudyBrief]) -> Table:
             study.id,
             escape(study.name or formats.NOTHING),
             state_text(study.state, study.hold),
-            f"{_num_done(study.num_by_state)}/{sum(study.num_by_state.values())}",
+            f"{_num_done(study.num_by_state)}/{study.num_trials}",
             formats.number(study.best_value, 4),
             escape(study.submitted_by),
             formats.age(study.created_at),

@@ -15,7 +15,7 @@ from xsam.services.db.clock import utc_now
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import TERMINAL_STATES, JobState
 from xsam.services.studies import trials
-from xsam.services.studies.arms import Arm, arms_of
+from xsam.services.studies.arms import Arm, arms_of, num_planned
 from xsam.services.studies.models import Study
 from xsam.services.studies.schemas import (
     ArmRead,
@@ -94,6 +94,8 @@ def _badness(value: float | None, mode: Mode) -> float:
 
 
 MIN_PAIRS = 2
+_ROUNDING = 1e-9
+"""Differences of equal accuracies differ by so little of themselves, and by nothing that was measured."""
 _CONFIDENCE = 0.95
 
 
@@ -134,6 +136,8 @@ def paired_test(first: Mapping[int, float], second: Mapping[int, float], mode: M
     sign = 1.0 if mode == "max" else -1.0
     differences = [sign * (first[seed] - second[seed]) for seed in seeds]
     gain, spread = statistics.fmean(differences), statistics.stdev(differences)
+    if spread <= _ROUNDING * abs(gain):
+        spread = 0.0
     low = high = p_value = None
     if spread > 0:
         freedom, error = len(seeds) - 1, spread / math.sqrt(len(seeds))
@@ -195,7 +199,7 @@ def answer(session: Session, job: Job, study: Study) -> StudyRead:
     found = trials.load(session, job.id)
     arms = arms_of(spec, space=read_space(study.space), num_configs=study.num_configs)
     winners = [_winners(spec, arm.name, found) for arm in arms]
-    num_trials = sum(arm.num_configs * spec.seeds_per_config + spec.num_confirm_seeds for arm in arms)
+    num_trials = num_planned(spec, arms)
     best = best_trial((t for t in found if t.phase == SEARCH and t.arm == arms[0].name), spec.objective.mode)
     return StudyRead.model_validate(
         {

@@ -1,7 +1,7 @@
 """The arms of a study: the search itself and, beside it, the optimizers it is compared with; and the jobs they make."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,11 @@ def arms_of(
     if not spec.control:
         return [main]
     return [main, *(_control_arm(spec, main, variant) for variant in CONTROL_VARIANTS)]
+
+
+def num_planned(spec: StudySpec, arms: Sequence[Arm]) -> int:
+    """Return how many trials the arms come to, confirmation included."""
+    return sum(arm.num_configs * spec.seeds_per_config + spec.num_confirm_seeds for arm in arms)
 
 
 def job_spec(spec: StudySpec, arm: Arm, point: Point, seed: int) -> JobSpec:

@@ -21,7 +21,7 @@ from xsam.services.metrics.models import EpochMetric
 from xsam.services.specs.job import JobSpec
 from xsam.services.studies import analysis, plots, service
 from xsam.services.studies import space as spaces
-from xsam.services.studies.arms import arms_of, job_spec
+from xsam.services.studies.arms import arms_of, job_spec, num_planned
 from xsam.services.studies.models import Study, Trial
 from xsam.services.studies.ranges import Range, sort_column
 from xsam.services.studies.schemas import (
@@ -392,7 +392,9 @@ def _counts(session: Session, study_ids: Sequence[str]) -> dict[str, dict[JobSta
 
 
 def _brief(session: Session, job: Job, study: Study, counts: dict[str, dict[JobState, int]]) -> StudyBrief:
-    best = func.max(Trial.value) if spec_of(job).objective.mode == "max" else func.min(Trial.value)
+    spec = spec_of(job)
+    arms = arms_of(spec, space=read_space(study.space), num_configs=study.num_configs)
+    best = func.max(Trial.value) if spec.objective.mode == "max" else func.min(Trial.value)
     return StudyBrief(
         id=job.id,
         name=job.name,
@@ -402,6 +404,7 @@ def _brief(session: Session, job: Job, study: Study, counts: dict[str, dict[JobS
         hold=study.hold,
         created_at=job.created_at,
         finished_at=job.finished_at,
+        num_trials=num_planned(spec, arms),
         num_by_state=counts.get(job.id, {}),
         best_value=session.scalar(select(best).where(Trial.study_id == job.id, Trial.phase == SEARCH)),
     )

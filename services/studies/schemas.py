@@ -230,6 +230,8 @@ class StudyBrief(Read):
     hold: str | None
     created_at: datetime
     finished_at: datetime | None
+    num_trials: int
+    """Trials planned in all, extensions and confirmation included."""
     num_by_state: dict[JobState, int]
     best_value: float | None
     """Of the search, all arms."""

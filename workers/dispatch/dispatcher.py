@@ -120,7 +120,11 @@ class Dispatcher:
         self._sample_at = 0.0
 
     def run(self) -> None:
-        """Take turns until stopped; a database that is away is waited for."""
+        """Take turns until stopped; a database that is away is waited for.
+
+        Raises:
+            ClusterError: the local cluster is gone, and only another dispatcher can start one.
+        """
         while not self._stopped.is_set():
             try:
                 self.turn()
@@ -229,6 +233,8 @@ class Dispatcher:
         if time.monotonic() < self._report_at:
             return
         nodes = ray_cluster.nodes()
+        if not nodes and self._settings.ray.address is None:
+            raise ray_cluster.ClusterError("the local Ray cluster has lost its only node, which does not come back")
         held = self._holdings.look({node.id: Amounts(node.num_cpus, node.num_gpus) for node in nodes})
         self._nodes = [self._known(node, held.get(node.id, ())) for node in nodes]
         if self._is_leader:

@@ -121,6 +121,7 @@ def test_verbs__over_rest(client: Client, database: Database):
     assert client.studies.resume(study_id).hold is None
     assert client.studies.set_concurrency(study_id, 7).concurrency == 7
     assert client.studies.extend(study_id, num_trials=4).num_trials == 10
+    assert [one.num_trials for one in client.studies.page().items] == [10]
     wide = {"optimizer.rho": {"type": "log_uniform", "low": 0.01, "high": 1.0}}
     assert client.studies.extend(study_id, space=wide).space["optimizer.rho"]["high"] == 1.0
     runner.fail(runner.claim(runner.propose(POINT, config=5)), FailureKind.USER)

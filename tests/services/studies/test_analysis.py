@@ -146,6 +146,9 @@ def test_paired_test__needs_pairs_and_turns_with_the_mode():
     flat = paired_test({1: 0.5, 2: 0.6}, {1: 0.25, 2: 0.35}, "max")
     assert flat is not None
     assert (flat.p_value, flat.low) == (None, None)
+    rounded = paired_test({1: 0.3, 2: 0.8, 3: 0.9}, {1: 0.2, 2: 0.7, 3: 0.8}, "max")
+    assert rounded is not None
+    assert (rounded.p_value, rounded.gain_sd) == (None, 0), "a spread of rounding alone makes no p of 1e-28"
 
 
 def test_page__sorts_by_value_with_missing_ones_last_and_goes_on_by_cursor(database):
