@@ -147,7 +147,7 @@ class _Greeting:
         if self._first_token is not None:
             # On the console alone: it is in no log file, and the database has its digest.
             out.print(f"First admin token, shown this once: [bold]{self._first_token}[/]")
-            out.print(f"  {escape(f'xsam login --url {self._url}')}   [dim]# asks for it and remembers it[/]")
+            out.print(f"  {escape(f'xsam login --paste --url {self._url}')}   [dim]# asks for it and remembers it[/]")
             self._first_token = None
         if self._supervisor is not None:
             out.print("The dispatcher is starting Ray; jobs can be submitted already.")
