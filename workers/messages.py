@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from xsam.services.jobs.states import FailureKind
-from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
+from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord, PlaneRecord
 from xsam.workers.environments.store import EnvironmentStore
 
 if TYPE_CHECKING:  # whoever gets a handle loads this module, and needs none of pydantic for that
@@ -114,6 +114,10 @@ class Assignment:
     environments: EnvironmentStore | None = None
     visible_devices: str = ""
     """The value of CUDA_VISIBLE_DEVICES in this rank; left alone in a managed worker group."""
+    looked_at: Path | None = None
+    """Of a job that looks at another one: that one's checkpoint folder."""
+    planes: tuple[PlaneRecord, ...] = ()
+    """What earlier attempts of such a job have stored."""
     is_judged: bool = False
     """Whether the runner says after each epoch if the run goes on: a trial that an early stopper watches."""
 
@@ -190,7 +194,7 @@ class GpuUse:
     total_bytes: int
 
 
-Report = StartedRecord | FirstStep | ProgressRecord | EpochRecord | AlphaRecord | CheckpointRecord | GpuUse
+Report = StartedRecord | FirstStep | ProgressRecord | EpochRecord | AlphaRecord | CheckpointRecord | PlaneRecord | GpuUse
 """One thing that rank 0 tells its runner; its class says which."""
 
 

@@ -75,9 +75,19 @@ class LossPlane:
 
     @property
     def highest(self) -> Point:
-        """Where on the circle of rho_max the loss is highest."""
-        angle = 2 * math.pi * max(range(len(self.circle)), key=self.circle.__getitem__) / len(self.circle)
+        """Where on the circle of rho_max the loss is highest: the vertex of the parabola through the highest losses."""
+        losses, num = self.circle, len(self.circle)
+        top = max(range(num), key=lambda i: losses[i] if math.isfinite(losses[i]) else -math.inf)
+        before, at, after = losses[top - 1], losses[top], losses[(top + 1) % num]
+        bend = before - 2 * at + after
+        shift = (before - after) / (2 * bend) if math.isfinite(bend) and bend < 0 else 0.0
+        angle = 2 * math.pi * (top + shift) / num
         return self.rho_max * math.cos(angle), self.rho_max * math.sin(angle)
+
+    def angle_to_highest(self, point: Point) -> float:
+        """Return the angle in rad, in [0, pi], between a point's direction and that of `highest`."""
+        turn = math.atan2(point[1], point[0]) - math.atan2(self.highest[1], self.highest[0])
+        return abs(math.remainder(turn, 2 * math.pi))
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,8 @@ def loss_plane(  # noqa: PLR0913 - one keyword per option
     extent: float = 1.25,
     num_points: int = 41,
     alphas: Sequence[float] = _ALPHAS,
-    on_row: Callable[[int, int], None] | None = None,
+    rows: Sequence[Sequence[float]] = (),
+    on_row: Callable[[tuple[tuple[float, ...], ...]], None] | None = None,
 ) -> LossPlane:
     """Return the loss on the plane of g_0 and g_k around the model's parameters.
 
@@ -131,10 +142,11 @@ def loss_plane(  # noqa: PLR0913 - one keyword per option
         extent: Half the width of the grid, in units of rho_max.
         num_points: Grid points along each axis, odd, so that theta_0 is one.
         alphas: Where v(alpha) is looked at.
-        on_row: Told (rows done, rows in all) after each row.
+        rows: Losses of an earlier call's rows, from the lowest y on, that need not be computed again.
+        on_row: Told all rows so far after each that was computed; what it raises ends the call.
 
     Raises:
-        ArgumentError: An option is out of range.
+        ArgumentError: An option is out of range, or `rows` are of another grid.
         ClosureError: The closure returned no scalar with a graph.
         NonFiniteError: The loss or its gradient at theta_0 is not finite. On the grid a loss may be.
         StepError: The gradient is zero.
@@ -152,15 +164,17 @@ def loss_plane(  # noqa: PLR0913 - one keyword per option
     _check(rho=rho, rho_max=rho_max, extent=extent)
     if num_points < 3 or num_points % 2 == 0:
         raise ArgumentError(f"num_points must be odd and at least 3, got {num_points}")
+    if len(rows) > num_points or any(len(row) != num_points for row in rows):
+        raise ArgumentError(f"rows must be at most {num_points} of {num_points} losses each")
     with _Surroundings(model, closure).at_rest() as around:
         ascent = around.ascend(rho, ascent_steps)
         edge = extent * rho_max
         grid = tuple(edge * (2 * i / (num_points - 1) - 1) for i in range(num_points))
-        rows = []
-        for row, y in enumerate(grid):
-            rows.append(around.row(ascent, grid, y))
+        losses = tuple(tuple(row) for row in rows)
+        for y in grid[len(losses) :]:
+            losses += (around.row(ascent, grid, y),)
             if on_row is not None:
-                on_row(row + 1, num_points)
+                on_row(losses)
         turns = [2 * math.pi * i / _NUM_ANGLES for i in range(_NUM_ANGLES)]
         circle = [around.loss_at(ascent, rho_max * math.cos(t), rho_max * math.sin(t)) for t in turns]
         arc = [ascent.arc(alpha) for alpha in alphas]
@@ -169,7 +183,7 @@ def loss_plane(  # noqa: PLR0913 - one keyword per option
         return LossPlane(
             xs=grid,
             ys=grid,
-            losses=tuple(rows),
+            losses=losses,
             origin_loss=ascent.loss,
             rho=rho,
             rho_max=rho_max,

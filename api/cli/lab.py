@@ -54,6 +54,9 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command line
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change the job under it; may be repeated."),
     ] = None,
+    job: Annotated[
+        str | None, typer.Option(metavar="JOB", help="Of figure 1a: look at this job's checkpoints, train nothing.")
+    ] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Only print what it would take.")] = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Watch it until it ends.")] = False,
     idempotency_key: Annotated[
@@ -67,6 +70,8 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command line
     spec: dict[str, Any] = {"figure": figure, "scale": scale, "seeds": seeds, "compute": compute, "base": base}
     if counterparts is not None:
         spec["counterparts"] = counterparts
+    if job is not None:
+        spec["job"] = job
     with connected(url) as client:
         if preview:
             show(output, client.lab.preview(spec), _preview)

@@ -18,6 +18,7 @@ from xsam.services.lab.spec import LabSpec
 _EXAMPLES = {
     "one": {"summary": "A figure with everything else by default", "value": {"figure": "3b"}},
     "small": {"summary": "Minutes, on the bundled digits", "value": {"figure": "3b", "scale": "digits"}},
+    "job": {"summary": "The loss around a job's checkpoints", "value": {"figure": "1a", "job": "4yvyyvwh3t7x"}},
     "changed": {
         "summary": "Another job under it",
         "value": {"figure": "3c", "scale": "laptop", "base": {"dataset": {"label_noise": 0}, "batch_size": 32}},

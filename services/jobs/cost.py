@@ -26,7 +26,7 @@ _PACE_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a whole run takes, from its specification alone; None where only the data's files can tell."""
+    """What a whole run takes, from its specification alone; None where only files can tell."""
 
     grad_evals: int | None
     probe_forwards: int | None
@@ -35,7 +35,7 @@ class Cost:
 
 def cost_of(job: JobSpec) -> Cost:
     """Return what a whole run of a job takes, when nothing stops it."""
-    if job.num_train is None:
+    if job.num_train is None or job.plane is not None:
         return Cost(None, None, None)
     steps_per_epoch = job.num_train // job.batch_size
     steps = job.epochs * steps_per_epoch

@@ -15,6 +15,8 @@ KIND_STUDY = "study"
 """A hyperparameter search; it holds nothing of the cluster itself."""
 KIND_TRIAL = "trial"
 """A training job that a study made; it runs where its study's runner is told to run it."""
+KIND_PLANE = "plane"
+"""A look at the loss around another job's checkpoints."""
 _STATES = ", ".join(f"'{state}'" for state in JobState)
 
 

@@ -199,14 +199,14 @@ def note_first_step(session: Session, lease: Lease) -> None:
 
 
 def complete(session: Session, lease: Lease, *, summary: dict[str, Any]) -> None:
-    """End the job as succeeded.
+    """End the job as succeeded; without a summary where it has trained nothing.
 
     Raises:
         LeaseLostError: the lease expired or the job is somebody else's.
     """
     best_value = summary.get("best_value")
     columns = {
-        "summary": summary,
+        "summary": summary or None,
         "best_value": summary.get("best_accuracy") if best_value is None else best_value,
         "grad_evals": summary.get("grad_evals"),
     }

@@ -13,8 +13,8 @@ from xsam.services.bundles import service as bundles
 from xsam.services.cluster import service as cluster
 from xsam.services.db.clock import db_now
 from xsam.services.errors import ConflictError, InvalidRequestError, NotFoundError
-from xsam.services.jobs import events
-from xsam.services.jobs.models import KIND_STUDY, KIND_TRAINING, Job, JobAttempt
+from xsam.services.jobs import events, planes
+from xsam.services.jobs.models import KIND_PLANE, KIND_STUDY, KIND_TRAINING, Job, JobAttempt
 from xsam.services.jobs.states import JobState
 from xsam.services.requirements import service as requirements
 from xsam.services.settings import NO_CODE, AllowedCode
@@ -41,16 +41,18 @@ def submit(
     A repeated submit with the same key and the same specification returns the first job.
 
     Raises:
-        InvalidRequestError: the specification names code that is not allowed here.
+        InvalidRequestError: the specification names code that is not allowed here, or a job to look at that can't be.
         InfeasibleError: the cluster, as last seen, or the team's quota could never hold it.
         ConflictError: the key was used for another specification.
     """
-    earlier = earlier_submit(session, KIND_TRAINING, spec, team=actor.team, key=idempotency_key)
+    spec = planes.filled(session, spec, team=actor.team)
+    kind = KIND_TRAINING if spec.plane is None else KIND_PLANE
+    earlier = earlier_submit(session, kind, spec, team=actor.team, key=idempotency_key)
     if earlier is not None:
         return earlier, False
     check_runnable(session, spec, team=actor.team, allowed=allowed, holds_team=True)
     job = new_job(
-        KIND_TRAINING,
+        kind,
         spec,
         trains=spec,
         name=spec.name,
@@ -108,7 +110,8 @@ def new_job(kind: str, spec: Spec, *, trains: JobSpec | None, **columns: Any) ->
     """
     held: dict[str, Any] = {"num_workers": 1, "gpus_per_worker": 0, "cpus_per_worker": 0, "num_epochs": 0}
     if trains is not None:
-        held = {**trains.resources.model_dump(), **trains.limits.model_dump(), "num_epochs": trains.epochs}
+        epochs = trains.epochs if trains.plane is None else 1
+        held = {**trains.resources.model_dump(), **trains.limits.model_dump(), "num_epochs": epochs}
         if trains.limits.max_queue_s is not None:
             held["deadline_at"] = db_now(trains.limits.max_queue_s)
         held |= {"optimizer": trains.optimizer.variant, "model": trains.model.name, "dataset": trains.dataset.name}

@@ -76,8 +76,10 @@ def advance(session: Session, run_id: str, *, allowed: AllowedCode) -> list[Comp
 def _look_after(session: Session, run: LabRun, stage: Stage, work: dict[str, Any], allowed: AllowedCode) -> str | None:
     """Queue a stage, or note how its job stands; return why the run can't go on, if it can't."""
     if stage.name not in work:
+        if stage.after is not None and work.get(stage.after, {}).get("state") != SUCCEEDED:
+            return None
         try:
-            job_id = _submit(session, run, stage, allowed)
+            job_id = _submit(session, run, stage, work, allowed)
         except ServiceError as e:
             return f"stage {stage.name} can't be queued: {e.message}"
         work[stage.name] = {"id": job_id}
@@ -105,13 +107,17 @@ def fail(session: Session, run_id: str, message: str) -> None:
         run.end(FAILED, message)
 
 
-def _submit(session: Session, run: LabRun, stage: Stage, allowed: AllowedCode) -> str:
+def _submit(session: Session, run: LabRun, stage: Stage, work: Mapping[str, Any], allowed: AllowedCode) -> str:
     actor = Actor(run.submitted_by, run.team)
     key = f"lab/{run.id}/{stage.name}"
     if stage.kind == "study":
         study = StudySpec.model_validate(stage.document)
         return studies.submit(session, study, actor=actor, allowed=allowed, idempotency_key=key)[0].id
-    job = JobSpec.model_validate(stage.document)
+    document: dict[str, Any] = dict(stage.document)
+    if stage.kind == "plane":
+        trained = {} if stage.after is None else {"job": work[stage.after]["id"]}
+        document = {"name": f"lab {run.figure} {stage.name}", "plane": {**document, **trained}}
+    job = JobSpec.model_validate(document)
     return jobs.submit(session, job, actor=actor, allowed=allowed, idempotency_key=key)[0].id
 
 
@@ -129,4 +135,6 @@ def _evidence(session: Session, stage: Stage, done: Mapping[str, Any]) -> Eviden
     if stage.kind == "study":
         return Evidence(trials=trials.load(session, done["id"]))
     job = session.get_one(Job, done["id"])
+    if stage.kind == "plane":
+        return Evidence(planes=metrics.list_planes(session, job.id))
     return Evidence(alphas=metrics.list_alphas(session, job.id), num_epochs=job.num_epochs)

@@ -91,7 +91,7 @@ class Finding(Read):
     caption: str
     """Written from the result."""
     estimates: list[Estimate]
-    """The first one decides."""
+    """What decides comes first: of figure 1a the first two, of figure 4 all, of others the first."""
     panels: list[Panel]
     columns: list[str]
     rows: list[list[str | float | int | None]]

@@ -8,7 +8,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from xsam.services import paging
+from xsam.services.artifacts import service as artifacts
 from xsam.services.errors import ConflictError, InfeasibleError, InvalidRequestError, NotFoundError
+from xsam.services.jobs import planes
 from xsam.services.jobs import service as jobs
 from xsam.services.jobs.cost import cost_of, measured_pace
 from xsam.services.lab.figures.catalog import FIGURES
@@ -17,6 +19,7 @@ from xsam.services.lab.schemas import FigureRead, LabPreview, StageCost
 from xsam.services.lab.spec import LabSpec, Stage
 from xsam.services.settings import NO_CODE, AllowedCode
 from xsam.services.specs.job import JobSpec
+from xsam.services.specs.plane import Plane, PlaneView
 from xsam.services.studies import service as studies
 from xsam.services.studies.spec import StudySpec
 from xsam.services.teams import limits
@@ -41,6 +44,8 @@ def plan(spec: LabSpec) -> list[Stage]:
                 JobSpec.model_validate(stage.document)
             elif stage.kind == "study":
                 StudySpec.model_validate(stage.document)
+            elif stage.kind == "plane":
+                PlaneView.model_validate({name: value for name, value in stage.document.items() if name != "job"})
     except ValidationError as e:
         error = e.errors()[0]
         where = error.get("ctx", {}).get("field") or ".".join(str(part) for part in error["loc"])
@@ -63,7 +68,8 @@ def submit(
     """Begin a run and return its row with whether it is new; the leading dispatcher queues its stages.
 
     Raises:
-        InvalidRequestError: the changes in `base` make no valid job, or name code that is not allowed here.
+        InvalidRequestError: the changes in `base` make no valid job, or name code that is not allowed here; `job` is
+            none that can be looked at.
         InfeasibleError: the cluster, as last seen, or the team's quota could never hold one of its jobs.
         ConflictError: the key was used for another run.
     """
@@ -165,6 +171,9 @@ def _earlier(session: Session, spec: LabSpec, *, team: str, key: str | None) -> 
 
 
 def _check_runnable(session: Session, stages: Sequence[Stage], *, team: str, allowed: AllowedCode) -> None:
+    for stage in stages:
+        if stage.kind == "plane" and stage.after is None:
+            _check_looked_at(session, Plane.model_validate(stage.document), team=team)
     try:
         for stage in stages:
             if stage.kind == "job":
@@ -176,12 +185,26 @@ def _check_runnable(session: Session, stages: Sequence[Stage], *, team: str, all
         raise type(e)(e.message, field=field) from e
 
 
+def _check_looked_at(session: Session, plane: Plane, *, team: str) -> None:
+    try:
+        planes.trained_by(session, plane, team=team)
+    except InvalidRequestError as e:
+        raise InvalidRequestError(e.message.removeprefix("plane."), field="job") from e
+    if not artifacts.list_checkpoints(session, plane.job):
+        raise InvalidRequestError(
+            f"job is {plane.job!r}, which has no checkpoint: it has not come to one, or retention has deleted them",
+            field="job",
+        )
+
+
 def _cost(session: Session, stage: Stage, *, team: str, allowed: AllowedCode) -> tuple[StageCost, float | None]:
     if stage.kind == "study":
         found = studies.preview(session, StudySpec.model_validate(stage.document), team=team, allowed=allowed)
         names = ("num_trials", "grad_evals", "probe_forwards", "gpu_hours")
         numbers = {name: getattr(found, name) for name in names}
         return StageCost(name=stage.name, kind=stage.kind, **numbers), found.work_s
+    if stage.kind == "plane":
+        return _cost_of_plane(session, stage), None
     if stage.kind == "computation":
         cost = StageCost(name=stage.name, kind=stage.kind, num_trials=0, grad_evals=0, probe_forwards=0, gpu_hours=0.0)
         return cost, 0.0
@@ -199,6 +222,16 @@ def _cost(session: Session, stage: Stage, *, team: str, allowed: AllowedCode) ->
         gpu_hours=None if work_s is None else work_s * gpus / 3600,
     )
     return cost, work_s
+
+
+def _cost_of_plane(session: Session, stage: Stage) -> StageCost:
+    """Return what a look at all checkpoints takes; unknown where those have yet to be made."""
+    points = PlaneView.model_validate({name: v for name, v in stage.document.items() if name != "job"}).num_points ** 2
+    num = None if stage.after is not None else len(artifacts.list_checkpoints(session, str(stage.document["job"])))
+    probes = None if num is None else num * points
+    return StageCost(
+        name=stage.name, kind=stage.kind, num_trials=0, grad_evals=0, probe_forwards=probes, gpu_hours=None
+    )
 
 
 def _sum(values: Sequence[float | int | None]) -> float | int | None:

@@ -1,13 +1,15 @@
 """LabSpec: which figure of the paper is made, how large, from how many seeds."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
-from xsam.services.specs.base import Options, Spec
+from xsam.services.specs.base import Options, Spec, field_error
+from xsam.services.specs.plane import TrainedJob
 
-FigureName = Literal["1b", "2", "3a", "3b", "3c", "4", "prop1"]
+PLANE_FIGURE = "1a"
+FigureName = Literal["1a", "1b", "2", "3a", "3b", "3c", "4", "prop1"]
 ScaleName = Literal["digits", "laptop", "paper"]
 MIN_SEEDS = 3
 """Fewer say nothing about a spread."""
@@ -28,6 +30,16 @@ class LabSpec(Spec):
     """ASAM, WSAM and GSAM as well, where methods are compared; by default at the scales laptop and paper."""
     base: Options = Field(default_factory=dict)
     """Changes of the scale's job: `{"epochs": 5, "dataset": {"label_noise": 0}}`."""
+    job: TrainedJob | None = None
+    """Of figure 1a: the job whose checkpoints are looked at, instead of jobs of the scale."""
+
+    @model_validator(mode="after")
+    def _a_job_is_looked_at_as_it_is(self) -> Self:
+        if self.job is not None and self.figure != PLANE_FIGURE:
+            raise field_error("job", f"job is {self.job!r}; only figure {PLANE_FIGURE} looks at a job that is there")
+        if self.job is not None and self.base:
+            raise field_error("base", "base changes the scale's job; with `job` there is none, leave one of them out")
+        return self
 
 
 class Stage(Spec):
@@ -35,9 +47,11 @@ class Stage(Spec):
 
     name: str
     """Within the run; the job's or study's idempotency key is `lab/RUN/NAME`."""
-    kind: Literal["job", "study", "computation"]
+    kind: Literal["job", "study", "computation", "plane"]
     document: dict[str, JsonValue]
-    """A JobSpec, a StudySpec, or what a computation is told."""
+    """A JobSpec, a StudySpec, what a computation is told, or a PlaneView with the `job` that it is of."""
+    after: str | None = None
+    """The stage whose job a plane is of; it is queued when that one has succeeded."""
 
 
 def merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def resume(session: Session, run_id: str, *, actor: Actor) -> LabRun:
     for stage, job in _jobs(session, run):
         if stage["kind"] == "study" and job.state == JobState.FAILED:
             studies.retry_failed(session, job.id, actor=actor)
-        elif stage["kind"] == "job" and job.state in (JobState.FAILED, JobState.CANCELLED):
+        elif stage["kind"] in ("job", "plane") and job.state in (JobState.FAILED, JobState.CANCELLED):
             jobs.retry(session, job.id, actor=actor)
     run.take_up()
     return run

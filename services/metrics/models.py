@@ -1,9 +1,11 @@
-"""Rows of what runs measured: epochs and alpha estimates."""
+"""Rows of what runs measured: epochs, alpha estimates, and losses around checkpoints."""
 
-from sqlalchemy import ForeignKey
+from typing import Any
+
+from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from xsam.services.db.base import Base
+from xsam.services.db.base import Base, JsonColumn
 
 
 class EpochMetric(Base):
@@ -49,3 +51,17 @@ class AlphaEstimate(Base):
     angle_rad: Mapped[float]
     alphas: Mapped[list[float]]
     losses: Mapped[list[float]]
+
+
+class LossPlane(Base):
+    """Losses around one checkpoint of another job, as far as a job has come with them."""
+
+    __tablename__ = "loss_planes"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    checkpoint: Mapped[str] = mapped_column(String(100), primary_key=True)
+    epoch: Mapped[int]
+    step: Mapped[int]
+    losses: Mapped[list[list[float | None]]] = mapped_column(JsonColumn)
+    found: Mapped[dict[str, Any] | None]
+    """Axes, vectors and losses on the circle, once all rows are there."""

@@ -69,6 +69,21 @@ class AlphaRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaneRecord:
+    """The losses on a plane around one checkpoint, as far as they are known; None where one is not finite."""
+
+    checkpoint: str
+    """Folder name below the folder of the job that is looked at."""
+    epoch: int
+    """Finished epochs it holds."""
+    step: int
+    losses: tuple[tuple[float | None, ...], ...]
+    """Finished rows of the grid, from the lowest y on."""
+    found: Mapping[str, Any] | None = None
+    """The other fields of `xsam_core.LossPlane`, and its highest point; None before the last row."""
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointRecord:
     """A checkpoint that lies complete and verified in the artifact store."""
 

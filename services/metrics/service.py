@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from xsam.services.db.upsert import upsert
 from xsam.services.jobs import queue
 from xsam.services.jobs.queue import Lease
-from xsam.services.metrics.models import AlphaEstimate, EpochMetric, NamedMetric
-from xsam.services.metrics.records import FIELDS, AlphaRecord, EpochRecord
+from xsam.services.metrics.models import AlphaEstimate, EpochMetric, LossPlane, NamedMetric
+from xsam.services.metrics.records import FIELDS, AlphaRecord, EpochRecord, PlaneRecord
 from xsam.services.metrics.schemas import AlphaColumn, AlphaMap, EpochRead
 from xsam.services.metrics.thinning import resampled, thin
 
@@ -57,6 +57,32 @@ def write_alphas(session: Session, lease: Lease, records: Sequence[AlphaRecord])
         for record in records
     ]
     upsert(session, AlphaEstimate, rows, keys=("job_id", "step"))
+
+
+def write_planes(session: Session, lease: Lease, records: Sequence[PlaneRecord]) -> None:
+    """Store losses around checkpoints; a later record of a checkpoint replaces an earlier one.
+
+    Raises:
+        LeaseLostError: the caller no longer owns the job.
+    """
+    if not records:
+        return
+    queue.touch(session, lease)
+    newest = {record.checkpoint: record for record in records}
+    rows = [
+        {"job_id": lease.job_id, **asdict(record), "losses": [list(row) for row in record.losses]}
+        for record in newest.values()
+    ]
+    upsert(session, LossPlane, rows, keys=("job_id", "checkpoint"))
+
+
+def list_planes(session: Session, job_id: str) -> list[PlaneRecord]:
+    """Return the losses around checkpoints that a job has stored, by step; unfinished ones too."""
+    rows = session.scalars(select(LossPlane).where(LossPlane.job_id == job_id).order_by(LossPlane.step))
+    return [
+        PlaneRecord(row.checkpoint, row.epoch, row.step, tuple(tuple(line) for line in row.losses), row.found)
+        for row in rows
+    ]
 
 
 def rewind(session: Session, lease: Lease, *, epoch: int, step: int) -> None:

@@ -6,6 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from xsam.services.cluster import service as cluster
+from xsam.services.jobs import planes
 from xsam.services.jobs.cost import cost_of, measured_pace
 from xsam.services.jobs.models import KIND_STUDY, Job
 from xsam.services.jobs.service import check_runnable
@@ -50,6 +51,7 @@ def preview(session: Session, spec: JobSpec, *, team: str, allowed: AllowedCode 
         InvalidRequestError: the specification names code that is not allowed here.
         InfeasibleError: the cluster, as last seen, or the team's quota could never hold it.
     """
+    spec = planes.filled(session, spec, team=team)
     check_runnable(session, spec, team=team, allowed=allowed)
     cost = cost_of(spec)
     pace, num_comparable = measured_pace(session, spec)

@@ -8,6 +8,7 @@ from xsam.services.specs.base import PLAIN, Options, Spec, field_error
 from xsam.services.specs.dataset import Dataset, Digits, TaskDataset
 from xsam.services.specs.model import Model, SmallCnn, TaskModel
 from xsam.services.specs.optimizer import Optimizer, XsamVariant
+from xsam.services.specs.plane import Plane
 from xsam.services.specs.recipe import Parameters, Recipe, Speed
 from xsam.services.specs.schedule import ConstantSchedule, Schedule
 from xsam.services.specs.script import check_heard
@@ -111,7 +112,7 @@ class Limits(Spec):
 
 JOB_GROUPS = {
     **dict.fromkeys(("name", "labels", "priority"), "job"),
-    **dict.fromkeys(("model", "dataset", "task", "code", "requirements", "entrypoint", "config"), "what"),
+    **dict.fromkeys(("model", "dataset", "task", "code", "requirements", "entrypoint", "config", "plane"), "what"),
     **dict.fromkeys(("optimizer", "schedule", "epochs", "steps_per_epoch", "batch_size", "seed", "best"), "training"),
     **dict.fromkeys(("precision", "recipe", "parameters", "speed"), "steps"),
     **dict.fromkeys(("resources", "checkpoint", "retry", "limits"), "running"),
@@ -134,6 +135,9 @@ class JobSpec(Spec):
     """A script of the job's code instead, with a loop of its own: `train.py`, or `[train.py, --lr, "{config.lr}"]`."""
     config: Options = Field(default_factory=dict)
     """What the script reads as `run.config`."""
+    plane: Plane | None = None
+    """Instead of training, the loss around the checkpoints of another job, from which model, data and optimizer
+    come."""
     model: Model = SmallCnn()
     dataset: Dataset = Digits()
     optimizer: Optimizer = XsamVariant()

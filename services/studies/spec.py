@@ -276,6 +276,8 @@ def _check_control(spec: StudySpec) -> None:
         raise field_error("control", f"control arms stand beside another optimizer, but base.optimizer is {variant}")
     if spec.control and ({"optimizer", "optimizer.variant"} & spec.space.keys()):
         raise field_error("control", "control arms need one optimizer variant, but the space searches over several")
+    if spec.base.plane is not None:
+        raise field_error("base.plane", "base.plane looks at a job that has been trained; a study trains its own")
     if spec.control and spec.base.entrypoint is not None:
         _check_control_of_script(spec, spec.base.entrypoint.placeholders())
 

@@ -181,6 +181,7 @@ PAGES = (
     ("GET", "/jobs/new"),
     ("POST", "/jobs/new"),
     ("GET", "/jobs/{job_id}"),
+    ("POST", "/jobs/{job_id}/plane"),
     ("POST", "/jobs/{job_id}/{verb}"),
     ("GET", "/studies"),
     ("GET", "/studies/new"),

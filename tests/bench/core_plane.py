@@ -52,9 +52,9 @@ def _row_ratio(rig: Rig) -> tuple[float, float]:
     started_at = 0.0
     model: nn.Module = rig.model
 
-    def on_row(done: int, total: int) -> None:
+    def on_row(rows: tuple[tuple[float, ...], ...]) -> None:
         nonlocal started_at
-        row = time.perf_counter() - started_at
+        row, done = time.perf_counter() - started_at, len(rows)
         if done > 1:  # the first one began before anything was timed
             bare = _seconds_of(lambda: _forwards(rig, NUM_POINTS))
             taken.append(row / bare)

@@ -81,14 +81,19 @@ def test_highest__is_the_maximum_of_the_circle_in_closed_form(plane: LossPlane) 
     losses = torch.stack([value_at(point) for point in points])
     best = float(turns[losses.argmax()])
     found = math.atan2(plane.highest[1], plane.highest[0])
-    assert found == pytest.approx(best, abs=2 * math.pi / len(plane.circle))
+    assert found == pytest.approx(best, abs=0.01)  # a ninth of the circle's step
     assert max(plane.circle) <= float(losses.max()) + 1e-12
 
 
 def test_g_k__points_closer_to_the_maximum_than_g_0(plane: LossPlane) -> None:
     """The paper's figure 1a, on a quadratic."""
     highest = math.atan2(plane.highest[1], plane.highest[0])
-    assert abs(math.atan2(plane.last[1], plane.last[0]) - highest) < abs(math.pi / 2 - highest)
+    assert plane.angle_to_highest((0.0, 1.0)) == pytest.approx(abs(math.pi / 2 - highest))
+    assert plane.angle_to_highest(plane.last) < plane.angle_to_highest((0.0, 1.0))
+    assert plane.angle_to_highest(plane.chosen) < plane.angle_to_highest(plane.last)
+    assert plane.angle_to_highest(plane.highest) == pytest.approx(0.0)
+    x, y = plane.highest
+    assert plane.angle_to_highest((-x, -y)) == pytest.approx(math.pi)
 
 
 def test_crossing__is_the_rho_0_of_proposition_1() -> None:
@@ -159,8 +164,31 @@ def test_parallel_gradients__make_the_plane_a_line() -> None:
 
 def test_progress__is_told_after_each_row() -> None:
     model, told = Bowl(), []
-    loss_plane(model, model.loss, rho=RHO, num_points=3, on_row=lambda done, total: told.append((done, total)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    plane = loss_plane(model, model.loss, rho=RHO, num_points=3, on_row=told.append)
+    assert [len(rows) for rows in told] == [1, 2, 3]
+    assert told[-1] == plane.losses
+
+
+def test_plane__goes_on_from_rows_that_are_there(plane: LossPlane) -> None:
+    model, told, calls = Bowl(), [], 0
+
+    def counted() -> Tensor:
+        nonlocal calls
+        calls += 1
+        return model.loss()
+
+    assert loss_plane(model, counted, rho=RHO, num_points=9, rows=plane.losses[:7], on_row=told.append) == plane
+    assert [len(rows) for rows in told] == [8, 9]
+    of_the_rest, calls = calls, 0
+    assert loss_plane(model, counted, rho=RHO, num_points=9, rows=plane.losses) == plane
+    assert of_the_rest - calls == 2 * 9
+
+
+@pytest.mark.parametrize("rows", [[[0.0] * 3] * 4, [[0.0] * 2]])
+def test_rows_of_another_grid__are_refused(rows: list[list[float]]) -> None:
+    model = Bowl()
+    with pytest.raises(ArgumentError, match="rows must be at most 3 of 3 losses each"):
+        loss_plane(model, model.loss, rho=RHO, num_points=3, rows=rows)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
+from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord, PlaneRecord
 from xsam.workers.messages import GpuUse, Report, StartedRecord, StopReason
 
 log = logging.getLogger("training")
@@ -126,6 +126,8 @@ def _log(report: Report) -> None:
             )
         case AlphaRecord(step=step, alpha=alpha, angle_rad=angle):
             log.info("step %d: alpha* %.3f at an angle of %.3f rad", step, alpha, angle)
+        case PlaneRecord(checkpoint=name, losses=rows, found=found) if found is not None:
+            log.info("loss around %s: %d x %d points", name, len(rows), len(rows))
         case CheckpointRecord(name=name, size_bytes=size):
             log.info("checkpoint %s, %d bytes", name, size)
 

@@ -32,6 +32,7 @@ from xsam.workers.rank.reporter import RunnerReporter
 from xsam.workers.rank.script import run_script
 from xsam.workers.training.errors import DeviceError
 from xsam.workers.training.loop import run_training
+from xsam.workers.training.plane import run_planes
 from xsam.workers.training.telemetry import Control, SilentTelemetry, Telemetry
 
 _DEVICES = "CUDA_VISIBLE_DEVICES"
@@ -163,6 +164,11 @@ def _train(assignment: Assignment, telemetry: Telemetry, control: Control) -> Ra
             f"Ray gave rank {context.rank} a GPU on {socket.gethostname()} ({os.environ.get('CUDA_VISIBLE_DEVICES')}), "
             "but CUDA does not work there; XSAM_TRAINING__DEVICE=cpu trains on GPUs that are only announced"
         )
+    if assignment.spec.plane is not None and assignment.looked_at is not None:
+        stopped_by = run_planes(
+            assignment.spec, context, telemetry, control, folder=assignment.looked_at, known=assignment.planes
+        )
+        return RankResult(context.rank, stopped_by=stopped_by)
     if assignment.spec.entrypoint is not None:
         outcome = run_script(assignment, telemetry, control)
     else:

@@ -21,7 +21,8 @@ from xsam.services.jobs import queue
 from xsam.services.jobs import service as jobs
 from xsam.services.jobs.queue import ClaimedJob, Lease
 from xsam.services.jobs.states import FailureKind, Wish
-from xsam.services.metrics.records import EpochRecord
+from xsam.services.metrics import service as metrics
+from xsam.services.metrics.records import EpochRecord, PlaneRecord
 from xsam.services.requirements import service as requirements
 from xsam.services.specs.job import JobSpec
 from xsam.workers.messages import Assignment, RankContext, RankResult, Report, RunnerConfig, RunnerOutcome, StopReason
@@ -84,7 +85,8 @@ class Attempt:
             database, claimed.lease, self._folder.checkpoints, on_lost=on_lost, on_refused=self._note_refused
         )
 
-        self._trackers = Trackers(self._tracked, sinks_of(config.trackers))
+        is_training = claimed.job_spec.plane is None
+        self._trackers = Trackers(self._tracked, sinks_of(config.trackers) if is_training else {})
 
     @property
     def job_id(self) -> str:
@@ -187,8 +189,16 @@ class Attempt:
             code_root=config.code_root,
             lock=self._lock(spec),
             environments=config.environments,
+            looked_at=None if spec.plane is None else JobFolder(config.artifact_root, spec.plane.job).checkpoints,
+            planes=self._planes(spec),
             is_judged=self._is_judged,
         )
+
+    def _planes(self, spec: JobSpec) -> tuple[PlaneRecord, ...]:
+        if spec.plane is None:
+            return ()
+        with self._database.read() as session:
+            return tuple(metrics.list_planes(session, self.job_id))
 
     def _tracked(self, first_step: int) -> TrackedRun:
         spec = self._claimed.job_spec

@@ -20,7 +20,7 @@ from xsam.services.errors import LeaseLostError
 from xsam.services.jobs import idle, queue
 from xsam.services.jobs.queue import Lease
 from xsam.services.metrics import service as metrics
-from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
+from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord, PlaneRecord
 from xsam.workers.messages import FirstStep, GpuUse, ProgressRecord, Report, StartedRecord
 
 log = logging.getLogger(__name__)
@@ -128,6 +128,7 @@ def _write(session: Session, lease: Lease, reports: Sequence[Report], checkpoint
             queue.note_first_step(session, lease)
     metrics.write_epochs(session, lease, _only(EpochRecord, reports))
     metrics.write_alphas(session, lease, _only(AlphaRecord, reports))
+    metrics.write_planes(session, lease, _only(PlaneRecord, reports))
     kept = [path.name for path in checkpoint_dir.glob("step-*")]
     artifacts.write_checkpoints(session, lease, _only(CheckpointRecord, reports), kept=kept)
     for use in _only(GpuUse, reports)[-1:]:

@@ -25,6 +25,10 @@ class TargetError(UserSpecError):
     """A `package.module:factory` is not allowed, can't be imported or returned something unusable."""
 
 
+class CheckpointMissingError(UserSpecError):
+    """The job that is to be looked at has no checkpoint."""
+
+
 class DivergenceError(TrainingError):
     """The loss, or a gradient, is not finite or has exploded; the message names the epoch and the step."""
 

@@ -15,8 +15,9 @@ from xsam.api.dashboard.pages import Page, PageDep, Pages, ViewQuery
 from xsam.api.dashboard.visitors import FormDep
 from xsam.api.formats import work
 from xsam.api.http.access import visible_team
-from xsam.api.http.dependencies import ReadSession, WriteSession
+from xsam.api.http.dependencies import AllowedCodeDep, ReadSession, WriteSession
 from xsam.api.http.queries import JobId
+from xsam.services.artifacts import service as artifacts
 from xsam.services.artifacts import store
 from xsam.services.artifacts.logs import read_lines
 from xsam.services.artifacts.store import JobFolder
@@ -26,6 +27,8 @@ from xsam.services.jobs import service as jobs
 from xsam.services.jobs.models import Job
 from xsam.services.jobs.schemas import AttemptRead, EventRead, JobRead
 from xsam.services.jobs.states import JobState
+from xsam.services.lab import service as lab
+from xsam.services.lab.spec import PLANE_FIGURE, LabSpec
 from xsam.services.metrics import service as metrics
 from xsam.services.metrics.schemas import EpochRead
 from xsam.services.reports import why
@@ -93,6 +96,7 @@ def show_job(job_id: JobId, page: PageDep, session: ReadSession, view: Annotated
         view=view,
         state=view.changed(),
         tabs=TABS,
+        can_be_looked_at=_can_be_looked_at(session, page, read),
         verbs=[verb for verb in VERBS if read.state in verb.states],
         attempts=attempts,
         left_s=_left_s(session, read),
@@ -103,6 +107,16 @@ def show_job(job_id: JobId, page: PageDep, session: ReadSession, view: Annotated
     )
 
 
+@pages.post("/jobs/{job_id}/plane")
+def look_at_job(
+    job_id: JobId, page: PageDep, session: WriteSession, allowed: AllowedCodeDep, form: FormDep
+) -> Response:
+    """Begin a run of the lab that looks at the loss around the job's checkpoints."""
+    spec = LabSpec(figure=PLANE_FIGURE, job=job_id)
+    run, _ = lab.submit(session, spec, actor=page.principal, allowed=allowed)
+    return page.go(f"/lab/{run.id}")
+
+
 @pages.post("/jobs/{job_id}/{verb}")
 def act_on_job(job_id: JobId, verb: str, page: PageDep, session: WriteSession, form: FormDep) -> Response:
     """Do what a button of the job's page says."""
@@ -111,6 +125,11 @@ def act_on_job(job_id: JobId, verb: str, page: PageDep, session: WriteSession, f
         raise NotFoundError(f"no verb {verb[:40]}; there are {', '.join(one.name for one in VERBS)}")
     known.act(session, job_id, actor=page.principal)
     return page.go(f"/jobs/{job_id}")
+
+
+def _can_be_looked_at(session: Session, page: Page, job: JobRead) -> bool:
+    own = job.team == page.principal.team and job.spec.plane is None and job.spec.entrypoint is None
+    return own and bool(artifacts.list_checkpoints(session, job.id))
 
 
 def _left_s(session: Session, job: JobRead) -> float | None:

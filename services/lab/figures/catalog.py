@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from xsam.services.lab.figures import proposition, searches, surfaces, sweeps
+from xsam.services.lab.figures import planes, proposition, searches, surfaces, sweeps
 from xsam.services.lab.figures.figure import Figure
 
 FIGURES: Mapping[str, Figure] = dict(
-    sorted({**surfaces.FIGURES, **searches.FIGURES, **sweeps.FIGURES, **proposition.FIGURES}.items())
+    sorted({**planes.FIGURES, **surfaces.FIGURES, **searches.FIGURES, **sweeps.FIGURES, **proposition.FIGURES}.items())
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from xsam.services.lab.finding import Finding
 from xsam.services.lab.spec import LabSpec, Stage
-from xsam.services.metrics.records import AlphaRecord
+from xsam.services.metrics.records import AlphaRecord, PlaneRecord
 from xsam.services.studies.trials import TrialState
 
 
@@ -20,6 +20,8 @@ class Evidence:
     """Of a job."""
     num_epochs: int = 0
     """Of a job."""
+    planes: Sequence[PlaneRecord] = ()
+    """Of a job that has looked at another one's checkpoints, by step."""
     computed: Mapping[str, Any] = field(default_factory=dict)
     """Of a computation."""
 

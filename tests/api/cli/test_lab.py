@@ -42,7 +42,16 @@ def test_preview__counts_and_queues_nothing(run) -> None:
     assert "No runs yet" in run("list")
 
 
+def test_job__is_looked_at_once_it_has_a_checkpoint(run, database: Database) -> None:
+    job_id = lab_runs.with_checkpoint(database, Actor("root", "default"))
+    assert "625" in run("run", "1a", "--job", job_id, "--preview")
+    begun = run("run", "1a", "--job", job_id)
+    assert "plane  plane  -" in run("show", begun.split()[2])
+    assert "allowed are jobs of team default" in run("run", "1a", "--job", "abc", code=1)
+
+
 def test_bad_input__is_named(run) -> None:
+    assert "only figure 1a looks at a job" in run("run", "3b", "--job", "abc", code=1)
     assert "figure" in run("run", "9z", code=1)
     assert "base.epochs" in run("run", "3b", "--set", "epochs=0", code=1)
     assert "seeds" in run("run", "3b", "--seeds", "2", code=1)

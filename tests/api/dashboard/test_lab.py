@@ -2,7 +2,7 @@
 
 from fastapi.testclient import TestClient
 
-from tests.api.dashboard.conftest import Look
+from tests.api.dashboard.conftest import OWN, Look, form_token
 from tests.support import lab_runs
 from xsam.services.db.session import Database
 from xsam.services.teams.roles import Actor
@@ -34,3 +34,20 @@ def test_run__that_goes_on_says_what_it_waits_for(browser: TestClient, look: Loo
     page = look(f"/lab/{run_id}")
     assert "waiting" in page.one("main").text
     assert browser.get(f"/v1/lab/runs/{run_id}/table").status_code == 404
+
+
+def test_job__is_looked_at_by_a_button_once_it_has_a_checkpoint(
+    browser: TestClient, look: Look, database: Database
+) -> None:
+    without = browser.post("/v1/jobs", json={}).json()["id"]
+    assert not look(f"/jobs/{without}").all("form", action=f"/jobs/{without}/plane")
+    job_id = lab_runs.with_checkpoint(database, Actor("ann", "default"))
+    form = look(f"/jobs/{job_id}").one("form", action=f"/jobs/{job_id}/plane")
+    answer = browser.post(f"/jobs/{job_id}/plane", data={"form_token": form_token(form)}, headers=OWN)
+    assert answer.status_code == 303
+    run = browser.get(answer.headers["location"].replace("/lab/", "/v1/lab/runs/")).json()
+    assert (run["figure"], run["spec"]["job"], run["stages"][0]["kind"]) == ("1a", job_id, "plane")
+    looking = browser.post("/v1/jobs", json={"plane": {"job": job_id}}).json()["id"]
+    page = look(f"/jobs/{looking}")
+    assert page.all("a", href=f"/jobs/{job_id}")
+    assert not page.all("form", action=f"/jobs/{looking}/plane")

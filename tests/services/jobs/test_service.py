@@ -46,6 +46,25 @@ class TestSubmit:
             [event] = events.list_events(session, job_id)
         assert (event.kind, event.actor) == ("submitted", "alice")
 
+    def test_submit__of_a_plane_takes_what_is_trained_from_the_other_job(self, database: Database) -> None:
+        trained = jobs.submit(database, batch_size=32, seed=7, resources={"num_workers": 2, "cpus_per_worker": 3})
+        looking = jobs.read(database, jobs.submit(database, plane={"job": trained}, priority=2))
+        spec = JobRead.of(looking).spec
+        assert (looking.kind, looking.num_workers, looking.cpus_per_worker, looking.num_epochs) == ("plane", 1, 3, 1)
+        assert (looking.name, spec.batch_size, spec.seed, spec.priority) == (f"plane of {trained}", 32, 7, 2)
+        assert _ids(database) == [trained]  # lists are of what trains
+        assert _submit(database, key="k", plane={"job": trained})[1]
+        assert not _submit(database, key="k", plane={"job": trained})[1]
+
+    def test_submit__of_a_plane_of_what_can_t_be_looked_at_is_refused(self, database: Database) -> None:
+        trained = jobs.submit(database)
+        looking = jobs.submit(database, plane={"job": trained})
+        others = jobs.submit(database, actor=BOB)
+        for job_id, why in ((looking, trained), (others, "team red"), ("nope", "team red")):
+            with pytest.raises(InvalidRequestError, match=why) as caught:
+                jobs.submit(database, plane={"job": job_id})
+            assert caught.value.field == "plane.job"
+
     def test_submit__stores_a_specification_that_reads_back_equal(self, database: Database) -> None:
         spec = JobSpec.model_validate({"optimizer": {"variant": "sam", "rho": 0.05}, "epochs": 3})
         with database.unit_of_work() as session:

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from xsam.services.errors import InvalidRequestError
 from xsam.services.jobs.states import JobState
@@ -13,8 +14,9 @@ from xsam.services.lab.figures.figure import Evidence
 from xsam.services.lab.figures.searches import roughness
 from xsam.services.lab.finding import Verdict, estimate, is_above, is_within
 from xsam.services.lab.spec import LabSpec, merged
-from xsam.services.metrics.records import AlphaRecord
+from xsam.services.metrics.records import AlphaRecord, PlaneRecord
 from xsam.services.specs.job import JobSpec
+from xsam.services.specs.plane import PlaneView
 from xsam.services.studies.arms import arms_of
 from xsam.services.studies.spec import StudySpec
 from xsam.services.studies.trials import CONFIRM, SEARCH, TrialState
@@ -153,8 +155,9 @@ def test_interval__is_student_s() -> None:
 def test_plan__is_valid_jobs_and_studies_at_every_scale(figure: Any, scale: Any) -> None:
     stages = service.plan(LabSpec(figure=figure, scale=scale))
     assert len({stage.name for stage in stages}) == len(stages)
+    kinds = {"job": JobSpec, "study": StudySpec, "plane": PlaneView}
     for stage in stages:
-        assert stage.kind == "computation" or (JobSpec if stage.kind == "job" else StudySpec)(**stage.document)
+        assert stage.kind == "computation" or kinds[stage.kind].model_validate(stage.document)
 
 
 def test_paper_scale__has_the_authors_settings() -> None:
@@ -226,3 +229,69 @@ def test_proposition__is_decided_by_the_losses_of_the_networks() -> None:
     assert "the farthest miss is 1.00 grid steps" in found.caption
     assert [point for point, _ in found.panels[1].series[0].points] == [1.0, 2.0]
     assert len(found.rows) == 2 + 4 * 2
+
+
+def plane(epoch: int, first: float, last: float, chosen: float) -> PlaneRecord:
+    """Around a checkpoint where three directions are so many degrees from the highest point."""
+    angles = {"first_angle_rad": first, "last_angle_rad": last, "chosen_angle_rad": chosen}
+    found: dict[str, Any] = {name: math.radians(degrees) for name, degrees in angles.items()}
+    found |= {"xs": [-1.0, 0.0, 1.0], "ys": [-1.0, 0.0, 1.0], "rho": 0.4, "rho_max": 0.8, "alpha": 1.3}
+    found |= {"last": [0.6, 0.8], "chosen": [0.8, 0.6], "highest": [0.8, 0.0], "circle": [3.0, 1.0, None, 2.0]}
+    found |= {"origin_loss": 1.0, "first_loss": 2.0, "last_loss": 2.5, "chosen_loss": 3.0}
+    losses = ((1.0, 2.0, 3.0), (1.0, 1.0, None), (0.0, 2.0, 4.0))
+    return PlaneRecord(f"step-{epoch:09d}", epoch, epoch, losses, found)
+
+
+@pytest.mark.parametrize(
+    ("last", "chosen", "verdict"),
+    [
+        ((30, 31, 32), (10, 11, 13), Verdict.HOLDS),
+        ((30, 31, 32), (50, 51, 53), Verdict.DOES_NOT),  # g_1 is closer than g_0, but v(alpha*) is not closer still
+        ((30, 31, 95), (10, 11, 13), Verdict.UNDECIDED),
+    ],
+)
+def test_plane__is_decided_by_the_angles_to_the_highest_point(
+    last: tuple[int, ...], chosen: tuple[int, ...], verdict: Verdict
+) -> None:
+    evidence = {
+        f"plane-{seed}": Evidence(
+            planes=[plane(2, 60, last[seed], chosen[seed]), plane(4, 60, last[seed], chosen[seed])]
+        )
+        for seed in range(3)
+    }
+    found = FIGURES["1a"].find(LabSpec(figure="1a"), evidence)
+    assert found.verdict is verdict
+    assert found.estimates[0].num == found.estimates[1].num == 3  # two checkpoints of a seed count once
+    assert found.estimates[0].value == pytest.approx(60 - sum(last) / 3)
+    assert found.estimates[3].value == pytest.approx(0.75)  # g_1 finds 1.5 of the largest rise, which is 2
+    assert [panel.title for panel in found.panels] == ["epoch 2, alpha* 1.3", "epoch 4, alpha* 1.3"]
+    (heat, arrows) = found.panels[0].heat, found.panels[0].arrows
+    assert heat is not None
+    assert heat.values[1][2] == 4.0  # what is not finite is as high as the highest
+    assert arrows[1].end == pytest.approx((0.24, 0.32))
+    assert len([row for row in found.rows if row[3] == "grid"]) == 2 * 9
+    assert len([row for row in found.rows if row[3] != "grid"]) == 3 * 2 * 5
+
+
+def test_plane__of_one_job_counts_its_checkpoints_and_says_how_to_keep_more() -> None:
+    spec = LabSpec(figure="1a", job="abc")
+    (stage,) = service.plan(spec)
+    assert (stage.kind, stage.document["job"], stage.after) == ("plane", "abc", None)
+    one = FIGURES["1a"].find(spec, {"plane": Evidence(planes=[plane(4, 60, 30, 10)])})
+    assert one.verdict is Verdict.UNDECIDED
+    assert "The job has kept one checkpoint; with checkpoint.keep_last" in one.caption
+    six = [plane(epoch, 60 + epoch, 30, 10 + 0.1 * epoch) for epoch in range(1, 7)]
+    strip = FIGURES["1a"].find(spec, {"plane": Evidence(planes=six)})
+    assert strip.verdict is Verdict.HOLDS
+    assert [panel.title.split(",")[0] for panel in strip.panels] == ["epoch 1", "epoch 3", "epoch 4", "epoch 6"]
+    assert strip.estimates[0].name.endswith("over checkpoints")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [({"figure": "3b", "job": "abc"}, "job"), ({"figure": "1a", "job": "abc", "base": {"epochs": 2}}, "base")],
+)
+def test_job__is_for_figure_1a_alone_and_stays_as_it_is(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        LabSpec.model_validate(fields)
+    assert caught.value.errors()[0]["ctx"]["field"] == field

@@ -7,7 +7,8 @@ import pytest
 from tests.support import jobs, studies
 from tests.support.lab_runs import QUALITY
 from xsam.services.db.session import Database
-from xsam.services.errors import ConflictError, InvalidTransitionError, NotFoundError
+from xsam.services.errors import ConflictError, InvalidRequestError, InvalidTransitionError, NotFoundError
+from xsam.services.jobs import queue
 from xsam.services.jobs import verbs as job_verbs
 from xsam.services.jobs.models import Job
 from xsam.services.lab import advance, service, verbs
@@ -158,3 +159,33 @@ def test_preview__counts_what_the_run_takes(database: Database) -> None:
 def test_unknown_run__is_not_found(database: Database) -> None:
     with database.read() as session, pytest.raises(NotFoundError, match="no lab run nope"):
         service.get(session, "nope")
+
+
+def test_plane__is_queued_when_the_job_that_it_is_of_has_succeeded(database: Database) -> None:
+    run_id = begin(database, figure="1a")
+    turn(database, run_id)
+    assert keys(database) == [f"lab/{run_id}/run-{seed}" for seed in range(3)]
+    trained = read(database, run_id).work["run-1"]["id"]
+    lease = jobs.claim(database, trained)
+    with database.unit_of_work() as session:
+        queue.complete(session, lease, summary={})
+    turn(database, run_id)
+    turn(database, run_id)
+    assert keys(database) == [f"lab/{run_id}/{name}" for name in ("plane-1", "run-0", "run-1", "run-2")]
+    looking = jobs.read(database, read(database, run_id).work["plane-1"]["id"])
+    assert (looking.kind, looking.spec["plane"]["job"], looking.spec["dataset"]["name"]) == (
+        "plane",
+        trained,
+        "synthetic",
+    )
+
+
+@pytest.mark.parametrize("of", ["nothing", "blue", "unsaved"])
+def test_job__that_can_t_be_looked_at_is_named(database: Database, of: str) -> None:
+    job_id = {"nothing": "abc", "blue": "", "unsaved": ""}[of] or jobs.submit(
+        database, actor=jobs.BOB if of == "blue" else jobs.ALICE
+    )
+    why = "no checkpoint" if of == "unsaved" else "jobs of team red that train"
+    with pytest.raises(InvalidRequestError, match=why) as caught:
+        begin(database, figure="1a", job=job_id, base={})
+    assert caught.value.field == "job"

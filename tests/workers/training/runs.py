@@ -18,7 +18,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor
 
-from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord
+from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord, PlaneRecord
 from xsam.services.specs.job import JobSpec
 from xsam.workers.messages import FirstStep, ProgressRecord, RankContext, Report, StartedRecord, StopReason
 from xsam.workers.training.loop import TrainingOutcome, run_training
@@ -36,6 +36,7 @@ class Recorder:
     epochs: list[EpochRecord] = field(default_factory=list)
     alphas: list[AlphaRecord] = field(default_factory=list)
     checkpoints: list[CheckpointRecord] = field(default_factory=list)
+    planes: list[PlaneRecord] = field(default_factory=list)
 
     def report(self, report: Report) -> None:
         kept: dict[type, list[Any]] = {
@@ -45,6 +46,7 @@ class Recorder:
             EpochRecord: self.epochs,
             AlphaRecord: self.alphas,
             CheckpointRecord: self.checkpoints,
+            PlaneRecord: self.planes,
         }
         kept[type(report)].append(report)
 
