@@ -22,7 +22,7 @@ _Scale = Callable[[float], float]
 def draw(panels: Sequence[Panel]) -> str:
     """Return the panels as an SVG document, two in a row."""
     columns = min(2, max(1, len(panels)))
-    heights = [HEIGHT + _LEGEND_ROW * math.ceil(len(panel.series) / 3) for panel in panels]
+    heights = [HEIGHT + _LEGEND_ROW * math.ceil((len(panel.series) + len(panel.arrows)) / 3) for panel in panels]
     rows = [max(heights[i : i + columns]) for i in range(0, len(panels), columns)]
     width, height = WIDTH * columns, sum(rows)
     parts = [
@@ -45,7 +45,7 @@ def _panel(panel: Panel) -> Iterator[str]:
         yield from _heat(panel.heat, x, y)
     yield from _axes(panel, x, y, (left, right), (low, high))
     for number, series in enumerate(panel.series):
-        yield from _line(series, _COLOURS[number % len(_COLOURS)], x, y)
+        yield from _line(series, _COLOURS[number % len(_COLOURS)], x, y, is_on_heat=panel.heat is not None)
     for radius in panel.circles:
         across = abs(x(radius) - x(0))
         yield (
@@ -53,10 +53,8 @@ def _panel(panel: Panel) -> Iterator[str]:
             'stroke-dasharray="4 3"/>'
         )
     for number, arrow in enumerate(panel.arrows):
-        colour = _COLOURS[number % len(_COLOURS)]
-        yield from _arrow(
-            arrow.name, (x(arrow.start[0]), y(arrow.start[1])), (x(arrow.end[0]), y(arrow.end[1])), colour
-        )
+        colour = _COLOURS[(len(panel.series) + number) % len(_COLOURS)]
+        yield from _arrow((x(arrow.start[0]), y(arrow.start[1])), (x(arrow.end[0]), y(arrow.end[1])), colour)
     yield from _legend(panel)
 
 
@@ -108,7 +106,7 @@ def _axes(panel: Panel, x: _Scale, y: _Scale, xs: tuple[float, float], ys: tuple
     yield f'<text {turned} text-anchor="middle">{escape(panel.y_label)}</text>'
 
 
-def _line(series: Series, colour: str, x: _Scale, y: _Scale) -> Iterator[str]:
+def _line(series: Series, colour: str, x: _Scale, y: _Scale, *, is_on_heat: bool) -> Iterator[str]:
     points = [(x(a), y(b)) for a, b in series.points if math.isfinite(a) and math.isfinite(b)]
     if series.band is not None:
         upper = [(x(a), y(high)) for (a, _), (_, high) in zip(series.points, series.band, strict=True)]
@@ -117,7 +115,8 @@ def _line(series: Series, colour: str, x: _Scale, y: _Scale) -> Iterator[str]:
     dashes = ' stroke-dasharray="6 4"' if series.is_dashed else ""
     yield f'<path d="{_path(points)}" fill="none" stroke="{colour}" stroke-width="1.8"{dashes}/>'
     if series.has_marks:
-        yield from (f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>' for a, b in points)
+        rim = ' stroke="#fff"' if is_on_heat else ""
+        yield from (f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"{rim}/>' for a, b in points)
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
@@ -139,24 +138,25 @@ def _heat(heat: Heat, x: _Scale, y: _Scale) -> Iterator[str]:
             )
 
 
-def _arrow(name: str, start: tuple[float, float], end: tuple[float, float], colour: str) -> Iterator[str]:
+def _arrow(start: tuple[float, float], end: tuple[float, float], colour: str) -> Iterator[str]:
     angle = math.atan2(end[1] - start[1], end[0] - start[0])
     head = [
         (end[0] - _ARROW_HEAD * math.cos(angle + turn), end[1] - _ARROW_HEAD * math.sin(angle + turn))
         for turn in (0.4, -0.4)
     ]
-    line = f'stroke="{colour}" stroke-width="2" fill="none"'
-    yield f'<path d="{_path([start, end])}{_path([head[0], end, head[1]])}" {line}/>'
-    yield f'<text x="{end[0] + 5:.1f}" y="{end[1] - 5:.1f}" fill="{colour}">{escape(name)}</text>'
+    for ink, width in (("#fff", 4), (colour, 2)):  # a rim, to be seen on any colour of the heat
+        line = f'stroke="{ink}" stroke-width="{width}" fill="none"'
+        yield f'<path d="{_path([start, end])}{_path([head[0], end, head[1]])}" {line}/>'
 
 
 def _legend(panel: Panel) -> Iterator[str]:
-    for number, series in enumerate(panel.series):
+    names = [*(one.name for one in panel.series), *(one.name for one in panel.arrows)]
+    for number, name in enumerate(names):
         at_x = _LEFT + 134 * (number % 3)
         at_y = HEIGHT + _LEGEND_ROW * (number // 3)
         colour = _COLOURS[number % len(_COLOURS)]
         yield f'<path d="M{at_x} {at_y}h16" stroke="{colour}" stroke-width="3"/>'
-        yield f'<text x="{at_x + 21}" y="{at_y + 4}">{escape(series.name)}</text>'
+        yield f'<text x="{at_x + 21}" y="{at_y + 4}">{escape(name)}</text>'
 
 
 def _ticks(low: float, high: float) -> list[float]:

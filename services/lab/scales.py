@@ -25,6 +25,8 @@ class Scale:
     update_frequencies: Sequence[int | str]
     """Values of alpha_every."""
     has_counterparts: bool
+    validation_size: int
+    """Training examples that are held out where rho is chosen by them."""
 
 
 _SCHEDULE = {"name": "cosine"}
@@ -44,6 +46,7 @@ SCALES: Mapping[ScaleName, Scale] = {
         search_every=11,
         update_frequencies=(5, 22, "epoch"),
         has_counterparts=False,
+        validation_size=300,
     ),
     "laptop": Scale(
         job={
@@ -61,6 +64,7 @@ SCALES: Mapping[ScaleName, Scale] = {
         search_every=10,
         update_frequencies=(1, 10, "epoch", 200, 1200),
         has_counterparts=True,
+        validation_size=5000,
     ),
     # The authors' settings (arXiv 2603.10048 and their code, Cccjl219/XSAM).
     "paper": Scale(
@@ -80,6 +84,7 @@ SCALES: Mapping[ScaleName, Scale] = {
         search_every=40,
         update_frequencies=(1, 40, "epoch", 2000, 8000),
         has_counterparts=True,
+        validation_size=5000,
     ),
 }
 
@@ -106,3 +111,10 @@ def search_of(spec: LabSpec, variant: str, num_steps: int) -> tuple[dict[str, An
     if variant == "xsam":
         space["optimizer.rho_max"] = {"type": "ratio", "of": "optimizer.rho", "factor": DEFAULT_RHO_MAX_RATIO}
     return job_of(spec, {"variant": variant, "ascent_steps": num_steps}), space
+
+
+def held_out(spec: LabSpec, job: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a job with the scale's validation examples held out, unless it says of its data how many, or brings it."""
+    if job.get("task") is not None or job.get("entrypoint") is not None:
+        return dict(job)
+    return {**job, "dataset": {"validation_size": SCALES[spec.scale].validation_size, **job["dataset"]}}

@@ -50,6 +50,10 @@ FIELDS = {
 """Metrics that every epoch has a field for, by the names they may be called."""
 
 
+VALIDATION = ("validation/accuracy", "validation/loss")
+"""Metrics of a dataset's held-out training examples, where the job holds some out."""
+
+
 @dataclass(frozen=True, slots=True)
 class AlphaRecord:
     """One search for alpha*: the probe curve L(theta_0 + rho_max v(alpha)) and its maximum."""

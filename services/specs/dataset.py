@@ -28,6 +28,9 @@ class _Dataset(Spec):
     """Share of the training labels redrawn uniformly over all classes, fixed by the seed; evaluation labels stay."""
     train_size: Annotated[int, Field(ge=1)] | None = None
     """Use only this many training examples, a class-balanced draw fixed by the seed; by default all of them."""
+    validation_size: Annotated[int, Field(ge=1)] | None = None
+    """Hold out this many training examples, a class-balanced draw that is the same for every seed, before anything else
+    is drawn; each epoch is evaluated on them too, as `validation/accuracy` and `validation/loss`. Their labels stay."""
     augment: tuple[Literal["crop", "flip", "cutout"], ...] = ()
     """The paper's augmentation by name, applied in this order: crop (pad 1/8 and crop), flip (left-right), cutout."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -190,9 +190,14 @@ class JobSpec(Spec):
     @property
     def num_train(self) -> int | None:
         """Training examples per epoch, None where only the files can tell."""
-        available = self.dataset.facts().train_size
         wanted = self.dataset.train_size
-        return available if wanted is None else wanted
+        return self.num_available if wanted is None else wanted
+
+    @property
+    def num_available(self) -> int | None:
+        """Training examples that are not held out, None where only the files can tell."""
+        known = self.dataset.facts().train_size
+        return None if known is None else known - (self.dataset.validation_size or 0)
 
 
 def _check_task(spec: JobSpec) -> None:
@@ -243,12 +248,21 @@ def _check_batch(spec: JobSpec) -> None:
             f"recipe.micro_batches is {parts}, which does not divide the {spec.batch_size // workers} examples of each "
             "worker's batch; allowed are its divisors",
         )
-    available = spec.dataset.facts().train_size
+    available = spec.num_available
+    held_out = spec.dataset.validation_size
+    if held_out is not None and available is not None and available < 1:
+        known = available + held_out
+        raise field_error(
+            "dataset.validation_size",
+            f"dataset.validation_size is {held_out}, but {spec.dataset.name} has {known} training examples; "
+            f"allowed are at most {known - 1}",
+        )
     wanted = spec.dataset.train_size
     if available is not None and wanted is not None and wanted > available:
         raise field_error(
             "dataset.train_size",
-            f"dataset.train_size is {wanted}, but {spec.dataset.name} has {available} training examples",
+            f"dataset.train_size is {wanted}, but {spec.dataset.name} has {available} training examples"
+            + ("" if held_out is None else f" beside the {held_out} of dataset.validation_size"),
         )
     if spec.num_train is not None and spec.batch_size > spec.num_train:
         raise field_error(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from xsam.services.metrics.records import FIELDS
+from xsam.services.metrics.records import FIELDS, VALIDATION
 from xsam.services.specs.base import Spec, field_error
 from xsam.services.specs.job import JobName, JobSpec, RetryPolicy
 from xsam.services.specs.task import MetricName
@@ -35,7 +35,8 @@ class Objective(Spec):
     """What makes one trial better than another."""
 
     metric: MetricName = "eval_accuracy"
-    """eval_accuracy, eval_loss, train_accuracy, train_loss, or the name of a metric of the base job's own task."""
+    """eval_accuracy, eval_loss, train_accuracy, train_loss, with base.dataset.validation_size validation/accuracy and
+    validation/loss, or the name of a metric of the base job's own task."""
     mode: Literal["max", "min"] = "max"
     """Whether more or less is better; of losses and accuracies it is known."""
     at: Literal["best", "last"] = "best"
@@ -243,11 +244,12 @@ def blame(space: Mapping[str, Dimension], location: str) -> str:
 
 
 def _check_objective(spec: StudySpec) -> None:
-    if not spec.base.has_own_work and spec.objective.metric not in FIELDS:
+    metrics = [*FIELDS, *(VALIDATION if spec.base.dataset.validation_size is not None else ())]
+    if not spec.base.has_own_work and spec.objective.metric not in metrics:
         raise field_error(
             "objective.metric",
             f"objective.metric is {spec.objective.metric!r}, which only a task of the base job's own could measure; "
-            f"allowed are {', '.join(FIELDS)}",
+            f"allowed are {', '.join(metrics)}",
         )
 
 

@@ -73,6 +73,8 @@ class TrialState:
     train_s: float | None = None
     """Seconds spent in epochs, of a trial that ended well."""
     probe_forwards: int | None = None
+    final_accuracy: float | None = None
+    """Of the evaluation set in the last epoch, whatever the objective is."""
 
     @property
     def is_over(self) -> bool:
@@ -119,6 +121,7 @@ def load(session: Session, study_id: str, *, after: int = 0, also: Collection[st
             num_epochs=num_epochs,
             train_s=(summary or {}).get("train_s"),
             probe_forwards=(summary or {}).get("probe_forwards"),
+            final_accuracy=(summary or {}).get("final_accuracy"),
         )
         for trial, state, kind, message, summary, num_epochs in session.execute(query.order_by(Trial.number))
     ]

@@ -26,7 +26,7 @@ def _plan(spec: LabSpec) -> list[Stage]:
     if spec.job is not None:
         return [Stage(name=_JOB_STAGE, kind="plane", document={"job": spec.job, **view})]
     job = job_of(spec, {"variant": "sam", "rho": SCALES[spec.scale].rho})
-    every = max(1, int(job.get("epochs", NUM_CHECKPOINTS)) // NUM_CHECKPOINTS)
+    every = -(-int(job.get("epochs", NUM_CHECKPOINTS)) // NUM_CHECKPOINTS)
     job["checkpoint"] = {**job["checkpoint"], "every_epochs": every, "keep_last": NUM_CHECKPOINTS}
     stages = []
     for seed in range(spec.seeds):
@@ -62,8 +62,8 @@ def _find(spec: LabSpec, evidence: Mapping[str, Evidence]) -> Finding:
         claim=CLAIM,
         caption=(
             f"Loss of one training batch on the plane of g_0 (up) and what {k} has beside it (right) around theta_0, "
-            f"{_where(strip)}; arrows of length rho {_found(strip[0])['rho']:g}, circle of rho_max "
-            f"{_found(strip[0])['rho_max']:g} with its highest point. The angle to that point is smaller for {k} than "
+            f"{_where(strip)}; arrows of length rho {_found(strip[0])['rho']:g}, v(alpha*) to the circle of rho_max "
+            f"{_found(strip[0])['rho_max']:g} with its maximum. The angle to that point is smaller for {k} than "
             f"for g_0 by {told(closer, unit=' degrees')}, for v(alpha*) than for {k} by "
             f"{told(closest, unit=' degrees')}. Of the largest rise on the circle g_0 finds {_share(rises[0].value)}, "
             f"{k} {_share(rises[1].value)}, v(alpha*) {_share(rises[2].value)}; alpha* is searched on this very loss."
@@ -102,10 +102,15 @@ def _degrees(plane: PlaneRecord, which: str) -> float:
 def _rise(plane: PlaneRecord, which: str) -> float:
     """Return the rise of the loss along a direction, as a share of the largest one on the circle."""
     found = _found(plane)
-    highest = max(loss for loss in found["circle"] if loss is not None)
-    largest = highest - found["origin_loss"]
+    largest = _highest(found) - found["origin_loss"]
     along = found[f"{which}_loss"]
     return 1.0 if largest <= 0 or along is None else (along - found["origin_loss"]) / largest
+
+
+def _highest(found: Mapping[str, Any]) -> float:
+    """Return the highest loss that was seen on the circle: a direction may lie between the angles looked at."""
+    seen = [*found["circle"], *(found[f"{which}_loss"] for which in ("first", "last", "chosen"))]
+    return float(max(loss for loss in seen if loss is not None))
 
 
 def _share(value: float) -> str:
@@ -126,19 +131,19 @@ def _where(strip: Sequence[PlaneRecord]) -> str:
 
 def _panel(plane: PlaneRecord) -> Panel:
     found = _found(plane)
-    rho, (x, y), (across, up) = found["rho"], found["last"], found["chosen"]
+    rho, radius, (x, y), (across, up) = found["rho"], found["rho_max"], found["last"], found["chosen"]
     return Panel(
         title=f"epoch {plane.epoch}, alpha* {found['alpha']:g}",
         x_label="beside g_0",
         y_label="along g_0",
-        series=[Series(name="highest on the circle", points=[tuple(found["highest"])])],
+        series=[Series(name="maximum", points=[tuple(found["highest"])])],
         heat=Heat(xs=found["xs"], ys=found["ys"], values=_finite(plane)),
         arrows=[
+            Arrow(name="v(alpha*)", start=(0.0, 0.0), end=(radius * across, radius * up)),
             Arrow(name="g_0", start=(0.0, 0.0), end=(0.0, rho)),
             Arrow(name="g_1" if found.get("ascent_steps", 1) == 1 else "g_k", start=(0.0, 0.0), end=(rho * x, rho * y)),
-            Arrow(name="v(alpha*)", start=(0.0, 0.0), end=(rho * across, rho * up)),
         ],
-        circles=[found["rho_max"]],
+        circles=[radius],
         is_square=True,
     )
 
@@ -152,13 +157,12 @@ def _finite(plane: PlaneRecord) -> list[list[float]]:
 def _vectors(run: str, plane: PlaneRecord) -> list[list[str | float | int | None]]:
     found = _found(plane)
     radius, at = found["rho_max"], [run, plane.checkpoint, plane.epoch]
-    highest = max(loss for loss in found["circle"] if loss is not None)
     return [
         [*at, "theta_0", 0.0, 0.0, found["origin_loss"]],
         [*at, "g_0", 0.0, radius, found["first_loss"]],
         [*at, "g_1", *(radius * one for one in found["last"]), found["last_loss"]],
         [*at, "v(alpha*)", *(radius * one for one in found["chosen"]), found["chosen_loss"]],
-        [*at, "highest", *found["highest"], highest],
+        [*at, "highest", *found["highest"], _highest(found)],
     ]
 
 

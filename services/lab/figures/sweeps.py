@@ -1,13 +1,15 @@
 """Figures 3b, 3c and 4: accuracy over rho, method by method, and over how often alpha* is searched."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from xsam.services.lab.figures.figure import Evidence, Figure
 from xsam.services.lab.finding import Estimate, Finding, Panel, Series, estimate, is_above, is_within, paired, told
-from xsam.services.lab.scales import SCALES, job_of, search_of
+from xsam.services.lab.scales import SCALES, held_out, job_of, search_of
 from xsam.services.lab.spec import LabSpec, Stage
+from xsam.services.metrics.records import VALIDATION
 from xsam.services.specs.job import JobSpec
 from xsam.services.studies.analysis import ConfigResult, best_config, configs_of
 from xsam.services.studies.trials import CONFIRM, SEARCH, TrialState
@@ -19,7 +21,7 @@ _RHO = "optimizer.rho"
 _EVERY = "optimizer.alpha_every"
 _METHODS = "methods"
 _PERCENT = 100.0
-_COLUMNS = ["method", "phase", "setting", "seed", "test accuracy", "gradient evaluations", "job"]
+_COLUMNS = ["method", "phase", "setting", "seed", "test accuracy", "objective", "gradient evaluations", "job"]
 
 
 def _study(spec: LabSpec, name: str, job: Mapping[str, Any], space: Mapping[str, Any], **more: Any) -> Stage:
@@ -28,7 +30,7 @@ def _study(spec: LabSpec, name: str, job: Mapping[str, Any], space: Mapping[str,
         "base": dict(job),
         "space": dict(space),
         "sampler": {"name": "grid"},
-        "objective": {"metric": "eval_accuracy", "at": "last"},
+        "objective": {"metric": _metric(job), "at": "last"},
         "seeds_per_config": spec.seeds,
         "compute": spec.compute,
         "concurrency": SCALES[spec.scale].concurrency,
@@ -37,14 +39,20 @@ def _study(spec: LabSpec, name: str, job: Mapping[str, Any], space: Mapping[str,
     return Stage(name=name, kind="study", document=document)
 
 
+def _metric(job: Mapping[str, Any]) -> str:
+    """Return what trials are compared by: the held-out examples' accuracy where there are some, or else the test's."""
+    is_validated = (job.get("dataset") or {}).get("validation_size") is not None
+    return VALIDATION[0] if is_validated else "eval_accuracy"
+
+
 def _plan_sweep(num_steps: int, spec: LabSpec) -> list[Stage]:
     """Return XSAM's study with SGD and SAM as its control arms, and a study of each counterpart."""
     job, space = search_of(spec, "xsam", num_steps)
-    stages = [_study(spec, _METHODS, job, space, control=True, confirm_seeds=spec.seeds)]
+    stages = [_study(spec, _METHODS, held_out(spec, job), space, control=True, confirm_seeds=spec.seeds)]
     has_counterparts = SCALES[spec.scale].has_counterparts if spec.counterparts is None else spec.counterparts
     for variant in COUNTERPARTS if has_counterparts else ():
         job, space = search_of(spec, variant, num_steps)
-        stages.append(_study(spec, variant, job, space, confirm_seeds=spec.seeds))
+        stages.append(_study(spec, variant, held_out(spec, job), space, confirm_seeds=spec.seeds))
     return stages
 
 
@@ -52,17 +60,21 @@ def _find_sweep(num_steps: int, claim: str, spec: LabSpec, evidence: Mapping[str
     trials = [trial for part in evidence.values() for trial in part.trials]
     arms = list(dict.fromkeys(trial.arm for trial in trials))
     best = {arm: best_config(trials, arm, "max", num_seeds=spec.seeds) for arm in arms}
-    confirmed = {arm: _confirmed(trials, won) for arm, won in best.items() if won is not None}
+    tested = _tested(trials)
+    confirmed = {arm: _confirmed(tested, won) for arm, won in best.items() if won is not None}
     found = {other: _ahead(other, confirmed) for other in arms if other != "xsam"}
     ahead = {other: one for other, one in sorted(found.items(), key=lambda item: item[0] != "sam") if one is not None}
     decisive = ahead.get("sam")
     places = ", ".join(f"{arm.upper()} {_place(won)}" for arm, won in best.items() if won is not None)
+    is_validated = any(t.final_accuracy is not None and t.value not in (None, t.final_accuracy) for t in trials)
+    seen = "on held-out examples" if is_validated else "of it"
+    chosen_by = "training examples that were held out" if is_validated else "the same test set, with other seeds"
     lost = sum(trial.value is None for trial in trials)
     against = "; ".join(f"{other.upper()} {_points(one)}" for other, one in ahead.items())
     caption = (
         f"Test accuracy in the last epoch over rho at k = {num_steps}: {_setting(spec)}, {spec.seeds} seeds a point, "
-        f"bands are 95 % intervals. Best mean: {places}. XSAM less the others, each at its best rho, on fresh seeds: "
-        f"{against or 'no seed has both'}. rho was chosen by the same test set, with other seeds."
+        f"bands are 95 % intervals. Best mean {seen}: {places}. XSAM less the others, each at its best rho, "
+        f"on fresh seeds: {against or 'no seed has both'}. rho was chosen by {chosen_by}."
         + (f" {lost} trials diverged or failed and have no value." if lost else "")
     )
     return Finding(
@@ -70,10 +82,15 @@ def _find_sweep(num_steps: int, claim: str, spec: LabSpec, evidence: Mapping[str
         claim=claim,
         caption=caption,
         estimates=list(ahead.values()),
-        panels=[_panel(trials, arms, f"k = {num_steps}")],
+        panels=[_panel(tested, arms, f"k = {num_steps}")],
         columns=_COLUMNS,
         rows=_rows(trials, _RHO),
     )
+
+
+def _tested(trials: Sequence[TrialState]) -> list[TrialState]:
+    """Return the trials with their test accuracy as the value, whatever they were chosen by."""
+    return [t if t.value is None or t.final_accuracy is None else replace(t, value=t.final_accuracy) for t in trials]
 
 
 def _confirmed(trials: Sequence[TrialState], won: ConfigResult) -> dict[int, float]:
@@ -122,7 +139,8 @@ def _line(name: str, points: Sequence[tuple[float, Estimate]], *, is_dashed: boo
 
 
 def _rows(trials: Sequence[TrialState], path: str) -> list[list[str | float | int | None]]:
-    return [[t.arm, t.phase, t.point.get(path), t.seed, t.value, t.grad_evals, t.job_id] for t in trials]
+    pairs = zip(_tested(trials), trials, strict=True)
+    return [[t.arm, t.phase, t.point.get(path), t.seed, t.value, o.value, t.grad_evals, t.job_id] for t, o in pairs]
 
 
 def _setting(spec: LabSpec) -> str:

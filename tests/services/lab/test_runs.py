@@ -148,8 +148,8 @@ def test_preview__counts_what_the_run_takes(database: Database) -> None:
     # 3 radii and 3 seeds for two methods, SGD without radii, and as many fresh seeds for each of the three.
     assert found.num_trials == 3 * 3 * 2 + 3 + 3 * 3
     assert found.grad_evals is not None
-    # 44 steps an epoch and 10 epochs of two passes; SGD has twice as many epochs.
-    assert found.grad_evals == found.num_trials * 44 * 10 * 2
+    # 35 steps an epoch, since 300 examples are held out, and 10 epochs of two passes; SGD has twice as many epochs.
+    assert found.grad_evals == found.num_trials * 35 * 10 * 2
     with database.read() as session:
         paper = service.preview(session, LabSpec(figure="3b", scale="paper"), team="red")
     assert paper.gpu_hours is None  # no comparable run

@@ -321,3 +321,13 @@ def test_run__on_an_image_folder_resumes(tmp_path: Path) -> None:
 def test_thread_count__is_the_contexts(tmp_path: Path) -> None:
     run(small_spec(epochs=1), tmp_path, num_threads=2)
     assert torch.get_num_threads() == 2
+
+
+def test_held_out_examples__are_evaluated_beside_the_test_set(tmp_path: Path) -> None:
+    ran = run(small_spec(dataset={"name": "digits", "train_size": 240, "validation_size": 50}), tmp_path)
+    without = run(small_spec(), tmp_path / "without")
+    for epoch in ran.telemetry.epochs:
+        assert 0 < epoch.metrics["validation/accuracy"] <= 1
+        assert epoch.metrics["validation/loss"] > 0
+        assert epoch.value("validation/accuracy") == epoch.metrics["validation/accuracy"]
+    assert all(not epoch.metrics for epoch in without.telemetry.epochs)

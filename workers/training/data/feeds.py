@@ -163,6 +163,8 @@ class Data:
     channels: int
     num_classes: int
     normalisation: Normalisation
+    validation: Split | None = None
+    """Training examples that are held out, with their true labels."""
 
 
 class TrainFeed:
@@ -226,16 +228,16 @@ class TrainFeed:
 
 
 class EvalFeed:
-    """Batches of one rank's share of the evaluation examples: every example once over all ranks, none twice.
+    """Batches of one rank's share of a dataset's examples to evaluate: every example once over all ranks, none twice.
 
     All ranks walk the same number of batches, so that they can meet after each; a rank's last may be empty.
     """
 
-    def __init__(self, data: Data, context: RankContext, *, batch_size: int) -> None:
-        self._split = data.evaluation.to(context)
+    def __init__(self, data: Data, split: Split, context: RankContext, *, batch_size: int) -> None:
+        self._split = split.to(context)
         self._scale, self._shift = data.normalisation.factors(context.device)
         self._device = context.device
-        self.num_examples = len(data.evaluation.labels)
+        self.num_examples = len(split.labels)
         values = data.channels * data.image_size**2
         size = max(batch_size // context.world_size, min(EVAL_BATCH_MAX, EVAL_PIXELS // values))
         own = torch.arange(context.rank, self.num_examples, context.world_size)

@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from xsam.workers.training.ranks import Ranks
 DIGITS_EVAL_SHARE = 0.2
 _DIGITS_FILE = "datasets/data/digits.csv.gz"
 """Of scikit-learn's package. To import that for one file would cost each rank a second of a core."""
+VALIDATION_SEED = 0
 SYNTHETIC_NOISE = 1.0
 """Standard deviation of the noise on a synthetic example's class scores, in units of the scores' own."""
 # Mean and standard deviation of the training pixels, scaled to [0, 1].
@@ -35,16 +37,16 @@ _CIFAR100 = Normalisation(255.0, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.27
 
 
 def prepare_data(spec: Dataset, context: RankContext, ranks: Ranks, *, seed: int) -> Data:
-    """Read a dataset and apply what the job says about its training part: how many examples, which labels.
+    """Read a dataset and apply what the job says about its training part: which examples and labels.
 
     Raises:
         DatasetMissingError: its files are not where they were looked for.
         DatasetFormatError: its files can't be read.
         TargetError: a custom dataset's factory is not allowed or unusable.
-        TooFewExamplesError: `train_size` is larger than the dataset.
+        TooFewExamplesError: `train_size` or `validation_size` is larger than the dataset.
     """
     data = _read_in_turn(spec, context, ranks, seed)
-    train = data.train
+    train, validation = _held_out(spec, data.train)
     if spec.train_size is not None:
         available = len(train.labels)
         if spec.train_size > available:
@@ -54,7 +56,23 @@ def prepare_data(spec: Dataset, context: RankContext, ranks: Ranks, *, seed: int
         train = train.subset(balanced_subset(train.labels, spec.train_size, seed))
     if spec.label_noise > 0:
         train = Split(train.images, with_label_noise(train.labels, spec.label_noise, data.num_classes, seed))
-    return Data(train, data.evaluation, data.image_size, data.channels, data.num_classes, data.normalisation)
+    return replace(data, train=train, validation=validation)
+
+
+def _held_out(spec: Dataset, train: Split) -> tuple[Split, Split | None]:
+    """Return the examples to train on, and those that are held out: for every seed the same."""
+    size, available = spec.validation_size, len(train.labels)
+    if size is None:
+        return train, None
+    if size >= available:
+        raise TooFewExamplesError(
+            f"dataset.validation_size is {size}, but {spec.name} has {available} training examples; "
+            f"allowed are at most {available - 1}"
+        )
+    chosen = balanced_subset(train.labels, size, VALIDATION_SEED)
+    is_left = torch.ones(available, dtype=torch.bool)
+    is_left[chosen] = False
+    return train.subset(is_left.nonzero().squeeze(1)), train.subset(chosen)
 
 
 def _read_in_turn(spec: Dataset, context: RankContext, ranks: Ranks, seed: int) -> Data:

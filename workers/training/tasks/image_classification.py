@@ -77,8 +77,14 @@ class ImageClassification:
         )
 
     def eval_feeds(self) -> dict[str, Any]:
-        """Return the dataset's evaluation part."""
-        return {"eval": EvalFeed(self._data, self._context, batch_size=self._spec.batch_size)}
+        """Return the dataset's evaluation part, and the examples that are held out of training if there are any."""
+        parts = {"eval": self._data.evaluation}
+        if self._data.validation is not None:
+            parts["validation"] = self._data.validation
+        return {
+            name: EvalFeed(self._data, part, self._context, batch_size=self._spec.batch_size)
+            for name, part in parts.items()
+        }
 
     def on_epoch(self, model: nn.Module, epoch: int) -> None:
         """Do nothing."""

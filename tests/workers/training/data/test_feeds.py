@@ -108,7 +108,10 @@ def test_train_feed__unreadable_item_is_named(num_threads: int) -> None:
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
 def test_eval_feed__every_example_once_and_equally_many_batches(world_size: int) -> None:
     data = replace(data_of(TensorImages(IMAGES)), image_size=256)
-    feeds = [EvalFeed(data, context_in(Path("unused"), rank, world_size), batch_size=21) for rank in range(world_size)]
+    feeds = [
+        EvalFeed(data, data.evaluation, context_in(Path("unused"), rank, world_size), batch_size=21)
+        for rank in range(world_size)
+    ]
     batches = [list(feed.batches()) for feed in feeds]
     assert torch.cat(
         [batch[1] for part in batches for batch in part if batch is not None]

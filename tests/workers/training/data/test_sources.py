@@ -311,3 +311,30 @@ def test_custom__takes_two_map_style_datasets(has_targets: bool) -> None:
 def test_custom__unusable_target_is_refused_by_name(spec: dict[str, Any], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         prepare({"name": "custom", **spec}, None, allowed_packages=(PACKAGE,))
+
+
+def test_validation_size__is_held_out_with_true_labels_for_every_seed_the_same() -> None:
+    wanted = {"name": "digits", "validation_size": 100, "label_noise": 0.5, "train_size": 1000}
+    whole = prepare({"name": "digits"}, None)
+    first, second = (prepare(wanted, None, seed=seed) for seed in (0, 1))
+    assert first.validation is not None
+    assert second.validation is not None
+    held_out = images_of(first.validation)
+    assert torch.equal(held_out, images_of(second.validation))
+    assert torch.equal(first.validation.labels, second.validation.labels)
+    assert first.validation.labels.bincount().tolist() == [10] * 10
+    assert torch.equal(first.evaluation.labels, whole.evaluation.labels)
+    known = {
+        image.tobytes(): int(label)
+        for image, label in zip(images_of(whole.train).numpy(), whole.train.labels, strict=True)
+    }
+    assert [known[image.tobytes()] for image in held_out.numpy()] == first.validation.labels.tolist()
+    trained_on = {image.tobytes() for image in images_of(first.train).numpy()}
+    assert len(first.train.labels) == 1000
+    assert not trained_on & {image.tobytes() for image in held_out.numpy()}
+
+
+def test_validation_size__that_leaves_nothing_is_refused(tmp_path: Path) -> None:
+    files.write_image_folder(tmp_path / "pets")
+    with pytest.raises(TooFewExamplesError, match=r"validation_size is 12, but image_folder has 12"):
+        prepare({"name": "image_folder", "folder": "pets", "validation_size": 12}, tmp_path)
