@@ -194,7 +194,9 @@ class GpuUse:
     total_bytes: int
 
 
-Report = StartedRecord | FirstStep | ProgressRecord | EpochRecord | AlphaRecord | CheckpointRecord | PlaneRecord | GpuUse
+Report = (
+    StartedRecord | FirstStep | ProgressRecord | EpochRecord | AlphaRecord | CheckpointRecord | PlaneRecord | GpuUse
+)
 """One thing that rank 0 tells its runner; its class says which."""
 
 
