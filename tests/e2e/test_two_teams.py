@@ -31,7 +31,8 @@ def test_two_teams__share_a_cluster_by_quota_and_priority_and_see_only_their_own
         monkeypatch.setattr(console, "width", two_teams.WIDTH)
     environment = {**os.environ, **two_teams.VARIABLES}
     where = {"num_cpus": two_teams.NUM_GPUS, "num_gpus": two_teams.NUM_GPUS, "environment": environment}
-    with team_service(tmp_path / "data", "--auth", "token", **where) as service:
+    with team_service(tmp_path / "data", "--auth", "token", **where) as team:
+        service = team.served
         story = Story(service, two_teams.first_admin_token(service))
         two_teams.found_teams(story)
         two_teams.fill_cluster(story)

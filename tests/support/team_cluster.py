@@ -8,17 +8,70 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.support.ports import free_port
-from tests.support.served import Served, served, wait_until
+from tests.support.served import Served, served, start, stop, wait_for, wait_until
+from xsam.services.cluster import leader
 from xsam.services.cluster import service as cluster
 
 STOP_S = 40.0
+_DISPATCHER = [sys.executable, "-m", "xsam.workers"]
 RAY = Path(sys.executable).with_name("ray")
+
+
+class TeamService:
+    """The service on a cluster that was there before, with a dispatcher that can be replaced.
+
+    Args:
+        served: the API.
+        dispatcher: joined the cluster.
+        environment: of a dispatcher.
+        stack: ends what is started later.
+    """
+
+    def __init__(
+        self,
+        served: Served,
+        dispatcher: "subprocess.Popen[bytes]",
+        environment: Mapping[str, str],
+        stack: contextlib.ExitStack,
+    ) -> None:
+        self.served = served
+        self.dispatcher = dispatcher
+        self._environment = environment
+        self._stack = stack
+
+    def restart_api(self) -> None:
+        """End the API in order and start another at its address."""
+        old = self.served
+        stop(old.process)
+        port = int(old.url.rpartition(":")[2])
+        options = ("--auth", "none", "--no-dispatcher")
+        self.served = start(old.data_dir, *options, port=port, environment=self._environment)
+        self._stack.callback(stop, self.served.process)
+        wait_for(self.served, "/healthz")
+
+    def replace_dispatcher(self) -> None:
+        """Start another one, which stands by; then end the first in order, and wait until the other leads."""
+        old, former = self.dispatcher, self.leading()
+        self.dispatcher = self._stack.enter_context(_running(_DISPATCHER, self._environment))
+        wait_until(lambda: self._num_dispatchers() == 2)
+        old.terminate()
+        old.wait(STOP_S)
+        wait_until(lambda: self.leading() not in (None, former))
+
+    def leading(self) -> str | None:
+        """Return which dispatcher leads."""
+        with self.served.database.read() as session:
+            return leader.current(session, leader.DISPATCH)
+
+    def _num_dispatchers(self) -> int:
+        with self.served.database.read() as session:
+            return len(cluster.live_dispatchers(session))
 
 
 @contextlib.contextmanager
 def team_service(
     data_dir: Path, *options: str, num_cpus: int, num_gpus: int, environment: Mapping[str, str]
-) -> Iterator[Served]:
+) -> Iterator[TeamService]:
     """Start a head without GPUs, a node with them, the API and a dispatcher; end them in the opposite order.
 
     The home folder has what any program that starts a Ray of its own leaves there: with that file `ray start --head`
@@ -45,7 +98,7 @@ def team_service(
         joined = stack.enter_context(_running([str(RAY), "start", "--block", *node], environment))
         service = stack.enter_context(served(data_dir, *options, "--no-dispatcher", environment=environment))
         named = {"XSAM_DATA_DIR": str(service.data_dir), "XSAM_RAY__ADDRESS": address}
-        dispatcher = stack.enter_context(_running([sys.executable, "-m", "xsam.workers"], environment | named))
+        dispatcher = stack.enter_context(_running(_DISPATCHER, environment | named))
 
         def sees_both() -> bool:
             ended = [one.args for one in (joined, dispatcher) if one.poll() is not None]
@@ -54,7 +107,7 @@ def team_service(
                 return len(cluster.live_nodes(session)) == 2
 
         wait_until(sees_both)
-        yield service
+        yield TeamService(service, dispatcher, environment | named, stack)
 
 
 def _answers(address: str) -> bool:
