@@ -28,7 +28,8 @@ class _Dataset(Spec):
     """Share of the training labels redrawn uniformly over all classes, fixed by the seed; evaluation labels stay."""
     train_size: Annotated[int, Field(ge=1)] | None = None
     """Use only this many training examples, a class-balanced draw fixed by the seed; by default all of them."""
-    validation_size: Annotated[int, Field(ge=1)] | None = None
+    # Left out of what is stored where it is not used: a dispatcher of a release without it reads it then.
+    validation_size: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
     """Hold out this many training examples, a class-balanced draw that is the same for every seed, before anything else
     is drawn; each epoch is evaluated on them too, as `validation/accuracy` and `validation/loss`. Their labels stay."""
     augment: tuple[Literal["crop", "flip", "cutout"], ...] = ()

@@ -135,7 +135,7 @@ class JobSpec(Spec):
     """A script of the job's code instead, with a loop of its own: `train.py`, or `[train.py, --lr, "{config.lr}"]`."""
     config: Options = Field(default_factory=dict)
     """What the script reads as `run.config`."""
-    plane: Plane | None = None
+    plane: Plane | None = Field(default=None, exclude_if=lambda value: value is None)
     """Instead of training, the loss around the checkpoints of another job, from which model, data and optimizer
     come."""
     model: Model = SmallCnn()

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Set
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from xsam.services.metrics.records import FIELDS, VALIDATION
 from xsam.services.specs.base import Spec, field_error
@@ -73,8 +73,17 @@ STUDY_GROUPS = {
 """Headings of a form, by field."""
 
 
+def _or_a_preset(schema: dict[str, Any]) -> None:
+    """Say in the JSON Schema what the class does not: a preset brings the space where there is none."""
+    schema["required"].remove("space")
+    named = {"required": ["preset"], "properties": {"preset": {"type": "string"}}}
+    schema["anyOf"] = [{"required": ["space"]}, named]
+
+
 class StudySpec(Spec):
     """One hyperparameter search. `{"preset": "rho"}` is a whole study."""
+
+    model_config = ConfigDict(json_schema_extra=_or_a_preset)
 
     name: JobName | None = None
     """A word for people; it need not be unique."""
