@@ -10,6 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from tests.api.token_service import Callers, make_callers
 from tests.support.row_runner import RowRunner
 from xsam.api.app import create_app
 from xsam.api.client import Client
@@ -95,3 +96,9 @@ def small_cluster(database: Database) -> None:
     with database.unit_of_work() as session:
         node = NodeSeen("n1", "node-1", num_cpus=4, num_gpus=1, traits=NodeTraits("H100", 80.0, (("zone", "a"),)))
         cluster.report_alive(session, "node-1:4711", nodes=[node], num_warm_runners=0)
+
+
+@pytest.fixture
+def callers(database: Database) -> Callers:
+    """Have one user of each role, with tokens."""
+    return make_callers(database)

@@ -10,7 +10,7 @@ from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, positive_data_acceptance
 
 from tests.api.generated import can_be_wrong, few
-from tests.api.token_service import Callers, make_callers
+from tests.api.token_service import Callers
 from tests.support import bundles, studies
 from tests.support.callers import make_token, make_webhook
 from tests.support.jobs import submit
@@ -34,11 +34,6 @@ _EXAMPLES = 2
 def settings(settings: Settings) -> Settings:
     api = ApiSettings(auth="token", rate_limit_per_s=100_000, rate_limit_burst=100_000)
     return settings.model_copy(update={"api": api})
-
-
-@pytest.fixture
-def callers(database: Database) -> Callers:
-    return make_callers(database)
 
 
 @pytest.fixture

@@ -6,10 +6,9 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.api.token_service import Callers, make_callers, submit
+from tests.api.token_service import Callers, submit
 from xsam.api.cli.main import app
 from xsam.api.cli.show import out
-from xsam.services.db.session import Database
 from xsam.services.settings import ApiSettings, Settings
 
 Command = Callable[..., Result]
@@ -18,11 +17,6 @@ Command = Callable[..., Result]
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"api": ApiSettings(auth="token")})
-
-
-@pytest.fixture
-def callers(database: Database) -> Callers:
-    return make_callers(database)
 
 
 @pytest.fixture

@@ -12,11 +12,10 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.api.token_service import Callers, make_callers
+from tests.api.token_service import Callers
 from xsam.api.cli import credentials
 from xsam.api.cli.credentials import Credentials
 from xsam.api.cli.main import app
-from xsam.services.db.session import Database
 from xsam.services.settings import ApiSettings, Settings
 from xsam.services.teams import device_login, token_text
 
@@ -26,11 +25,6 @@ Command = Callable[..., Result]
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"api": ApiSettings(auth="token")})
-
-
-@pytest.fixture
-def callers(database: Database) -> Callers:
-    return make_callers(database)
 
 
 @pytest.fixture

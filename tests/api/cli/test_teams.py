@@ -6,11 +6,10 @@ from collections.abc import Callable
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.api.token_service import Callers, make_callers
+from tests.api.token_service import Callers
 from xsam.api.cli.main import app
 from xsam.api.cli.show import out
 from xsam.api.client import Client
-from xsam.services.db.session import Database
 from xsam.services.settings import ApiSettings, Settings
 from xsam.services.teams.roles import Role
 
@@ -20,11 +19,6 @@ Command = Callable[..., Result]
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"api": ApiSettings(auth="token")})
-
-
-@pytest.fixture
-def callers(database: Database) -> Callers:
-    return make_callers(database)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.api.dashboard.reading import Element, read
-from tests.api.token_service import Callers, make_callers
+from tests.api.token_service import Callers
 from xsam.api.app import create_app
 from xsam.services.db.session import Database
 from xsam.services.settings import ApiSettings, Settings
@@ -49,11 +49,6 @@ def guarded(token_settings: Settings, database: Database) -> Iterator[TestClient
     app = create_app(token_settings, database)
     with TestClient(app, base_url=BASE, headers=HTML, follow_redirects=False) as client:
         yield client
-
-
-@pytest.fixture
-def callers(database: Database) -> Callers:
-    return make_callers(database)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from fastapi.routing import iter_route_contexts
 from sqlalchemy import text
 
 from tests.api.access_table import BUNDLE, CALLERS, OPEN, OPEN_PAGES, PAGES, TABLE, Access
-from tests.api.token_service import Callers, bearer, make_callers, submit
+from tests.api.token_service import Callers, bearer, submit
 from tests.support import bundles, studies
 from tests.support.callers import ROOT, begin_session, make_member, make_token, make_webhook, read_token
 from tests.support.studies import HandRunner
@@ -33,11 +33,6 @@ def settings(settings: Settings) -> Settings:
     hosts = NotificationSettings(allowed_hosts=("a.example",))
     update = {"api": ApiSettings(auth="token"), "code": CodeSettings(upload="on"), "notifications": hosts}
     return settings.model_copy(update=update)
-
-
-@pytest.fixture
-def callers(database: Database) -> Callers:
-    return make_callers(database)
 
 
 def _problem(response: httpx.Response, code: str) -> Problem:

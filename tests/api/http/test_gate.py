@@ -8,8 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from tests.api.token_service import Callers, make_callers, submit
-from xsam.services.db.session import Database
+from tests.api.token_service import Callers, submit
 from xsam.services.settings import ApiSettings, Settings
 from xsam.services.teams import token_text
 
@@ -19,11 +18,6 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(
         update={"api": ApiSettings(auth="token", rate_limit_per_s=0.1, rate_limit_burst=3, max_streams_per_token=2)}
     )
-
-
-@pytest.fixture
-def callers(database: Database) -> Callers:
-    return make_callers(database)
 
 
 @pytest.mark.parametrize(

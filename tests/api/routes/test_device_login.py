@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
-from tests.api.token_service import Callers, bearer, make_callers, submit
+from tests.api.token_service import Callers, bearer, submit
 from xsam.api.app import create_app
 from xsam.api.client import Client
 from xsam.services.db.clock import db_now
@@ -22,11 +22,6 @@ Confirm = Callable[..., httpx.Response]
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"api": ApiSettings(auth="token")})
-
-
-@pytest.fixture
-def callers(database: Database) -> Callers:
-    return make_callers(database)
 
 
 @pytest.fixture

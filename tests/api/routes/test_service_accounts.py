@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.token_service import Callers, bearer, make_callers
+from tests.api.token_service import Callers, bearer
 from xsam.services.db.session import Database
 from xsam.services.errors import UnauthenticatedError
 from xsam.services.settings import ApiSettings, Settings, SignOnSettings
@@ -15,11 +15,6 @@ from xsam.services.teams.sign_on import Person, sign_in
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"api": ApiSettings(auth="token")})
-
-
-@pytest.fixture
-def callers(database: Database) -> Callers:
-    return make_callers(database)
 
 
 def _put(http: httpx.Client, callers: Callers, caller: str = "lead", name: str = "nightly", **body: Any) -> Any:

@@ -3,7 +3,7 @@
 import pytest
 from fastapi import FastAPI
 
-from tests.api.token_service import Callers, make_callers
+from tests.api.token_service import Callers
 from xsam.api.client import Client
 from xsam.services.db.session import Database
 from xsam.services.settings import ApiSettings, Settings
@@ -14,11 +14,6 @@ from xsam.services.teams.roles import Capability
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"api": ApiSettings(auth="token")})
-
-
-@pytest.fixture
-def callers(database: Database) -> Callers:
-    return make_callers(database)
 
 
 def test_session__is_begun_listed_and_ended(url: str, callers: Callers, database: Database) -> None:
