@@ -283,6 +283,7 @@ NO_CODE = AllowedCode()
 IdleThen = Literal["nothing", "warn", "requeue", "end"]
 IdleAfter = Annotated[float, Field(ge=1, le=31_622_400)]
 IdleGrace = Annotated[float, Field(ge=0, le=31_622_400)]
+IdleRequeues = Annotated[int, Field(ge=0, le=1000)]
 
 
 class IdleSettings(_Group):
@@ -290,11 +291,13 @@ class IdleSettings(_Group):
 
     then: IdleThen = "nothing"
     """warn: an event, a message to the team's webhooks, a word in `why` and on the page. requeue: a while after that
-    the job saves its state and goes back to the queue. end: it is cancelled instead."""
+    the job saves its state and goes back to the queue, and at last is paused. end: it is cancelled instead."""
     after_s: IdleAfter = 1800.0
     """GPUs that did nothing for so long are idle; where nobody measures them, jobs that reported no progress."""
     grace_s: IdleGrace = 600.0
     """Time between the warning and what follows."""
+    max_requeues: IdleRequeues = 3
+    """So many times in a row a job goes back to the queue; then it is paused, and a study's trial ended."""
 
 
 class TrackerSettings(_Group):

@@ -185,10 +185,14 @@ class ProgressRecord:
 
 @dataclass(frozen=True, slots=True)
 class GpuUse:
-    """What the GPUs of rank 0 did at one moment, as far as they are measured."""
+    """What GPUs of a run did at one moment: a rank's own, or those of all ranks."""
 
+    rank: int
+    """The first one of those that this is about."""
     utilization: float
     """Mean over them of the part of the last moments in which anything ran there, 0 to 1."""
+    busiest: float
+    """The same of the one that does most."""
     used_bytes: int
     """Of their memory, in sum, by whatever process."""
     total_bytes: int
@@ -197,7 +201,7 @@ class GpuUse:
 Report = (
     StartedRecord | FirstStep | ProgressRecord | EpochRecord | AlphaRecord | CheckpointRecord | PlaneRecord | GpuUse
 )
-"""One thing that rank 0 tells its runner; its class says which."""
+"""One thing that rank 0 (of its GPUs, every rank) tells its runner; its class says which."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from xsam.api import formats
 from xsam.api.cli.options import DEFAULT_URL, JobIdArgument, UrlOption, connected
 from xsam.api.cli.show import Output, OutputOption, err, fact_table, show, table
 from xsam.services.cluster.schemas import ClusterRead, CordonRead, NodeRead, StoreRead
-from xsam.services.reports.schemas import AttentionRead, NamedRead, QueueRead, StatusRead, WhyRead
+from xsam.services.reports.schemas import AttentionRead, NamedRead, QueueRead, ReachedRead, StatusRead, WhyRead
 from xsam.services.usage.schemas import ShareRead, UsageRead
 
 _PAGE_LIMIT = 200
@@ -72,10 +72,19 @@ def _attention_facts(found: AttentionRead) -> list[tuple[str, str]]:
     def named(ones: Sequence[NamedRead]) -> str:
         return ", ".join(escape(f"{one.id} {one.name or ''}".strip()) for one in ones)
 
-    facts = [("stalled", named(found.stalled)), ("idle GPUs", named(found.idle)), ("paused", named(found.paused))]
-    held = ", ".join(f"{one.what} {one.held:g} of {one.limit:g}" for one in found.reached)
+    facts = [
+        ("stalled", named(found.stalled)),
+        ("idle GPUs", named(found.idle)),
+        ("paused for idle GPUs", named(found.idle_paused)),
+        ("paused", named(found.paused)),
+    ]
+    held = ", ".join(escape(f"{_limited(one)} {one.held:g} of {one.limit:g}") for one in found.reached)
     ends = "" if found.token_expires_at is None else f"{found.token_expires_at:%Y-%m-%d %H:%M} UTC"
     return [fact for fact in (*facts, ("quota reached", held), ("token ends", ends)) if fact[1]]
+
+
+def _limited(one: ReachedRead) -> str:
+    return one.what if one.gpu_kind is None else f"{one.what} of kind {one.gpu_kind}"
 
 
 def _status_facts(found: StatusRead) -> list[tuple[str, str]]:

@@ -29,6 +29,7 @@ _KEPT = {
     "environments": "environment_days",
 }
 _FIELDS = {**_KEPT, "bytes": "max_bytes"}
+_IDLE = {"then": "then", "after": "after_s", "grace": "grace_s", "requeues": "max_requeues"}
 
 WeightOption = Annotated[float | None, typer.Option(help="Share of a busy cluster, relative to other teams' weights.")]
 GpusOption = Annotated[str | None, typer.Option(metavar="N|none", help="GPUs that the team may hold at once.")]
@@ -51,9 +52,9 @@ KindOption = Annotated[
 IdleOption = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="then=WHAT|after=MIN|grace=MIN",
-        help="Jobs whose GPUs do nothing for `after`: nothing, warn, or, `grace` later, requeue or end; `default` is "
-        "as everywhere. May be repeated.",
+        metavar="then=WHAT|after=MIN|grace=MIN|requeues=N",
+        help="Jobs whose GPUs do nothing for `after`: nothing, warn, or, `grace` later, requeue or end; after N "
+        "`requeues` in a row they are paused. `default` is as everywhere. May be repeated.",
     ),
 ]
 JobsOption = Annotated[str | None, typer.Option(metavar="N|none", help="Jobs that the team may run at once.")]
@@ -215,14 +216,21 @@ def _idle(given: Sequence[str]) -> dict[str, str | float | None] | None:
     found: dict[str, str | float | None] = {}
     for text in given:
         what, _, value = text.partition("=")
-        if what not in ("then", "after", "grace"):
-            raise CommandError(f"--idle is {text!r}; allowed are then=WHAT, after=MINUTES and grace=MINUTES")
-        field = what if what == "then" else f"{what}_s"
+        if what not in _IDLE:
+            allowed = "then=WHAT, after=MINUTES, grace=MINUTES and requeues=N"
+            raise CommandError(f"--idle is {text!r}; allowed are {allowed}")
         try:
-            found[field] = None if value == _AS_SERVICE else value if what == "then" else 60 * float(value)
+            found[_IDLE[what]] = None if value == _AS_SERVICE else _idle_value(what, value)
         except ValueError as e:
-            raise CommandError(f"--idle is {text!r}; allowed are minutes, and `{_AS_SERVICE}`") from e
+            unit = "whole numbers" if what == "requeues" else "minutes"
+            raise CommandError(f"--idle is {text!r}; allowed are {unit}, and `{_AS_SERVICE}`") from e
     return found or None
+
+
+def _idle_value(what: str, value: str) -> str | float:
+    if what == "then":
+        return value
+    return int(value) if what == "requeues" else 60 * float(value)
 
 
 def _limit(value: float | None) -> str:
@@ -245,6 +253,7 @@ def _sentence(team: TeamRead) -> str:
     idle = [
         team.idle.then or "",
         *(f"{what} {value / 60:g} min" for what, value in minutes.items() if value is not None),
+        f"paused after {team.idle.max_requeues} requeues" if team.idle.max_requeues is not None else "",
     ]
     said = ", ".join(word for word in idle if word)
     keeps += f"; idle GPUs: {said}" if said else ""

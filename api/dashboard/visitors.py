@@ -10,9 +10,10 @@ from fastapi import Depends, Request
 
 from xsam.api.http.browsers import check_same_origin
 from xsam.api.http.dependencies import PrincipalDep
-from xsam.services.errors import ForbiddenError
+from xsam.services.errors import ForbiddenError, InvalidRequestError
 from xsam.services.teams.roles import Principal, Role
 
+_MINUTE_S = 60
 FORM_TOKEN = "form_token"  # noqa: S105 - a field's name
 _FORM = "application/x-www-form-urlencoded"
 
@@ -66,6 +67,18 @@ class Form:
     def many(self, name: str) -> list[str]:
         """Return all values of a field that are not empty."""
         return [value for value in self.fields.get(name, []) if value]
+
+    def seconds(self, name: str) -> float | None:
+        """Return a field of minutes in seconds; None where it is empty.
+
+        Raises:
+            InvalidRequestError: it is no number.
+        """
+        minutes = self.one(name)
+        try:
+            return float(minutes) * _MINUTE_S if minutes else None
+        except ValueError as e:
+            raise InvalidRequestError(f"{name} is {minutes[:40]!r}; allowed are numbers", field=name) from e
 
 
 async def read_form(request: Request) -> Form:

@@ -75,8 +75,10 @@ def _of_jobs(gauges: Gauges) -> Iterator[Metric]:
     yield _gauge("xsam_leases_overdue", overdue, ["team"], _rows(running, "num_overdue"))
     idle = "Running jobs whose GPUs are known to be idle."
     yield _gauge("xsam_jobs_idle", idle, ["team"], _rows(running, "num_idle"))
+    unused = "GPUs that these jobs hold."
+    yield _gauge("xsam_gpus_idle", unused, ["team"], _rows(running, "idle_gpus"))
     measured = [one for one in running if one.utilization is not None]
-    used = "Utilization of running jobs' GPUs where it is measured, 0 to 1: mean over jobs, of each one's first rank."
+    used = "Utilization of running jobs' GPUs where all of a job's are measured, 0 to 1: mean over GPUs."
     yield _gauge("xsam_gpu_utilization", used, ["team"], _rows(measured, "utilization"))
     held = "Memory in use on these GPUs."
     yield _gauge("xsam_gpu_memory_used_bytes", held, ["team"], _rows(measured, "gpu_used_bytes"))

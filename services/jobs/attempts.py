@@ -165,6 +165,8 @@ def _idle(state: JobState) -> dict[str, Any]:
     used = ("gpu_utilization", "gpu_used_bytes", "gpu_total_bytes", "gpu_seen_at", "gpu_busy_at", "idle_warned_at")
     gone = (*held, *used)
     values: dict[str, Any] = {**dict.fromkeys(gone), "state": state, "state_since": db_now()}
+    if state is not JobState.PAUSED:
+        values["idle_paused_at"] = None
     if state is JobState.QUEUED:
         values |= _due(0.0)
     if state in TERMINAL_STATES:

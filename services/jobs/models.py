@@ -86,15 +86,19 @@ class Job(Base):
     reported_at: Mapped[datetime | None]
     """Last sign of progress of the running attempt."""
     gpu_utilization: Mapped[float | None]
-    """Of the first rank's GPUs when they were last measured, 0 to 1; null where nobody measures them."""
+    """Of all its GPUs, on average, when they were last measured, 0 to 1; null where somebody can't measure theirs."""
     gpu_used_bytes: Mapped[int | None] = mapped_column(BigId)
     gpu_total_bytes: Mapped[int | None] = mapped_column(BigId)
     gpu_seen_at: Mapped[datetime | None]
     """When that was."""
     gpu_busy_at: Mapped[datetime | None]
-    """When anything last computed there."""
+    """When anything last computed on one of them."""
     idle_warned_at: Mapped[datetime | None]
     """Since when the team knows that its GPUs are idle."""
+    idle_requeues: Mapped[int] = mapped_column(default=0, server_default="0")
+    """How many times in a row it was sent back to the queue for that, as far as is known."""
+    idle_paused_at: Mapped[datetime | None]
+    """When it was paused for that; null for jobs that go on, or that a person has paused."""
     budget_after: Mapped[int] = mapped_column(default=0, server_default="0")
     """Attempts up to this one were forgiven by a person's retry: retry budgets count the later ones."""
 

@@ -46,7 +46,7 @@ class FailureRead(Read):
 
 
 class GpuUseRead(Read):
-    """What the GPUs of a running job's first rank did when they were last measured."""
+    """What a running job's GPUs did when they were last measured."""
 
     utilization: float
     """Mean over them, 0 to 1."""

@@ -72,11 +72,11 @@ def resume(session: Session, job_id: str, *, actor: str) -> JobState:
     """
     job = _lock(session, job_id)
     if job.state == JobState.PAUSED:
-        attempts.move(session, job, JobState.QUEUED)
+        attempts.move(session, job, JobState.QUEUED, idle_requeues=0)
         events.record(session, job_id, "resumed", "queued again", actor=actor)
         return JobState.QUEUED
     if job.state == JobState.RUNNING and job.wish == Wish.PAUSE:
-        _change(session, job, {"wish": None, "wish_at": None})
+        _change(session, job, {"wish": None, "wish_at": None, "idle_paused_at": None})
         events.record(session, job_id, "resumed", "the wish to pause was withdrawn", actor=actor)
     elif is_terminal(JobState(job.state)):
         raise _not_allowed(job, "paused jobs can be resumed")
@@ -93,7 +93,13 @@ def retry(session: Session, job_id: str, *, actor: str) -> JobState:
     job = _lock(session, job_id)
     if job.state not in (JobState.FAILED, JobState.CANCELLED):
         raise _not_allowed(job, "failed and cancelled jobs can be retried")
-    forgiven = {"failure_kind": None, "failure_message": None, "ran_s": 0.0, "budget_after": job.attempt}
+    forgiven = {
+        "failure_kind": None,
+        "failure_message": None,
+        "ran_s": 0.0,
+        "budget_after": job.attempt,
+        "idle_requeues": 0,
+    }
     attempts.move(session, job, JobState.QUEUED, finished_at=None, **forgiven)
     events.record(session, job_id, "retry_requested", "queued again with fresh budgets", actor=actor)
     return JobState.QUEUED

@@ -32,7 +32,8 @@ class TeamJobs:
         num_gpus: of all of them.
         num_overdue: whose lease has run out and whom nobody has taken back yet.
         num_idle: whose GPUs are known to be idle.
-        utilization: of GPUs where they are measured, on average over these jobs, 0 to 1; None where none are.
+        idle_gpus: of those.
+        utilization: of GPUs where they are measured, on average over these GPUs, 0 to 1; None where none are.
         gpu_used_bytes: of their memory, in sum.
     """
 
@@ -44,6 +45,7 @@ class TeamJobs:
     num_cpus: float
     num_overdue: int
     num_idle: int = 0
+    idle_gpus: float = 0.0
     utilization: float | None = None
     gpu_used_bytes: int = 0
 
@@ -118,19 +120,21 @@ def read(session: Session) -> Gauges:
 
 
 def _jobs(session: Session, now: datetime) -> list[TeamJobs]:
-    is_overdue = case((Job.lease_expires_at <= now, 1), else_=0)
+    gpus = Job.num_workers * Job.gpus_per_worker
     query = (
         select(
             Job.team,
             Job.state,
-            func.count(),
-            func.min(Job.state_since),
-            func.sum(Job.num_workers * Job.gpus_per_worker),
-            func.sum(Job.num_workers * Job.cpus_per_worker),
-            func.sum(is_overdue),
-            func.count(Job.idle_warned_at),
-            func.avg(Job.gpu_utilization),
-            func.sum(Job.gpu_used_bytes),
+            func.count().label("number"),
+            func.min(Job.state_since).label("since"),
+            func.sum(gpus).label("gpus"),
+            func.sum(Job.num_workers * Job.cpus_per_worker).label("cpus"),
+            func.sum(case((Job.lease_expires_at <= now, 1), else_=0)).label("overdue"),
+            func.count(Job.idle_warned_at).label("idle"),
+            func.sum(case((Job.idle_warned_at.is_not(None), gpus), else_=0.0)).label("idle_gpus"),
+            func.sum(Job.gpu_utilization * gpus).label("used_gpus"),
+            func.sum(case((Job.gpu_utilization.is_not(None), gpus), else_=0.0)).label("measured_gpus"),
+            func.sum(Job.gpu_used_bytes).label("used_bytes"),
         )
         .where(Job.state.in_(_LIVE), Job.kind != KIND_STUDY)
         .group_by(Job.team, Job.state)
@@ -138,12 +142,19 @@ def _jobs(session: Session, now: datetime) -> list[TeamJobs]:
     )
     return [
         TeamJobs(
-            *(team, state, number, max(0.0, (now - since).total_seconds()), float(gpus), float(cpus), int(overdue)),
-            num_idle=num_idle,
-            utilization=utilization,
-            gpu_used_bytes=int(used_bytes or 0),
+            team=row.team,
+            state=row.state,
+            num_jobs=row.number,
+            oldest_s=max(0.0, (now - row.since).total_seconds()),
+            num_gpus=float(row.gpus),
+            num_cpus=float(row.cpus),
+            num_overdue=int(row.overdue),
+            num_idle=row.idle,
+            idle_gpus=float(row.idle_gpus),
+            utilization=row.used_gpus / row.measured_gpus if row.measured_gpus else None,
+            gpu_used_bytes=int(row.used_bytes or 0),
         )
-        for team, state, number, since, gpus, cpus, overdue, num_idle, utilization, used_bytes in session.execute(query)
+        for row in session.execute(query)
     ]
 
 

@@ -135,6 +135,8 @@ class ReachedRead(Read):
 
     what: str
     """`gpus`, `cpus` or `running_jobs`."""
+    gpu_kind: str | None
+    """Of the GPUs, in lower case, where the limit is one of a kind."""
     limit: float
     held: float
 
@@ -146,6 +148,8 @@ class AttentionRead(Read):
     """Jobs that run and have reported nothing for long, the longest first."""
     idle: list[NamedRead]
     """Jobs that hold GPUs and do not use them, the longest first; where somebody wants that looked at."""
+    idle_paused: list[NamedRead]
+    """Jobs that were paused because they held idle GPUs again and again, oldest first."""
     paused: list[NamedRead]
     """Studies that somebody has paused and nobody resumed, oldest first."""
     reached: list[ReachedRead]
@@ -155,4 +159,5 @@ class AttentionRead(Read):
     @property
     def is_needed(self) -> bool:
         """Whether there is anything."""
-        return bool(self.stalled or self.idle or self.paused or self.reached or self.token_expires_at)
+        jobs = (*self.stalled, *self.idle, *self.idle_paused, *self.paused)
+        return bool(jobs or self.reached or self.token_expires_at)

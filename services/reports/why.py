@@ -224,7 +224,10 @@ def _gpus(job: Job) -> str:
 
 
 def _paused(job: Job) -> str:
-    return f"Paused by a person since {_instant(job.state_since)}: it waits until it is resumed."
+    since = _instant(job.state_since)
+    if job.idle_paused_at is None:
+        return f"Paused by a person since {since}: it waits until it is resumed."
+    return f"Paused by the service since {since} because its GPUs were idle again: it waits until it is resumed."
 
 
 def _succeeded(job: Job) -> str:

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator
 from pydantic_core import PydanticCustomError
 
 from xsam.services.schemas import Read
-from xsam.services.settings import IdleAfter, IdleGrace, IdleThen, KeepDays
+from xsam.services.settings import IdleAfter, IdleGrace, IdleRequeues, IdleThen, KeepDays
 from xsam.services.specs.base import PLAIN, Spec
 from xsam.services.specs.job import GpuKind
 from xsam.services.teams.models import AuditEvent, Membership, SignIn, Team, Token, User
@@ -76,6 +76,8 @@ class IdlePolicy(Spec):
     """GPUs that did nothing for so long are idle; where nobody measures them, jobs that reported no progress."""
     grace_s: IdleGrace | None = None
     """Time between the warning and what follows."""
+    max_requeues: IdleRequeues | None = None
+    """So many times in a row a job goes back to the queue; then it is paused, and a study's trial ended."""
 
 
 class TeamWrite(Spec):

@@ -206,6 +206,7 @@ PAGES = (
     ("POST", "/admin/teams/{team}/enable"),
     ("POST", "/admin/teams/{team}/delete"),
     ("POST", "/admin/teams/{team}/retention"),
+    ("POST", "/admin/teams/{team}/idle"),
     ("POST", "/admin/teams/{team}/webhooks"),
     ("POST", "/admin/teams/{team}/webhooks/{webhook_id}/test"),
     ("POST", "/admin/teams/{team}/webhooks/{webhook_id}/remove"),

@@ -11,7 +11,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord, PlaneRecord
-from xsam.workers.messages import GpuUse, Report, StartedRecord, StopReason
+from xsam.workers.messages import Report, StartedRecord, StopReason
 
 log = logging.getLogger("training")
 
@@ -62,10 +62,6 @@ class RunnerReporter:
         if isinstance(report, EpochRecord) and report.epoch <= self._num_judged:
             self._acknowledge()
             self._is_stopped_early = bool(self._ask("verdict", report.epoch))
-
-    def note_gpu_use(self, use: GpuUse) -> None:
-        """Send a measurement of this rank's GPUs, from any thread; one that gets lost is not missed."""
-        self._runner.record.remote(*self._run, use)
 
     def stop_reason(self) -> StopReason | None:
         """Return why the run should stop, as last heard."""

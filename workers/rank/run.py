@@ -22,7 +22,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from xsam.services.jobs.states import FailureKind
 from xsam.services.process import freeze_imports
 from xsam.services.specs.job import Resources
-from xsam.workers.messages import Assignment, RankContext, RankResult, StopReason, explain, sentence
+from xsam.workers.messages import Assignment, GpuUse, RankContext, RankResult, StopReason, explain, sentence
 from xsam.workers.rank import failures
 from xsam.workers.rank.code import with_code
 from xsam.workers.rank.environment import describe_environment
@@ -106,7 +106,7 @@ def run_rank(assignment: Assignment, runner: ActorHandle) -> RankResult:
         _say_where(assignment.context)
         reporter = _reporter(assignment, runner) if assignment.context.rank == 0 else None
         try:
-            with _measured(assignment.context, reporter):
+            with _measured(assignment, runner):
                 return _train(with_code(assignment), reporter or SilentTelemetry(), reporter or _NoWish())
         except (Exception, SystemExit) as e:  # the job's own code may raise anything; this boundary makes it a value
             text = traceback.format_exc()
@@ -131,10 +131,12 @@ def _reporter(assignment: Assignment, runner: ActorHandle) -> RunnerReporter:
     return RunnerReporter(runner, assignment.job_id, assignment.attempt, describe_environment(), num_judged=num_judged)
 
 
-def _measured(context: RankContext, reporter: RunnerReporter | None) -> contextlib.AbstractContextManager[None]:
-    if reporter is None or context.device == "cpu":
-        return contextlib.nullcontext()
-    return measured(os.environ.get(_DEVICES, ""), reporter.note_gpu_use)
+def _measured(assignment: Assignment, runner: ActorHandle) -> contextlib.AbstractContextManager[None]:
+    def send(use: GpuUse) -> None:
+        runner.record.remote(assignment.job_id, assignment.attempt, use)  # one that gets lost is not missed
+
+    own = os.environ.get(_DEVICES, "") if assignment.spec.resources.gpus_per_worker else ""
+    return measured(assignment.context.rank, own, send)
 
 
 class _NoWish:

@@ -82,7 +82,12 @@ class Attempt:
         self._log.info("the attempt begins in process %d on %s", os.getpid(), socket.gethostname())
         self._keeper = LeaseKeeper(database, claimed.lease, lease_s=config.lease_s, on_lost=on_lost)
         self._recorder = Recorder(
-            database, claimed.lease, self._folder.checkpoints, on_lost=on_lost, on_refused=self._note_refused
+            database,
+            claimed.lease,
+            self._folder.checkpoints,
+            num_ranks=claimed.job_spec.resources.num_workers,
+            on_lost=on_lost,
+            on_refused=self._note_refused,
         )
 
         is_training = claimed.job_spec.plane is None
@@ -94,7 +99,7 @@ class Attempt:
         return self._claimed.lease.job_id
 
     def record(self, report: Report) -> None:
-        """Take a report of rank 0; it is stored within a moment."""
+        """Take a report of a rank; it is stored within a moment."""
         self._recorder.put(report)
         self._trackers.put(report)
         if self._on_epoch is not None and isinstance(report, EpochRecord):

@@ -22,6 +22,7 @@ from xsam.services.jobs.queue import Lease
 from xsam.services.metrics import service as metrics
 from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord, PlaneRecord
 from xsam.workers.messages import FirstStep, GpuUse, ProgressRecord, Report, StartedRecord
+from xsam.workers.runner.gpu_use import RunGpuUse
 
 log = logging.getLogger(__name__)
 _R = TypeVar("_R", bound=Report)
@@ -41,6 +42,7 @@ class Recorder:
         database: the runner's own.
         lease: the attempt whose reports these are.
         checkpoint_dir: where the job's checkpoints lie.
+        num_ranks: of the run.
         on_lost: called once, from the thread, when a write finds the lease gone.
         on_refused: called once, from the thread, with the reason why reports can't be stored at all; nothing is stored
             after that.
@@ -52,12 +54,14 @@ class Recorder:
         lease: Lease,
         checkpoint_dir: Path,
         *,
+        num_ranks: int,
         on_lost: Callable[[], None],
         on_refused: Callable[[str], None],
     ) -> None:
         self._database = database
         self._checkpoint_dir = checkpoint_dir
         self._lease = lease
+        self._gpu_use = RunGpuUse(num_ranks)
         self._log = logs.of_attempt(log, lease.job_id, lease.attempt)
         self._on_lost = on_lost
         self._on_refused = on_refused
@@ -87,7 +91,7 @@ class Recorder:
             batch = self._next_batch()
             is_open = None not in batch
             try:
-                self._store([one for one in batch if one is not None and not isinstance(one, threading.Event)])
+                self._store(self._told([one for one in batch if isinstance(one, Report)]))
                 for stored in batch:
                     if isinstance(stored, threading.Event):
                         stored.set()
@@ -108,6 +112,12 @@ class Recorder:
             except queues.Empty:
                 break
         return batch
+
+    def _told(self, reports: Sequence[Report]) -> list[Report]:
+        """Return the reports with what all ranks' GPUs do in the place of what each rank's do."""
+        others = [one for one in reports if not isinstance(one, GpuUse)]
+        uses = [self._gpu_use.put(use) for use in _only(GpuUse, reports)]
+        return [*others, *(use for use in uses if use is not None)]
 
     def _store(self, reports: Sequence[Report]) -> None:
         while reports:
@@ -132,7 +142,8 @@ def _write(session: Session, lease: Lease, reports: Sequence[Report], checkpoint
     kept = [path.name for path in checkpoint_dir.glob("step-*")]
     artifacts.write_checkpoints(session, lease, _only(CheckpointRecord, reports), kept=kept)
     for use in _only(GpuUse, reports)[-1:]:
-        idle.note_use(session, lease, **asdict(use))
+        measured = {name: value for name, value in asdict(use).items() if name != "rank"}
+        idle.note_use(session, lease, **measured)
     for progress in _only(ProgressRecord, reports)[-1:]:
         queue.merge_progress(session, lease, asdict(progress))
 

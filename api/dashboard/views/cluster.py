@@ -18,7 +18,6 @@ from xsam.services.errors import InvalidRequestError
 from xsam.services.reports import cluster
 
 RANGES = {"1h": 3600, "6h": 6 * 3600, "1d": 86_400, "7d": 7 * 86_400, "30d": 30 * 86_400}
-_MINUTE_S = 60
 
 pages = Pages()
 
@@ -70,11 +69,7 @@ def uncordon(page: PageDep, session: WriteSession, form: FormDep) -> Response:
 
 
 def _wanted(form: Form) -> CordonWrite:
-    minutes = form.one("drain_min")
-    try:
-        within_s = float(minutes) * _MINUTE_S if minutes else None
-    except ValueError as e:
-        raise InvalidRequestError(f"drain_min is {minutes[:40]!r}; allowed are numbers", field="drain_min") from e
+    within_s = form.seconds("drain_min")
     try:
         return CordonWrite(reason=form.one("reason") or None, drain_within_s=within_s)
     except ValidationError as e:

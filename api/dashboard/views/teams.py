@@ -1,6 +1,6 @@
 """Teams and their members: who belongs where, what a team is entitled to and what it may hold."""
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from fastapi import Response
 from pydantic import BaseModel, ValidationError
@@ -16,6 +16,7 @@ from xsam.services.notifications import outbox
 from xsam.services.notifications import service as webhooks
 from xsam.services.notifications.schemas import DeliveryRead, WebhookCreated, WebhookKind, WebhookWrite
 from xsam.services.reports import leftovers, usage
+from xsam.services.settings import IdleThen
 from xsam.services.teams import service as teams
 from xsam.services.teams.roles import Role
 from xsam.services.teams.schemas import MemberRead, MemberWrite, TeamPatch, TeamRead, TeamWrite
@@ -70,6 +71,7 @@ def _one(page: Page, session: Session, team: str, *, made: WebhookCreated | None
         members=members,
         roles=list(Role),
         kept=_KEPT,
+        idle_ways=get_args(IdleThen),
         webhooks=[(hook, DeliveryRead.of(last[hook.id]) if hook.id in last else None) for hook in hooks],
         made=made,
         share=next((share for share in shares if share.team == team), None),
@@ -83,6 +85,19 @@ def keep(team: TeamPath, page: PageDep, session: WriteSession, form: FormDep) ->
     """Change for how long the team's ended jobs are kept."""
     wanted = _checked(TeamPatch, {"retention": {field: form.one(field) or None for field in _KEPT}})
     teams.patch_team(session, page.principal, team, wanted)
+    return page.go(f"/admin/teams/{team}")
+
+
+@pages.post("/admin/teams/{team}/idle")
+def set_idle(team: TeamPath, page: PageDep, session: WriteSession, form: FormDep) -> Response:
+    """Change what is done about the team's idle GPUs."""
+    given = {
+        "then": form.one("then") or None,
+        "after_s": form.seconds("after_min"),
+        "grace_s": form.seconds("grace_min"),
+        "max_requeues": form.one("max_requeues") or None,
+    }
+    teams.patch_team(session, page.principal, team, _checked(TeamPatch, {"idle": given}))
     return page.go(f"/admin/teams/{team}")
 
 

@@ -12,11 +12,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.support import planning
+from tests.support.jobs import claim
 from tests.support.row_runner import RowRunner
 from xsam.api.cli.main import app
 from xsam.api.cli.show import out
 from xsam.api.client import Client
 from xsam.api.http.health import VERSION
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.cluster.traits import NodeTraits
+from xsam.services.db.session import Database
 from xsam.services.jobs.states import JobState
 
 Command = Callable[..., Result]
@@ -255,6 +260,15 @@ def test_attention__names_what_needs_a_look(xsam: Command, client: Client, runne
     [paused] = json.loads(xsam("attention", "-o", "json").stdout)["paused"]
     assert paused == {"id": study.id, "name": "held"}
     assert client.attention().is_needed
+
+
+def test_attention__names_the_kind_of_gpu_of_which_a_team_holds_its_quota(
+    xsam: Command, client: Client, database: Database
+) -> None:
+    planning.report_nodes(database, NodeSeen("node-1", "gpu-1", 8, 4, traits=NodeTraits("H100")))
+    client.admin.create_team("default", quota={"gpus_by_kind": {"H100": 1}})
+    claim(database, client.submit({"resources": {"gpus_per_worker": 1}}).id)
+    assert xsam("attention").stdout.split() == ["quota", "reached", "gpus", "of", "kind", "h100", "1", "of", "1"]
 
 
 def test_status__says_who_leads(xsam: Command) -> None:

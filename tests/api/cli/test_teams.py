@@ -104,12 +104,19 @@ def test_team__is_bound_by_kind_of_gpu_until_it_is_not(xsam: Command) -> None:
 
 
 def test_team__says_what_idle_gpus_lead_to(xsam: Command) -> None:
-    given = ("--idle", "then=requeue", "--idle", "after=20", "--idle", "grace=5")
-    assert "idle GPUs: requeue, after 20 min, grace 5 min" in " ".join(
+    given = ("--idle", "then=requeue", "--idle", "after=20", "--idle", "grace=5", "--idle", "requeues=2")
+    assert "idle GPUs: requeue, after 20 min, grace 5 min, paused after 2 requeues" in " ".join(
         xsam("admin", "team", "set", "red", *given).stdout.split()
     )
-    for value, said in (("now", "--idle is 'now'"), ("then=shout", "idle.then"), ("after=soon", "allowed are minutes")):
+    for value, said in (
+        ("now", "--idle is 'now'"),
+        ("then=shout", "idle.then"),
+        ("after=soon", "allowed are minutes"),
+        ("requeues=1.5", "allowed are whole numbers"),
+        ("requeues=-1", "idle.max_requeues"),
+    ):
         refused = xsam("admin", "team", "set", "red", "--idle", value)
         assert (refused.exit_code, said in refused.stderr) == (1, True), value
-    kept = xsam("admin", "team", "set", "red", "--idle", "after=default", "--idle", "grace=default").stdout
+    back = ("--idle", "after=default", "--idle", "grace=default", "--idle", "requeues=default")
+    kept = xsam("admin", "team", "set", "red", *back).stdout
     assert "idle GPUs: requeue." in kept

@@ -77,6 +77,44 @@ def test_team__is_told_what_it_keeps(browser: TestClient) -> None:
     assert (refused.status_code, "retention.log_days" in refused.text) == (422, True)
 
 
+def test_team__says_what_is_done_about_idle_gpus(browser: TestClient) -> None:
+    browser.put("/v1/teams/red", json={})
+    form = read(browser.get("/admin/teams/red").text).one("form", action="/admin/teams/red/idle")
+    fields = {"form_token": form_token(form), "then": "requeue", "after_min": "1440.5", "max_requeues": "2"}
+    answer = browser.post(form.attributes["action"], data=fields, headers=OWN)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/admin/teams/red")
+    policy = browser.get("/v1/teams/red").json()["idle"]
+    assert policy == {"then": "requeue", "after_s": 86_430, "grace_s": None, "max_requeues": 2}
+    page = read(browser.get("/admin/teams/red").text)
+    assert "2 requeues in a row" in page.one("main").text
+    form = page.one("form", action="/admin/teams/red/idle")
+    assert form.one("option", selected="").text == "requeue"
+    shown = {one.attributes["name"]: one.attributes["value"] for one in form.all("input")}
+    assert shown == {
+        "form_token": shown["form_token"],
+        "after_min": "1440.5",
+        "grace_min": "",
+        "max_requeues": "2",
+    }, "what is shown can be saved as it is"
+    for wrong, said in (
+        ({"after_min": "soon"}, "after_min is &#39;soon&#39;"),
+        ({"then": "shout"}, "idle.then"),
+        ({"max_requeues": "-1"}, "idle.max_requeues"),
+    ):
+        refused = browser.post("/admin/teams/red/idle", data={**fields, **wrong}, headers=OWN)
+        assert (refused.status_code, said in refused.text) == (422, True), wrong
+    browser.post("/admin/teams/red/idle", data={"form_token": fields["form_token"]}, headers=OWN)
+    assert set(browser.get("/v1/teams/red").json()["idle"].values()) == {None}, "empty is as everywhere"
+
+
+def test_idle_policy__is_for_admins_of_the_service(guarded: TestClient, sign_in: SignIn) -> None:
+    page = read(sign_in("lead").get("/admin/teams/red").text)
+    assert not page.all("form", action="/admin/teams/red/idle")
+    fields = {"form_token": form_token(page), "then": "nothing"}
+    assert guarded.post("/admin/teams/red/idle", data=fields, headers=OWN).status_code == 403
+    assert "/admin/teams/red/idle" in sign_in("admin").get("/admin/teams/red").text
+
+
 def test_team__tests_and_removes_its_webhooks(browser: TestClient, database: Database) -> None:
     browser.put("/v1/teams/red", json={})
     hook = make_webhook(database, "red")

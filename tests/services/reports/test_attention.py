@@ -1,10 +1,13 @@
 import pytest
 from sqlalchemy import update
 
-from tests.support import jobs, studies
+from tests.support import jobs, planning, studies
 from tests.support.jobs import ALICE, BOB
+from xsam.services.cluster.service import NodeSeen
+from xsam.services.cluster.traits import NodeTraits
 from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
+from xsam.services.jobs import queue
 from xsam.services.jobs.models import Job
 from xsam.services.reports.attention import attention
 from xsam.services.reports.schemas import AttentionRead
@@ -67,6 +70,37 @@ def test_attention__says_which_limit_is_reached(
         teams.put_team(session, ADMIN, "red", TeamWrite.model_validate({"quota": quota}))
     jobs.submit_and_claim(database, resources={"cpus_per_worker": 2})
     assert [(one.what, one.limit, one.held) for one in _read(database).reached] == reached
+
+
+@pytest.mark.parametrize(
+    ("quota", "reached"),
+    [
+        ({"H100": 2}, [("gpus", "h100", 2, 2)]),
+        ({"h100": 1.5, "A100": 1}, [("gpus", "a100", 1, 1), ("gpus", "h100", 1.5, 2)]),
+        ({"h100": 3, "A100": 0, "T4": 1}, []),
+    ],
+)
+def test_attention__names_the_kind_whose_limit_is_reached_by_where_jobs_are(
+    database: Database, quota: dict[str, float], reached: list[tuple[str, str, float, float]]
+) -> None:
+    kinds = {"node-1": "H100", "node-2": "A100", "node-3": ""}
+    planning.report_nodes(
+        database, *(NodeSeen(name, name, 8, 4, traits=NodeTraits(kind)) for name, kind in kinds.items())
+    )
+    asked = {"gpus_per_worker": 1}
+    for who, workers, places in (
+        (ALICE, 3, ["node-1", "node-1", "node-2"]),
+        (ALICE, 1, ["node-3"]),
+        (BOB, 1, ["node-1"]),
+    ):
+        job_id = jobs.submit(database, actor=who, batch_size=60, resources={**asked, "num_workers": workers})
+        with database.unit_of_work() as session:
+            queue.claim(session, job_id, runner="runner-1", lease_s=60, placement=places)
+    jobs.submit(database, resources={**asked, "gpu_kind": "A100"})
+    with database.unit_of_work() as session:
+        teams.put_team(session, ADMIN, "red", TeamWrite.model_validate({"quota": {"gpus_by_kind": quota}}))
+    found = _read(database).reached
+    assert [(one.what, one.gpu_kind, one.limit, one.held) for one in found] == reached
 
 
 def test_attention__speaks_of_a_token_a_week_before_its_end(database: Database) -> None:

@@ -14,7 +14,7 @@ from xsam.services.db.session import Database
 from xsam.services.jobs.models import Job, JobAttempt, JobEvent
 from xsam.services.metrics import service as metrics
 from xsam.services.metrics.records import EpochRecord
-from xsam.workers.messages import FirstStep, ProgressRecord, Report, StartedRecord
+from xsam.workers.messages import FirstStep, GpuUse, ProgressRecord, Report, StartedRecord
 from xsam.workers.runner.recorder import Recorder
 
 
@@ -33,7 +33,7 @@ def _stored(database: Database, job_id: str) -> list[int]:
 
 def test_flush__returns_when_every_report_before_it_is_a_row(database: Database, tmp_path: Path) -> None:
     lease = jobs.submit_and_claim(database)
-    recorder = Recorder(database, lease, tmp_path, on_lost=_no_end, on_refused=_no_end)
+    recorder = Recorder(database, lease, tmp_path, num_ranks=1, on_lost=_no_end, on_refused=_no_end)
     for number in range(1, 6):
         recorder.put(_epoch(number))
         recorder.flush()
@@ -43,7 +43,7 @@ def test_flush__returns_when_every_report_before_it_is_a_row(database: Database,
 
 def test_close__stores_what_is_left(database: Database, tmp_path: Path) -> None:
     lease = jobs.submit_and_claim(database)
-    recorder = Recorder(database, lease, tmp_path, on_lost=_no_end, on_refused=_no_end)
+    recorder = Recorder(database, lease, tmp_path, num_ranks=1, on_lost=_no_end, on_refused=_no_end)
     for number in range(1, 40):
         recorder.put(_epoch(number))
     recorder.close()
@@ -53,7 +53,7 @@ def test_close__stores_what_is_left(database: Database, tmp_path: Path) -> None:
 def test_lost_lease__is_told_once_and_nothing_is_stored(database: Database, tmp_path: Path) -> None:
     lease = jobs.submit_and_claim(database)
     lost = threading.Event()
-    recorder = Recorder(database, lease, tmp_path, on_lost=lost.set, on_refused=_no_end)
+    recorder = Recorder(database, lease, tmp_path, num_ranks=1, on_lost=lost.set, on_refused=_no_end)
     jobs.let_lease_expire(database, lease.job_id)
     recorder.put(_epoch(1))
     recorder.flush()
@@ -74,7 +74,7 @@ def test_report_that_cannot_be_stored__is_told_with_its_reason_and_not_tried_aga
 ) -> None:
     lease = jobs.submit_and_claim(database)
     told: list[str] = []
-    recorder = Recorder(database, lease, tmp_path, on_lost=_no_end, on_refused=told.append)
+    recorder = Recorder(database, lease, tmp_path, num_ranks=1, on_lost=_no_end, on_refused=told.append)
     recorder.put(report)
     recorder.close()
     (why,) = told
@@ -85,7 +85,7 @@ def test_start_first_step_and_position__are_noted_in_the_rows_of_the_job_and_its
     database: Database, tmp_path: Path
 ) -> None:
     lease = jobs.submit_and_claim(database)
-    recorder = Recorder(database, lease, tmp_path, on_lost=_no_end, on_refused=_no_end)
+    recorder = Recorder(database, lease, tmp_path, num_ranks=1, on_lost=_no_end, on_refused=_no_end)
     recorder.put(StartedRecord(10, 21, 3, num_parameters=5, environment={"pid": "77"}))
     recorder.put(FirstStep())
     recorder.put(ProgressRecord(epoch=3, step=24, loss=0.5))
@@ -106,3 +106,25 @@ def test_start_first_step_and_position__are_noted_in_the_rows_of_the_job_and_its
         ).one()
     assert told.message == "attempt 1 trains from epoch 3, step 21"
     assert (told.data["num_parameters"], told.data["rank_pid"], told.data["runner_pid"]) == (5, 77, os.getpid())
+
+
+def test_gpu_use__is_that_of_all_ranks_once_each_has_told(database: Database, tmp_path: Path) -> None:
+    lease = jobs.submit_and_claim(database)
+    recorder = Recorder(database, lease, tmp_path, num_ranks=2, on_lost=_no_end, on_refused=_no_end)
+    busy = GpuUse(rank=1, utilization=0.06, busiest=0.12, used_bytes=3, total_bytes=8)
+    quiet = GpuUse(rank=0, utilization=0.0, busiest=0.0, used_bytes=1, total_bytes=8)
+
+    def told(*uses: GpuUse) -> Job:
+        for use in uses:
+            recorder.put(use)
+        recorder.flush()
+        return jobs.read(database, lease.job_id)
+
+    alone = told(quiet, quiet)
+    assert (alone.gpu_seen_at, alone.gpu_utilization) == (None, None), "of the other rank nothing is known"
+    both = told(busy)
+    assert (both.gpu_utilization, both.gpu_used_bytes, both.gpu_total_bytes) == (0.03, 4, 16)
+    assert both.gpu_busy_at is not None, "one GPU of four that works is enough"
+    later = told(quiet, replace(quiet, rank=1))
+    assert (later.gpu_utilization, later.gpu_busy_at) == (0.0, both.gpu_busy_at)
+    recorder.close()

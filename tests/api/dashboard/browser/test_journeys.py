@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.api.dashboard.browser.conftest import Complaints, NewContext, Site, alive, port_of, serving, site_at
@@ -315,3 +316,19 @@ def test_pause__holds_the_view_until_it_goes_on(site: Site, tab: Page) -> None:
     expect(tab.locator(f"tr[data-job='{job}']")).to_contain_text("queued")
     tab.keyboard.press("p")
     expect(tab.locator(f"tr[data-job='{job}']")).to_contain_text("running")
+
+
+def test_idle_policy__is_set_by_keyboard(site: Site, tab: Page) -> None:
+    make_team(site.database, "green")
+    tab.goto("/admin/teams/green")
+    panel = tab.locator("section", has=tab.get_by_role("heading", name="Idle GPUs"))
+    panel.locator("summary").focus()
+    tab.keyboard.press("Enter")
+    expect(panel.get_by_label("What follows")).to_be_visible()
+    assert Axe().run(tab, context="form[action$='/idle']").response["violations"] == []
+    for keys in ("Tab", "e", "Tab", "30", "Tab", "Tab", "2", "Enter"):
+        tab.keyboard.type(keys) if len(keys) == 1 or keys.isdigit() else tab.keyboard.press(keys)
+    expect(panel).to_contain_text("2 requeues in a row")
+    with Client(site.url) as client:
+        policy = client.admin.team("green").idle
+    assert (policy.then, policy.after_s, policy.grace_s, policy.max_requeues) == ("end", 1800, None, 2)
