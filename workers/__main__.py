@@ -9,7 +9,7 @@ import ray
 from xsam.services import logs
 from xsam.services.db import migrate
 from xsam.services.db.session import Database
-from xsam.services.process import freeze_imports, stop_with
+from xsam.services.process import freeze_imports, hide_memory, stop_with
 from xsam.services.settings import get_settings
 from xsam.workers.dispatch import ray_cluster
 from xsam.workers.dispatch.dispatcher import Dispatcher
@@ -19,6 +19,7 @@ log = logging.getLogger("xsam.workers")
 
 def main() -> None:
     """Connect, dispatch, drain."""
+    hide_memory()
     settings = get_settings()
     if settings.parent_pid is None:
         logs.to_stderr(settings.logs)

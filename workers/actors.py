@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.actor import ActorHandle
 
-from xsam.services.process import freeze_imports
+from xsam.services.process import freeze_imports, hide_memory
 from xsam.services.studies.limits import MAX_CONCURRENCY
 from xsam.workers.messages import (
     Assignment,
@@ -79,6 +79,7 @@ class Runner(WarmProcess):
     """
 
     def __init__(self) -> None:
+        hide_memory()
         self._attempts: dict[tuple[str, int], Attempt] = {}
 
     @ray.method(concurrency_group="reports")

@@ -21,7 +21,7 @@ from xsam.services import logs
 from xsam.services.cluster import service as cluster
 from xsam.services.db import migrate
 from xsam.services.db.session import Database
-from xsam.services.process import stop_with
+from xsam.services.process import hide_memory, stop_with
 from xsam.services.settings import Settings, environment_for
 from xsam.services.studies import plots
 from xsam.services.teams import bootstrap
@@ -81,6 +81,7 @@ def run(settings: Settings, *, has_dispatcher: bool) -> None:
     Raises:
         CommandError: the address is taken.
     """
+    hide_memory()
     _on_stop_signals(_leave)
     if settings.parent_pid is not None:
         stop_with(settings.parent_pid)
