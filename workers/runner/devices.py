@@ -23,34 +23,40 @@ def _visible_devices() -> str:
 _probe = ray.remote(num_cpus=0, max_calls=0, max_retries=0)(_visible_devices)
 
 
-def devices_of(group: PlacementGroup, *, gpus_per_bundle: float, nodes: Sequence[str]) -> list[str]:
-    """Return for each bundle its GPUs as a value of CUDA_VISIBLE_DEVICES; they stay its own as long as the group lives.
+def devices_of(
+    group: PlacementGroup, bundles: Sequence[Sequence[int]], *, gpus_per_rank: float, nodes: Sequence[str]
+) -> list[str]:
+    """Return for each rank its GPUs as a value of CUDA_VISIBLE_DEVICES; they stay its own as long as the group lives.
 
     Args:
         group: has its resources.
-        gpus_per_bundle: of all bundles.
-        nodes: where each bundle is. On one node they are asked one after the other, since one process is ready there.
+        bundles: the ranks of each bundle, all on one node.
+        gpus_per_rank: of all ranks; a part of one only where each rank has a bundle of its own.
+        nodes: where each rank is. Bundles of one node are asked one after the other, since one process is ready there.
 
     Raises:
         RayError: Ray could not start a process there, or did not within half a minute.
     """
     found = [""] * len(nodes)
-    for bundles in _rounds(nodes):
-        asked = [_ask(group, index, gpus_per_bundle) for index in bundles]
-        for index, devices in zip(bundles, ray.get(asked, timeout=WAIT_S), strict=True):
-            found[index] = devices
+    for turn in _turns([nodes[bundle[0]] for bundle in bundles]):
+        asked = [_ask(group, index, gpus_per_rank * len(bundles[index])) for index in turn]
+        for index, devices in zip(turn, ray.get(asked, timeout=WAIT_S), strict=True):
+            given, ranks = devices.split(","), bundles[index]
+            each = len(given) // len(ranks)
+            for place, rank in enumerate(ranks):
+                found[rank] = ",".join(given[place * each : (place + 1) * each])
     return found
 
 
-def _rounds(nodes: Sequence[str]) -> list[list[int]]:
-    """Return the indices of the bundles such that each round has at most one on each node."""
-    rounds: list[list[int]] = []
+def _turns(nodes: Sequence[str]) -> list[list[int]]:
+    """Return the indices of the bundles such that each turn has at most one on each node."""
+    turns: list[list[int]] = []
     for index, node in enumerate(nodes):
         turn = nodes[:index].count(node)
-        if turn == len(rounds):
-            rounds.append([])
-        rounds[turn].append(index)
-    return rounds
+        if turn == len(turns):
+            turns.append([])
+        turns[turn].append(index)
+    return turns
 
 
 def _ask(group: PlacementGroup, index: int, gpus: float) -> ray.ObjectRef:

@@ -51,7 +51,7 @@ def owner_of(name: str) -> tuple[str, int] | None:
 def held_resources(
     resources: Resources, ranks: Sequence[ActorHandle], nodes: Sequence[str], *, owner: Lease
 ) -> Iterator[Sequence[PlacedRank]]:
-    """Hold a placement group, one bundle per worker, while the block runs; yield the run's ranks.
+    """Hold a placement group while the block runs; yield the run's ranks.
 
     Warm ranks run outside of it (they ask Ray for nothing themselves), so it is what makes their use known to Ray.
 
@@ -69,21 +69,34 @@ def held_resources(
         yield [PlacedRank(ranks[0])]
         return
     cpus, gpus = resources.cpus_per_worker, resources.gpus_per_worker
-    bundle: dict[str, float] = {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
-    selectors = [{"ray.io/node-id": node} for node in nodes] or None
+    share: dict[str, float] = {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
+    bundles = _bundles(resources, nodes)
+    selectors = [{"ray.io/node-id": nodes[bundle[0]]} for bundle in bundles] if nodes else None
     options = {"strategy": "PACK", "name": new_group_name(owner), "bundle_label_selector": selectors}
-    group = placement_group([bundle] * resources.num_workers, **options)
+    group = placement_group([{kind: n * len(bundle) for kind, n in share.items()} for bundle in bundles], **options)
     try:
         if not group.wait(WAIT_S):
-            raise NotPlacedError(f"Ray did not give {resources.num_workers} x {bundle} within {WAIT_S:g} s")
+            raise NotPlacedError(f"Ray did not give {resources.num_workers} x {share} within {WAIT_S:g} s")
         devices = [""] * len(ranks)
         if gpus:
             try:
-                devices = devices_of(group, gpus_per_bundle=gpus, nodes=nodes or [""] * len(ranks))
+                devices = devices_of(group, bundles, gpus_per_rank=gpus, nodes=nodes or [""] * len(ranks))
             except RayError as e:
-                raise NotPlacedError(
-                    f"Ray gave {resources.num_workers} x {bundle}, but not which: {sentence(e)}"
-                ) from e
+                raise NotPlacedError(f"Ray gave {resources.num_workers} x {share}, but not which: {sentence(e)}") from e
         yield [PlacedRank(rank, visible) for rank, visible in zip(ranks, devices, strict=True)]
     finally:
         remove_placement_group(group)
+
+
+def _bundles(resources: Resources, nodes: Sequence[str]) -> list[list[int]]:
+    """Return the ranks of each bundle: one for each node, so that Ray is asked once a node which GPUs it gives.
+
+    Of parts of a GPU Ray gives no more than one to a bundle, and without nodes it places each bundle as a whole: there
+    each rank has its own.
+    """
+    if not nodes or not float(resources.gpus_per_worker).is_integer():
+        return [[rank] for rank in range(resources.num_workers)]
+    by_node: dict[str, list[int]] = {}
+    for rank, node in enumerate(nodes):
+        by_node.setdefault(node, []).append(rank)
+    return list(by_node.values())
