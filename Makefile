@@ -32,9 +32,15 @@ setup: $(READY) ## virtual environment with everything in it
 demo: $(READY) ## start the service, train SGD, SAM and XSAM through it, show the result
 	$(BIN)/xsam demo
 
-test: $(READY) ## all tests that this machine can run: the light ones side by side, then those that start Ray one by one
-	$(MAKE) test-light
-	$(MAKE) test-live
+LIGHT_LOG := build/test-light.log
+
+test: $(READY) ## all tests that this machine can run: those that start Ray one by one, and the light ones with what they leave
+	@mkdir -p build
+	@nice -n 19 $(MAKE) --no-print-directory test-light > $(LIGHT_LOG) 2>&1 & light=$$!; \
+	trap 'kill $$light' INT TERM; \
+	RAY_worker_niceness=0 $(MAKE) --no-print-directory test-live; live=$$?; \
+	wait $$light; light=$$?; cat $(LIGHT_LOG); \
+	echo "tests that start Ray: exit status $$live; light tests: exit status $$light"; exit $$((live || light))
 
 test-live: $(READY) ## the tests that start Ray or the whole service, one by one
 	$(BIN)/python -m pytest -m "ray or e2e"
