@@ -27,15 +27,17 @@ from tests.support.postgres_server import PostgresServer, find_programs, postgre
 from tests.support.processes import descendants, is_alive
 from tests.support.served import Served, start, stop, wait_for
 
-PATIENCE_S = 900.0
-"""After the last strike: only a hang takes so long."""
+PATIENCE_S = 600.0
+"""Without an epoch or an end anywhere after the last strike: only a hang takes so long."""
 RESTART_PATIENCE_S = 180.0
 TRIES = 3
 """Of a kind of strike that finds nobody to hit, since processes come and go."""
 ENDED = ("succeeded", "failed", "cancelled")
+_PROGRESS = ("state", "progress", "num_by_state", "spent")
+"""What moves in answers about jobs and studies when work is done; a new attempt alone is none."""
 OPTIONS = ("--num-cpus", "2", "--num-gpus", "2")
-VARIABLES = {"XSAM_TRAINING__DEVICE": "cpu"}
-"""The GPUs are logical."""
+VARIABLES = {"XSAM_TRAINING__DEVICE": "cpu", "RAY_worker_niceness": "0"}
+"""The GPUs are logical, and ranks wait for no other work of the machine."""
 _SURVIVES = {"retry": {"infrastructure": 100, "first_delay_s": 0.1, "max_delay_s": 1.0}}
 SPECS: tuple[dict[str, Any], ...] = (
     {"optimizer": {"variant": "xsam"}},
@@ -227,13 +229,16 @@ class Storm:
         return any(self._get(f"/v1/jobs?state={state}&limit=1")["items"] for state in ("queued", "running"))
 
     def _wait_ended(self, paths: Sequence[str]) -> None:
-        waiting = set(paths)
-
-        def all_ended() -> bool:
-            waiting.difference_update([one for one in waiting if self._get(f"/v1/{one}")["state"] in ENDED])
-            return not waiting
-
-        _wait(all_ended, PATIENCE_S, lambda: f"still not ended: {[self._get(f'/v1/{one}') for one in waiting]}")
+        waiting, seen, since = set(paths), {}, time.monotonic()
+        while waiting:
+            answers = {path: self._get(f"/v1/{path}") for path in sorted(waiting)}
+            waiting -= {path for path, answer in answers.items() if answer["state"] in ENDED}
+            progress = {path: [answer.get(name) for name in _PROGRESS] for path, answer in answers.items()}
+            if progress != seen:
+                seen, since = progress, time.monotonic()
+            if time.monotonic() - since > PATIENCE_S:
+                raise TimeoutError(f"nothing moves any more: {list(answers.values())}")
+            time.sleep(0.5)
 
     # What must be so in the end.
 
