@@ -229,7 +229,8 @@ class Storm:
         return any(self._get(f"/v1/jobs?state={state}&limit=1")["items"] for state in ("queued", "running"))
 
     def _wait_ended(self, paths: Sequence[str]) -> None:
-        waiting, seen, since = set(paths), {}, time.monotonic()
+        waiting, since = set(paths), time.monotonic()
+        seen: dict[str, list[Any]] = {}
         while waiting:
             answers = {path: self._get(f"/v1/{path}") for path in sorted(waiting)}
             waiting -= {path for path, answer in answers.items() if answer["state"] in ENDED}
