@@ -207,7 +207,7 @@ def test_half_a_gpu__two_jobs_share_one(live: LiveService) -> None:
     assert _visible_gpus(live, first) == _visible_gpus(live, second)
     for job_id in (first, second):
         live.cancel(job_id)
-        assert live.finish(job_id).state == JobState.CANCELLED
+    assert {live.finish(one).state for one in (first, second)} == {JobState.CANCELLED}
     live.turn_until(live.all_resources_are_free)
 
 
