@@ -113,6 +113,8 @@ class DatabaseSettings(_Group):
     """SQLAlchemy URL; by default a SQLite file in the data directory."""
     pool_size: Annotated[int, Field(ge=1, le=200)] = 10
     """Connections that each process keeps (PostgreSQL)."""
+    wait_s: Annotated[float, Field(ge=0, le=3600)] = 60.0
+    """The API and a dispatcher that start wait so long for a database that does not answer yet."""
 
 
 class RayCluster(_Group):

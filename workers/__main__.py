@@ -8,7 +8,7 @@ import ray
 
 from xsam.services import logs
 from xsam.services.db import migrate
-from xsam.services.db.session import Database
+from xsam.services.db.session import Database, DatabaseAwayError
 from xsam.services.process import freeze_imports, hide_memory, stop_with
 from xsam.services.settings import get_settings
 from xsam.workers.dispatch import ray_cluster
@@ -26,6 +26,10 @@ def main() -> None:
     else:
         logs.to_file(settings.log_folder / "dispatcher.log", settings.logs)
     database = Database(settings.database_url, pool_size=settings.database.pool_size, scheduling=settings.scheduling)
+    try:
+        database.wait(settings.database.wait_s)
+    except DatabaseAwayError as e:
+        sys.exit(f"Error: {e}")
     migrate.upgrade(database)
     try:
         ray_cluster.connect(settings.ray)

@@ -20,7 +20,7 @@ from xsam.api.server.supervisor import DISPATCHER, Supervisor
 from xsam.services import logs
 from xsam.services.cluster import service as cluster
 from xsam.services.db import migrate
-from xsam.services.db.session import Database
+from xsam.services.db.session import Database, DatabaseAwayError
 from xsam.services.process import hide_memory, stop_with
 from xsam.services.settings import Settings, environment_for
 from xsam.services.studies import plots
@@ -79,7 +79,7 @@ def run(settings: Settings, *, has_dispatcher: bool) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Raises:
-        CommandError: the address is taken.
+        CommandError: the address is taken, or the database does not answer.
     """
     hide_memory()
     _on_stop_signals(_leave)
@@ -97,6 +97,7 @@ def run(settings: Settings, *, has_dispatcher: bool) -> None:
     )
     with listener:
         try:
+            database.wait(settings.database.wait_s)
             migrate.upgrade(database)
             if has_dispatcher:
                 supervisor.start()
@@ -106,6 +107,8 @@ def run(settings: Settings, *, has_dispatcher: bool) -> None:
                 url_of(listener), app.state.service, supervisor if has_dispatcher else None, first_token
             )
             Server(app, on_ready=greeting.start).run(sockets=[listener])
+        except DatabaseAwayError as e:
+            raise CommandError(str(e)) from e
         finally:
             _on_stop_signals(signal.SIG_IGN)  # what follows takes a bounded time and must not be cut short
             if has_dispatcher:

@@ -1,5 +1,6 @@
 """Engines and transactions: how a process opens the database, and the only places that commit."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,15 +15,22 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from xsam.services.db.text import dump_json, keep_storable
 from xsam.services.settings import SchedulingSettings
 
+log = logging.getLogger(__name__)
+
 AWAY = (OperationalError, InterfaceError)
 """What is raised when the database does not answer or is in trouble, so that the same call may succeed later. Other
 errors (a value that a column can't hold, say) come again each time."""
 _SQLITE_BUSY_TIMEOUT_S = 30.0
+_LOOK_EVERY_S = 0.5
 PING_AFTER_S = 1.0
 """A connection that has rested for so long is tried before it is used; a busy service saves the round trip."""
 _RESTS_SINCE = "rests_since_s"
 _SCHEDULING = "scheduling"
 _DEFAULT_SCHEDULING = SchedulingSettings()
+
+
+class DatabaseAwayError(RuntimeError):
+    """The database does not answer."""
 
 
 class Database:
@@ -44,6 +52,25 @@ class Database:
         # fail with SQLITE_BUSY however long the timeout is, because its snapshot is stale by then.
         self._write_engine = self.engine.execution_options(sqlite_begin="IMMEDIATE")
         self._each_engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def wait(self, within_s: float) -> None:
+        """Return once the database answers, which may have been started at the same moment as this process.
+
+        Raises:
+            DatabaseAwayError: it did not within so many seconds.
+        """
+        deadline, has_told = time.monotonic() + within_s, False
+        while True:
+            try:
+                with self.engine.connect():
+                    return
+            except AWAY as e:
+                if time.monotonic() > deadline:
+                    raise DatabaseAwayError(f"the database did not answer within {within_s:g} s: {refusal(e)}") from e
+                if not has_told:
+                    log.warning("the database does not answer, trying for %g s: %s", within_s, refusal(e))
+                    has_told = True
+            time.sleep(_LOOK_EVERY_S)
 
     @property
     def is_sqlite(self) -> bool:

@@ -1,4 +1,5 @@
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -9,12 +10,48 @@ from tests.support import jobs
 from xsam.services.db import session as db_session
 from xsam.services.db.base import new_id
 from xsam.services.db.clock import db_now, utc_now
-from xsam.services.db.session import Database
+from xsam.services.db.session import Database, DatabaseAwayError
 from xsam.services.db.upsert import upsert
 from xsam.services.errors import NotFoundError
 from xsam.services.jobs import service
 from xsam.services.jobs.models import Job, JobEvent
 from xsam.services.metrics.models import AlphaEstimate, EpochMetric
+
+
+@pytest.fixture
+def absent_database(postgres_database: Database) -> Iterator[Database]:
+    """A database of a server that has none of its name yet."""
+    absent = Database(
+        postgres_database.engine.url.set(database=f"late_{new_id()}").render_as_string(hide_password=False)
+    )
+    yield absent
+    absent.dispose()
+    _tell_server(postgres_database, f'DROP DATABASE IF EXISTS "{absent.engine.url.database}"')
+
+
+def _tell_server(database: Database, statement: str) -> None:
+    with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text(statement))
+
+
+class TestWaiting:
+    def test_wait__ends_once_the_database_is_there_and_says_once_why_it_waits(
+        self, postgres_database: Database, absent_database: Database, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        create = f'CREATE DATABASE "{absent_database.engine.url.database}"'
+        maker = threading.Timer(1.2, _tell_server, (postgres_database, create))
+        maker.start()
+        absent_database.wait(300)
+        maker.join()
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "does not exist" in caplog.text
+
+    def test_wait__gives_up_with_the_reason(self, absent_database: Database) -> None:
+        with pytest.raises(DatabaseAwayError, match=r"did not answer within 0 s: .*does not exist"):
+            absent_database.wait(0)
+
+    def test_wait__takes_a_file_as_it_is(self, database: Database) -> None:
+        database.wait(0)
 
 
 class TestTransactions:
