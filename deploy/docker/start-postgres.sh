@@ -11,8 +11,8 @@ if [ ! -s "$data/PG_VERSION" ]; then
   rm /tmp/password
   echo "listen_addresses = '*'" >> "$data/postgresql.conf"
   echo "host all all all scram-sha-256" >> "$data/pg_hba.conf"
-  "$bin/pg_ctl" --pgdata "$data" --wait --options "-c listen_addresses=''" start
+  "$bin/pg_ctl" --pgdata "$data" --wait --options "-c listen_addresses='' -k $PGHOST" start
   "$bin/createdb" --username "$POSTGRES_USER" "$POSTGRES_DB"
   "$bin/pg_ctl" --pgdata "$data" --wait stop
 fi
-exec "$bin/postgres" -D "$data"
+exec "$bin/postgres" -D "$data" -k "$PGHOST"

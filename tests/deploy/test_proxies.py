@@ -84,14 +84,11 @@ def nginx(folder: Path, port: int, upstream: str, certificate: Certificate) -> l
 
 
 def caddy(folder: Path, port: int, upstream: str, certificate: Certificate) -> list[str]:
-    """Return the command that runs the example with this machine's ports and folders."""
+    """Return the command that runs the example; the variables that it reads name this machine's ports and folders."""
     program = programs.find("caddy", package="caddy")
-    site = f"https://{NAME}:{port} {{\n\ttls {certificate.file} {certificate.key}\n"
     text = changed(
         (PROXIES / "Caddyfile").read_text(),
         ("\tgrace_period", "\tadmin off\n\tauto_https disable_redirects\n\tgrace_period"),
-        (f"{NAME} {{\n", site),
-        ("127.0.0.1:8042", upstream),
     )
     (folder / "Caddyfile").write_text(text)
     return [str(program), "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
@@ -115,7 +112,12 @@ def proxy(
     command: Callable[[Path, int, str, Certificate], list[str]] = request.param
     folder, port = tmp_path_factory.mktemp("proxy"), free_port()
     upstream = service.url.removeprefix("http://")
-    environment = {**os.environ, "HOME": str(folder), "XDG_DATA_HOME": str(folder)}
+    named = {
+        "XSAM_NAME": f"https://{NAME}:{port}",
+        "XSAM_TLS": f"tls {certificate.file} {certificate.key}",
+        "XSAM_UPSTREAM": upstream,
+    }
+    environment = {**os.environ, **named, "HOME": str(folder), "XDG_DATA_HOME": str(folder)}
     with (folder / "out").open("wb") as out:
         process = subprocess.Popen(
             command(folder, port, upstream, certificate), stdout=out, stderr=out, env=environment
