@@ -9,7 +9,6 @@ and go on from their newest checkpoint.
 import io
 import json
 import os
-import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from xsam.services.db.clock import utc_now
 from xsam.services.db.session import Database
 from xsam.services.db.text import dump_json
 from xsam.services.errors import ServiceError
+from xsam.services.stores.store import ArtifactStore
 from xsam.services.tables import metadata
 
 _CHUNK = 1000
@@ -51,12 +51,12 @@ class Manifest(BaseModel):
     num_bytes: int
 
 
-def make(database: Database, artifact_root: Path, target: Path, *, with_files: bool = True) -> Manifest:
+def make(database: Database, store: ArtifactStore, target: Path, *, with_files: bool = True) -> Manifest:
     """Write a backup; the file is there when it is whole, and not before.
 
     Args:
         database: with this release's schema.
-        artifact_root: of the artifact store.
+        store: whose files go with them.
         target: the file to write; one that is there already is replaced.
         with_files: False leaves the artifact store out, for those who keep it by other means.
 
@@ -68,7 +68,7 @@ def make(database: Database, artifact_root: Path, target: Path, *, with_files: b
     partial = target.with_name(target.name + ".partial")
     try:
         with open(partial, "wb", opener=_private) as file, tarfile.open(fileobj=file, mode="w") as archive:
-            num_files, num_bytes = _add_files(archive, artifact_root) if with_files else (0, 0)
+            num_files, num_bytes = _add_files(archive, store) if with_files else (0, 0)
             manifest = Manifest(
                 release=version("xsam"),
                 revision=migrate.revisions()[-1],
@@ -84,7 +84,7 @@ def make(database: Database, artifact_root: Path, target: Path, *, with_files: b
     return manifest
 
 
-def restore(database: Database, artifact_root: Path, source: Path) -> Manifest:
+def restore(database: Database, store: ArtifactStore, source: Path) -> Manifest:
     """Bring a backup into an empty database and an empty artifact store: all of it, or nothing.
 
     Raises:
@@ -94,16 +94,12 @@ def restore(database: Database, artifact_root: Path, source: Path) -> Manifest:
         with tarfile.open(source, mode="r:") as archive:
             manifest = _read_manifest(archive)
             migrate.upgrade(database)
-            _check_empty(database, artifact_root)
-            files = artifact_root.with_name(artifact_root.name + ".restoring")
-            shutil.rmtree(files, ignore_errors=True)
-            files.mkdir(parents=True)
-            _extract_files(archive, files)
-            with database.unit_of_work() as session:
+            _check_empty(database, store)
+            with database.unit_of_work() as session, store.filled() as put:
+                for member in archive:
+                    if member.isfile() and member.name.startswith(_FILES):
+                        put(member.name.removeprefix(_FILES), _open(archive, member.name))
                 _insert_rows(session.connection(), archive, manifest)
-                if artifact_root.exists():
-                    artifact_root.rmdir()
-                files.rename(artifact_root)
     except (tarfile.TarError, OSError) as e:
         raise BackupError(f"{source} can't be restored: {e}") from e
     return manifest
@@ -113,14 +109,12 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _add_files(archive: tarfile.TarFile, root: Path) -> tuple[int, int]:
+def _add_files(archive: tarfile.TarFile, store: ArtifactStore) -> tuple[int, int]:
     num_files = num_bytes = 0
-    for path in sorted(root.rglob("*")):
+    for one in store.list():
         try:
-            if path.is_symlink() or not path.is_file():
-                continue
-            with path.open("rb") as file:
-                num_bytes += _add(archive, _FILES + path.relative_to(root).as_posix(), file)
+            with store.open(one.name) as file:
+                num_bytes += _add(archive, _FILES + one.name, file)
             num_files += 1
         except FileNotFoundError:
             continue  # a checkpoint that was pruned meanwhile
@@ -177,20 +171,13 @@ def _read_manifest(archive: tarfile.TarFile) -> Manifest:
     return manifest
 
 
-def _check_empty(database: Database, artifact_root: Path) -> None:
+def _check_empty(database: Database, store: ArtifactStore) -> None:
     with database.read() as session:
         for table in metadata.sorted_tables:
             if session.scalar(select(func.count()).select_from(table)):
                 raise BackupError(f"the database is not empty: {table.name} has rows; restore into a new one")
-    if artifact_root.exists() and any(artifact_root.iterdir()):
-        raise BackupError(f"{artifact_root} is not empty; move it away first")
-
-
-def _extract_files(archive: tarfile.TarFile, folder: Path) -> None:
-    for member in archive:
-        if member.name.startswith(_FILES):
-            member.name = member.name.removeprefix(_FILES)
-            archive.extract(member, folder, filter="data")
+    if store.names(""):
+        raise BackupError(f"{store.name} is not empty; move it away first")
 
 
 def _insert_rows(connection: Connection, archive: tarfile.TarFile, manifest: Manifest) -> None:

@@ -14,6 +14,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from xsam.services.stores.store import StorePlace
+
 
 class _Group(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -197,8 +199,13 @@ KeepDays = Annotated[float, Field(gt=0, le=36_500)]
 
 
 class ArtifactSettings(_Group):
-    """What is kept of ended jobs."""
+    """Where artifacts lie, and what is kept of ended jobs."""
 
+    url: Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._=-]+)*/?$")] | None = None
+    """`s3://BUCKET/PREFIX`: artifacts lie in a bucket, which must exist, and `data_dir` is each node's own. By default
+    they lie in `data_dir`, which all nodes then share. Credentials come from AWS's own variables and files."""
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^/@]+$")] | None = None
+    """Address of an S3 service that is not Amazon's, such as `https://minio.example.org:9000`."""
     checkpoint_keep_days: KeepDays = 30.0
     """Checkpoints of jobs that ended longer ago are deleted. Teams can have other numbers, of everything below too."""
     weights_keep_days: KeepDays | None = None
@@ -341,7 +348,8 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Path("xsam-data")
-    """Holds the SQLite file, artifacts, datasets and logs; must be shared by all nodes of a cluster."""
+    """Holds the SQLite file, artifacts, datasets and logs; shared by all nodes of a cluster unless `artifacts.url` is
+    set."""
     api: ApiSettings = ApiSettings()
     page: PageSettings = PageSettings()
     sign_on: SignOnSettings = SignOnSettings()
@@ -359,6 +367,17 @@ class Settings(BaseSettings):
     parent_pid: Annotated[int, Field(ge=1)] | None = None
     """Stop in order when this process, the one that started this one, is gone; set by `xsam serve` for its children."""
 
+    @model_validator(mode="after")
+    def _stores_what_nodes_share(self) -> Self:
+        if self.artifacts.endpoint is not None and self.artifacts.url is None:
+            raise ValueError("artifacts.endpoint is set, but artifacts.url is not; it must name a bucket, s3://BUCKET")
+        if self.artifacts.url is not None and self.ray.worker_groups == "managed":
+            raise ValueError(
+                "ray.worker_groups is 'managed', for which Ray Train needs a folder that all nodes share; with "
+                "artifacts.url allowed is 'auto'"
+            )
+        return self
+
     @property
     def database_url(self) -> str:
         """The database URL with its default filled in."""
@@ -368,8 +387,13 @@ class Settings(BaseSettings):
 
     @property
     def artifact_root(self) -> Path:
-        """Folder of the artifact store."""
+        """Folder of the artifact store, or where that is a bucket, this node's scratch folder."""
         return self.data_dir.resolve() / "artifacts"
+
+    @property
+    def store_place(self) -> StorePlace:
+        """Where artifacts lie."""
+        return StorePlace(self.artifact_root, self.artifacts.url, self.artifacts.endpoint)
 
     @property
     def log_folder(self) -> Path:

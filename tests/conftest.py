@@ -10,6 +10,7 @@ from hypothesis import settings
 from tests.support.databases import delete_all_rows, throwaway_postgres
 from xsam.services.db import migrate
 from xsam.services.db.session import Database
+from xsam.services.stores.store import StorePlace
 
 # The same examples on every run, and no limit on their time: a busy machine is not a failure.
 settings.register_profile("tests", deadline=None, derandomize=True)
@@ -53,6 +54,32 @@ def postgres_database(migrated_postgres: Database) -> Iterator[Database]:
     """The session's PostgreSQL database, without any rows."""
     yield migrated_postgres
     delete_all_rows(migrated_postgres)
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """Address of an S3 service in a process of its own; the AWS variables are set while it runs."""
+    from tests.support.buckets import s3_server
+
+    with s3_server() as address:
+        yield address
+
+
+@pytest.fixture
+def bucket_place(s3_endpoint: str, tmp_path: Path) -> StorePlace:
+    """An empty bucket, and a scratch folder of this test alone."""
+    from tests.support.buckets import new_bucket
+
+    return StorePlace(tmp_path / "scratch", f"{new_bucket(s3_endpoint)}/some/prefix", s3_endpoint)
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def store_place(request: pytest.FixtureRequest, tmp_path: Path) -> StorePlace:
+    """Where artifacts lie: a folder, and a bucket."""
+    if request.param == "folder":
+        return StorePlace(tmp_path / "artifacts")
+    place: StorePlace = request.getfixturevalue("bucket_place")
+    return place
 
 
 @pytest.fixture(params=BOTH_DATABASES)

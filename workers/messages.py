@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from xsam.services.jobs.states import FailureKind
 from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord, PlaneRecord
+from xsam.services.stores.store import StorePlace
 from xsam.workers.environments.store import EnvironmentStore
 
 if TYPE_CHECKING:  # whoever gets a handle loads this module, and needs none of pydantic for that
@@ -24,7 +25,8 @@ class RunnerConfig:
     """What a runner needs of the settings; passed in a call, never in a file, since the URL holds a password."""
 
     database_url: str = field(repr=False)
-    artifact_root: Path
+    place: StorePlace
+    """Where artifacts lie."""
     dataset_root: Path
     model_root: Path
     code_root: Path
@@ -78,7 +80,10 @@ class RankContext:
     dataset_root: Path | None
     """Folder below which every dataset that is read from files must lie; None where there is none."""
     checkpoint_dir: Path
-    """The job's checkpoint folder, on storage that all ranks share; weights go to `weights` beside it."""
+    """The job's checkpoint folder, on storage that all ranks share or, with a bucket, in the node's scratch folder;
+    weights go to `weights` beside it."""
+    bucket: StorePlace | None = None
+    """Where checkpoints and weights are mirrored; None where all nodes share the folder."""
     model_root: Path | None = None
     """Folder below which pretrained weights must lie; None where there is none."""
     allow_download: bool = False
@@ -105,8 +110,10 @@ class Assignment:
     log_dir: Path
     master_address: str = ""
     """`HOST:PORT` of rank 0's rendezvous; empty for one rank and in a managed worker group."""
-    code_file: Path | None = None
-    """The bundle of the job's own code, on storage that all nodes share; None where it brings none."""
+    place: StorePlace | None = None
+    """Where artifacts lie."""
+    code_file: str | None = None
+    """Name there of the bundle of the job's own code; None where it brings none."""
     code_root: Path | None = None
     """Folder of a node in which bundles are unpacked."""
     lock: str | None = None
@@ -129,8 +136,10 @@ class CheckRequest:
     spec: "JobSpec"
     dataset_root: Path
     model_root: Path
-    code_file: Path | None
-    """The bundle, on storage that all nodes share."""
+    place: StorePlace
+    """Where artifacts lie."""
+    code_file: str | None
+    """Name there of the bundle; None where it brings none."""
     code_root: Path
     """Folder of a node in which bundles are unpacked."""
     allowed_packages: tuple[str, ...]

@@ -10,6 +10,7 @@ from xsam.api.cli.show import out
 from xsam.services import backup as backups
 from xsam.services.backup import BackupError, Manifest
 from xsam.services.db.session import Database
+from xsam.services.errors import StorageError
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A tar file; keep it private.")]
 
@@ -25,8 +26,8 @@ def backup(
         settings = settings_with({})
         database = Database(settings.database_url, pool_size=1)
         try:
-            made = backups.make(database, settings.artifact_root, file, with_files=not no_files)
-        except (BackupError, OSError) as e:
+            made = backups.make(database, settings.store_place.open(), file, with_files=not no_files)
+        except (BackupError, StorageError, OSError) as e:
             raise CommandError(str(e)) from e
         finally:
             database.dispose()
@@ -39,8 +40,8 @@ def restore(file: FileArgument) -> None:
         settings = settings_with({})
         database = Database(settings.database_url, pool_size=1)
         try:
-            made = backups.restore(database, settings.artifact_root, file)
-        except BackupError as e:
+            made = backups.restore(database, settings.store_place.open(), file)
+        except (BackupError, StorageError) as e:
             raise CommandError(str(e)) from e
         finally:
             database.dispose()

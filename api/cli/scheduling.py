@@ -173,8 +173,9 @@ def _cluster_parts(found: ClusterRead) -> Iterator[RenderableType]:
     if found.nodes:
         yield _node_table(found)
     for store in found.stores:
-        free = f"{formats.size(store.free_bytes)} of {formats.size(store.total_bytes)}"
-        yield f"{escape(store.root)}: {free} are free, {formats.age(store.measured_at)} ago."
+        free = f"{formats.size(store.free_bytes)} of {formats.size(store.total_bytes)} are free"
+        room = free if store.total_bytes else "has no limit of its own"
+        yield f"{escape(store.root)}: {room}, {formats.age(store.measured_at)} ago."
         if store.teams:
             yield _store_table(store)
 

@@ -22,6 +22,7 @@ from xsam.api.http.rate_limit import OpenStreams, RateLimitedError, RateLimiter
 from xsam.services.db.session import Database
 from xsam.services.errors import InvalidRequestError, UnauthenticatedError
 from xsam.services.settings import AllowedCode, Settings
+from xsam.services.stores.store import ArtifactStore
 from xsam.services.teams.roles import Principal
 from xsam.services.teams.tokens import Authenticated
 
@@ -57,6 +58,11 @@ class Service:
     counters: ApiCounters
     openid: OpenIdProvider | None
     closing: threading.Event
+
+    @property
+    def store(self) -> ArtifactStore:
+        """Where artifacts lie."""
+        return self.settings.store_place.open()
 
 
 # async, though it waits for nothing: a plain function would be sent through the thread pool and back.

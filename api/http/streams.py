@@ -7,7 +7,7 @@ and no thread; and they look at the database only when the process's one look fo
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
@@ -18,16 +18,18 @@ from xsam.api.http.access import RECHECK_S, Admission
 from xsam.api.http.changes import Listener, as_event
 from xsam.api.http.dependencies import Service
 from xsam.services.artifacts.logs import LogFollower, LogLine, read_lines
-from xsam.services.artifacts.store import JobFolder
+from xsam.services.artifacts.store import log_prefix
 from xsam.services.jobs import events
 from xsam.services.jobs import service as jobs
 from xsam.services.jobs.schemas import EventRead
 from xsam.services.jobs.states import JobState, is_terminal
 from xsam.services.reports import changes
 from xsam.services.reports.changes import ChangesRead, Position
+from xsam.services.stores.store import ArtifactStore
 from xsam.services.teams.roles import Principal
 
 POLL_S = 0.25
+FETCH_S = 2.0
 KEEPALIVE_S = 15.0
 _EVENTS_PER_LOOK = 500
 _CHUNK_CHARS = 65_536
@@ -163,9 +165,9 @@ def _look_for_events(service: Service, job_id: str, after: int) -> tuple[Sequenc
         return [EventRead.of(event) for event in found], state
 
 
-def log_text(folder: JobFolder, attempt: int, *, rank: int | None, tail: int | None) -> Iterator[str]:
-    """Yield an attempt's lines as text in chunks."""
-    lines: Iterator[LogLine] = read_lines(folder.logs(attempt), rank=rank)
+def log_text(folder: Path, *, rank: int | None, tail: int | None) -> Iterator[str]:
+    """Yield an attempt's lines as text in chunks; `folder` is the one with its logs."""
+    lines: Iterator[LogLine] = read_lines(folder, rank=rank)
     if tail is not None:
         lines = iter(deque(lines, maxlen=tail))
     chunk: list[str] = []
@@ -179,10 +181,26 @@ def log_text(folder: JobFolder, attempt: int, *, rank: int | None, tail: int | N
     yield "".join(chunk)
 
 
-@dataclass(slots=True)
 class _LogPosition:
-    attempt: int
-    follower: LogFollower
+    """How far an attempt's log has been sent."""
+
+    def __init__(self, store: ArtifactStore, job_id: str, attempt: int, rank: int | None) -> None:
+        self.attempt = attempt
+        self._store = store
+        self._prefix = log_prefix(job_id, attempt)
+        self._follower = LogFollower(store.local(self._prefix), rank=rank)
+        self._is_elsewhere = store.path(self._prefix) is None
+        self._fetch_at = 0.0
+
+    def poll(self, *, is_last: bool) -> list[LogLine]:
+        """Return the lines that came; a log that lies in a bucket is fetched every few seconds and at its end."""
+        if self._is_elsewhere:
+            now = time.monotonic()
+            if now < self._fetch_at and not is_last:
+                return []
+            self._fetch_at = now + FETCH_S
+            self._store.local(self._prefix)
+        return self._follower.poll()
 
 
 async def log_stream(
@@ -192,7 +210,6 @@ async def log_stream(
 
     Without `attempt`, the stream goes on with the next attempt when the job is retried.
     """
-    folder = JobFolder(service.settings.artifact_root, job_id)
     position: _LogPosition | None = None
     async with service.changes.listen() as listener:
         has_news = True
@@ -201,9 +218,9 @@ async def log_stream(
                 current, is_over = await run_in_threadpool(_where_job_stands, service, job_id, attempt)
             if position is None or position.attempt != current:
                 if position is not None:  # what the old attempt wrote last
-                    yield _as_text(await run_in_threadpool(position.follower.poll))
-                position = _LogPosition(current, LogFollower(folder.logs(current), rank=rank))
-            lines = await run_in_threadpool(position.follower.poll)
+                    yield _as_text(await run_in_threadpool(position.poll, is_last=True))
+                position = await run_in_threadpool(_LogPosition, service.store, job_id, current, rank)
+            lines = await run_in_threadpool(position.poll, is_last=is_over)
             if tail is not None:
                 lines, tail = (lines[-tail:] if tail else []), None
             if lines:

@@ -31,7 +31,7 @@ def get_bundle(bundle_id: BundleId, session: ReadSession, principal: PrincipalDe
     "PUT",
     "/{bundle_id}",
     "Upload a bundle",
-    refuses=("malformed_body", "request_timeout", "body_too_large", "unsupported_media_type"),
+    refuses=("malformed_body", "request_timeout", "body_too_large", "unsupported_media_type", "storage_error"),
 )
 def upload_bundle(
     bundle_id: BundleId,
@@ -49,7 +49,7 @@ def upload_bundle(
     bundles.check_is_on(is_on=service.settings.allowed_code.takes_bundles)
     row = bundles.add(
         session,
-        service.settings.artifact_root,
+        service.store,
         bundle_id,
         content,
         actor=principal,

@@ -28,7 +28,7 @@ from xsam.api.http.queries import (
 from xsam.api.http.router import Router
 from xsam.services.artifacts import log_lines
 from xsam.services.artifacts.log_lines import LinesRead
-from xsam.services.artifacts.store import JobFolder
+from xsam.services.artifacts.store import log_prefix
 from xsam.services.errors import NotFoundError
 from xsam.services.jobs import events, listing
 from xsam.services.jobs import service as jobs
@@ -208,8 +208,8 @@ def read_logs(
         lines = streams.log_stream(service, admission, job_id, attempt=query.attempt, rank=query.rank, tail=query.tail)
         headers = {"X-Accel-Buffering": "no"}
         return streams.Stream(service, principal, lines, media_type="text/plain", headers=headers)
-    folder = JobFolder(service.settings.artifact_root, job_id)
-    text = streams.log_text(folder, query.attempt or attempt, rank=query.rank, tail=query.tail)
+    folder = service.store.local(log_prefix(job_id, query.attempt or attempt))
+    text = streams.log_text(folder, rank=query.rank, tail=query.tail)
     return StreamingResponse(text, media_type="text/plain")
 
 
@@ -219,7 +219,7 @@ def read_log_lines(
 ) -> LinesRead:
     """Return numbered lines: from one on, before one, the last ones, or those with a text; and how many there are."""
     attempt = query.attempt or jobs.get(session, job_id).attempt
-    folder = JobFolder(service.settings.artifact_root, job_id).logs(attempt)
+    folder = service.store.local(log_prefix(job_id, attempt))
     return log_lines.read_numbered(
         folder,
         attempt,

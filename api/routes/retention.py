@@ -20,12 +20,11 @@ def preview_retention(session: ReadSession, principal: PrincipalDep, service: Se
     return RetentionRead(items=items, num_unmeasured=due.count_unmeasured(session))
 
 
-@router.route("POST", "/collect", "Forget what is kept long enough")
+@router.route("POST", "/collect", "Forget what is kept long enough", refuses=("storage_error",))
 def collect_retention(principal: PrincipalDep, service: ServiceDep) -> CollectedRead:
     """Forget some of it now; the leading dispatcher does so every minute by itself. For admins of the service."""
     require_cluster_admin(principal)
-    settings = service.settings
-    gone = collecting.collect(service.database, settings.artifact_root, settings.artifacts, limit=_PER_CALL)
+    gone = collecting.collect(service.database, service.store, service.settings.artifacts, limit=_PER_CALL)
     with service.database.read() as session:
         has_more = bool(due.count_unmeasured(session))
     has_more = has_more or sum(one.num for one in gone) >= _PER_CALL

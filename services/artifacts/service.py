@@ -14,7 +14,7 @@ from xsam.services.metrics.records import CheckpointRecord
 
 
 def write_checkpoints(
-    session: Session, lease: Lease, records: Sequence[CheckpointRecord], *, kept: Sequence[str]
+    session: Session, lease: Lease, records: Sequence[CheckpointRecord], *, kept: Sequence[str] | None
 ) -> None:
     """Store that checkpoints lie complete in the artifact store, and drop the rows of those that were pruned.
 
@@ -22,7 +22,7 @@ def write_checkpoints(
         session: open in a unit of work.
         lease: the writer's.
         records: new checkpoints.
-        kept: names of all checkpoints that are there now.
+        kept: names of all checkpoints that are there now; None if nobody knows, then no row is dropped.
 
     Raises:
         LeaseLostError: the caller no longer owns the job.
@@ -32,7 +32,8 @@ def write_checkpoints(
     queue.touch(session, lease)
     rows = [{"job_id": lease.job_id, **asdict(record)} for record in records]
     upsert(session, Checkpoint, rows, keys=("job_id", "name"))
-    session.execute(delete(Checkpoint).where(Checkpoint.job_id == lease.job_id, Checkpoint.name.not_in(kept)))
+    if kept is not None:
+        session.execute(delete(Checkpoint).where(Checkpoint.job_id == lease.job_id, Checkpoint.name.not_in(kept)))
 
 
 def list_checkpoints(session: Session, job_id: str) -> Sequence[Checkpoint]:

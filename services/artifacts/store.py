@@ -1,20 +1,16 @@
-"""The artifact store: one folder per job below the root, shared by all nodes, and what lies in it, by name.
+"""What of a job lies in the artifact store, by name: one folder per job below `jobs`.
 
-Files are listed, and resolved only if listed, so that no name can lead elsewhere.
+Files are listed, and found only if listed, so that no name can lead elsewhere.
 """
 
-import os
 import re
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
 from xsam.services.errors import NotFoundError, StorageError
+from xsam.services.stores.store import ArtifactStore
 
 TENSORBOARD = "tensorboard"
 """Folder of a job's event files."""
@@ -23,10 +19,10 @@ _JOB_ID = re.compile(r"[a-z0-9]{1,32}")
 
 @dataclass(frozen=True, slots=True)
 class JobFolder:
-    """The folder of one job. Building it touches no file.
+    """The folder of one job on this machine. Building it touches no file.
 
     Args:
-        root: the artifact root.
+        root: of the artifacts, or a node's scratch folder.
         job_id: checked, so that no id can lead out of the root.
 
     Raises:
@@ -37,13 +33,12 @@ class JobFolder:
     job_id: str
 
     def __post_init__(self) -> None:
-        if not _JOB_ID.fullmatch(self.job_id):
-            raise StorageError(f"job id is {self.job_id!r}; allowed are lower-case letters and digits")
+        prefix_of(self.job_id)
 
     @property
     def path(self) -> Path:
         """The job's own folder."""
-        return self.root / "jobs" / self.job_id
+        return self.root / JOBS / self.job_id
 
     @property
     def checkpoints(self) -> Path:
@@ -73,10 +68,10 @@ class ArtifactKind(StrEnum):
 
 
 _PATTERNS = {
-    ArtifactKind.WEIGHTS: "weights/*.safetensors",
-    ArtifactKind.CHECKPOINT: "checkpoints/step-*/*",
-    ArtifactKind.LOG: "attempts/*/logs/rank-*.log*",
-    ArtifactKind.TENSORBOARD: f"{TENSORBOARD}/events.*",
+    ArtifactKind.WEIGHTS: re.compile(r"weights/[^/]*\.safetensors"),
+    ArtifactKind.CHECKPOINT: re.compile(r"checkpoints/step-[^/]*/[^/]*"),
+    ArtifactKind.LOG: re.compile(r"attempts/[^/]*/logs/rank-[^/]*\.log[^/]*"),
+    ArtifactKind.TENSORBOARD: re.compile(TENSORBOARD + r"/events\.[^/]*"),
 }
 
 
@@ -107,76 +102,62 @@ class FolderBytes:
     """What was printed, and everything else."""
 
 
+JOBS = "jobs"
 CHECKPOINTS, WEIGHTS = "checkpoints", "weights"
-_TRASH = "trash"
-"""Folder beside those of jobs and bundles: what lies in it is being deleted, and nothing refers to it."""
 
 
-def measure(folder: JobFolder) -> FolderBytes:
+def prefix_of(job_id: str, *parts: str) -> str:
+    """Return the name of a job's folder in the store, or of what lies in it.
+
+    Raises:
+        StorageError: the id is not one of ours.
+    """
+    if not _JOB_ID.fullmatch(job_id):
+        raise StorageError(f"job id is {job_id!r}; allowed are lower-case letters and digits")
+    return "/".join((JOBS, job_id, *parts))
+
+
+def log_prefix(job_id: str, attempt: int) -> str:
+    """Return the name of the folder with an attempt's log, one file per rank."""
+    return prefix_of(job_id, "attempts", str(attempt), "logs")
+
+
+def measure(store: ArtifactStore, job_id: str) -> FolderBytes:
     """Return how large a job's files are; what vanishes meanwhile is not counted."""
+    prefix = prefix_of(job_id)
     sizes = dict.fromkeys((CHECKPOINTS, WEIGHTS, ""), 0)
-    for parent, _, names in os.walk(folder.path):
-        part = Path(parent).relative_to(folder.path).parts[:1]
-        kind = part[0] if part and part[0] in sizes else ""
-        for name in names:
-            with suppress(FileNotFoundError):
-                sizes[kind] += os.lstat(os.path.join(parent, name)).st_size
+    for file in store.list(prefix):
+        part = file.name.removeprefix(f"{prefix}/").split("/")[0]
+        sizes[part if part in sizes else ""] += file.size_bytes
     return FolderBytes(sizes[CHECKPOINTS], sizes[WEIGHTS], sizes[""])
 
 
-def set_aside(folder: JobFolder, *, checkpoints: bool, weights: bool, logs: bool) -> list[Path]:
-    """Move parts of a job's folder to where they can be deleted at leisure; takes no longer for large ones."""
-    with suppress(FileNotFoundError):
-        wanted = [
-            path for path in folder.path.iterdir() if {CHECKPOINTS: checkpoints, WEIGHTS: weights}.get(path.name, logs)
-        ]
-        return [moved for path in wanted if (moved := throw_away(folder.root, path)) is not None]
-    return []
+def set_aside(store: ArtifactStore, job_id: str, *, checkpoints: bool, weights: bool, logs: bool) -> None:
+    """Take parts of a job's files out of the store."""
+    for name in store.names(prefix_of(job_id)):
+        if {CHECKPOINTS: checkpoints, WEIGHTS: weights}.get(name, logs):
+            store.set_aside(prefix_of(job_id, name))
 
 
-def throw_away(root: Path, path: Path) -> Path | None:
-    """Move a file or folder of the store into its trash and return where it is; None if it is not there."""
-    trash = root / _TRASH / f"{secrets.token_hex(8)}-{path.name}"
-    trash.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return path.rename(trash)
-    except FileNotFoundError:
-        return None
-
-
-def empty_trash(root: Path) -> None:
-    """Delete what was moved into the trash, also by a process that did not live to do so."""
-    with suppress(FileNotFoundError):
-        for path in list((root / _TRASH).iterdir()):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-
-
-def list_files(folder: JobFolder) -> list[ArtifactFile]:
+def list_files(store: ArtifactStore, job_id: str) -> list[ArtifactFile]:
     """Return the job's files by kind and name; none before its first attempt."""
-    return [file for kind, pattern in _PATTERNS.items() for file in _matching(folder.path, kind, pattern)]
+    prefix = prefix_of(job_id)
+    found = [(file.name.removeprefix(f"{prefix}/"), file) for file in store.list(prefix)]
+    return [
+        ArtifactFile(name, kind, file.size_bytes, file.modified_at)
+        for kind, pattern in _PATTERNS.items()
+        for name, file in found
+        if pattern.fullmatch(name)
+    ]
 
 
-def resolve(folder: JobFolder, name: str) -> Path:
-    """Return the path of a listed file.
+def find_file(store: ArtifactStore, job_id: str, name: str) -> ArtifactFile:
+    """Return a listed file.
 
     Raises:
         NotFoundError: the job has no such file.
     """
-    if any(file.name == name for file in list_files(folder)):
-        return folder.path / name
-    raise NotFoundError(f"job {folder.job_id} has no artifact {name[:200]!r}", field="name")
-
-
-def _matching(root: Path, kind: ArtifactKind, pattern: str) -> Iterator[ArtifactFile]:
-    for path in sorted(root.glob(pattern)):
-        try:
-            status = path.lstat()
-        except FileNotFoundError:
-            continue  # retention was faster
-        if path.is_symlink() or not path.is_file():
-            continue
-        modified_at = datetime.fromtimestamp(status.st_mtime, UTC)
-        yield ArtifactFile(path.relative_to(root).as_posix(), kind, status.st_size, modified_at)
+    for file in list_files(store, job_id):
+        if file.name == name:
+            return file
+    raise NotFoundError(f"job {job_id} has no artifact {name[:200]!r}", field="name")

@@ -1,11 +1,7 @@
 """Bundles of teams: stored once by content in the artifact store, read by the teams that uploaded them."""
 
-import os
-import secrets
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -16,7 +12,10 @@ from xsam.services.bundles.models import BundleRow
 from xsam.services.db.clock import db_now, utc_now
 from xsam.services.db.upsert import insert_missing
 from xsam.services.errors import ForbiddenError, InvalidRequestError, NotFoundError
+from xsam.services.stores.store import ArtifactStore
 from xsam.services.teams.roles import Actor
+
+FOLDER, SUFFIX = "bundles", ".tar.gz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +26,10 @@ class Origin:
     is_dirty: bool = False
 
 
-def file_of(artifact_root: Path, bundle_id: str) -> Path:
-    """Return where a bundle's file lies, whether or not it is there."""
+def file_of(bundle_id: str) -> str:
+    """Return the name of a bundle's file in the artifact store, whether or not it is there."""
     digest = archive.digest_of(bundle_id)
-    return artifact_root / "bundles" / digest[:2] / f"{digest}.tar.gz"
+    return f"{FOLDER}/{digest[:2]}/{digest}{SUFFIX}"
 
 
 def get(session: Session, bundle_id: str, *, team: str | None) -> BundleRow:
@@ -50,7 +49,7 @@ def get(session: Session, bundle_id: str, *, team: str | None) -> BundleRow:
 
 def add(  # noqa: PLR0913 - what, where, and whose
     session: Session,
-    artifact_root: Path,
+    store: ArtifactStore,
     bundle_id: str,
     packed: bytes,
     *,
@@ -67,7 +66,8 @@ def add(  # noqa: PLR0913 - what, where, and whose
     found = archive.id_of(entries)
     if found != bundle_id:
         raise InvalidRequestError(f"the content is bundle {found}, not {bundle_id}", field="bundle_id")
-    _write(file_of(artifact_root, bundle_id), packed)
+    # Also one that is there: wanted again, so a sweep that sees it now lets it stay.
+    store.put_bytes(file_of(bundle_id), packed)
     row = {
         "team": actor.team,
         "id": bundle_id,
@@ -127,19 +127,3 @@ def check_is_on(*, is_on: bool) -> None:
         raise ForbiddenError(
             "this service runs no code of its users: the operator has not set XSAM_CODE__UPLOAD=on", field="code"
         )
-
-
-def _write(path: Path, packed: bytes) -> None:
-    with suppress(FileNotFoundError):
-        os.utime(path)  # wanted again: a sweep that sees it now lets it stay
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(6)}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(packed)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -101,10 +101,11 @@ class TeamBytes(Read):
 
 
 class StoreRead(Read):
-    """The disk of an artifact store."""
+    """The disk of an artifact store, or the bucket."""
 
     root: str
     total_bytes: int
+    """0, as what is free, of a bucket: nothing limits it."""
     free_bytes: int
     measured_at: datetime
     teams: list[TeamBytes]

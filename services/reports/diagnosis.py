@@ -18,18 +18,20 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from xsam.services.artifacts.models import Checkpoint
-from xsam.services.artifacts.store import JobFolder
+from xsam.services.artifacts.store import CHECKPOINTS, JOBS, prefix_of
 from xsam.services.db import migrate
 from xsam.services.db.clock import db_now, utc_now
 from xsam.services.db.session import AWAY, Database, refusal
+from xsam.services.errors import StorageError
 from xsam.services.jobs.models import Job
 from xsam.services.reports import gauges
 from xsam.services.reports.gauges import Gauges
 from xsam.services.settings import Settings
+from xsam.services.stores.store import ArtifactStore
 
 CLOCK_S = 2.0
 SLOW_DATABASE_S = 0.05
-SLOW_FOLDER_S = 0.5
+SLOW_STORE_S = 0.5
 LOW_DISK, FULL_DISK = 0.10, 0.02
 NUM_SAMPLES = 50
 """So many checkpoints, and so many folders, are compared with each other."""
@@ -57,7 +59,8 @@ class Finding(BaseModel):
 
 def diagnose(settings: Settings) -> Iterator[Finding]:
     """Yield what is found, thing after thing; what can't be looked at because of a failure is left out."""
-    yield from _artifacts(settings.artifact_root)
+    store = settings.store_place.open()
+    yield from _artifacts(store)
     yield from _disk(settings.data_dir.resolve())
     database = Database(settings.database_url, pool_size=1)
     try:
@@ -76,7 +79,7 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
             yield from _dispatchers(found)
             yield from _nodes(found)
             yield from _leases(found)
-            yield from _files(session, settings.artifact_root)
+            yield from _files(session, store)
     except AWAY as e:
         yield _failure(
             "database",
@@ -127,42 +130,44 @@ def _clock(session: Session) -> Iterator[Finding]:
         yield _ok("clock", "this host and the database agree")
 
 
-def _artifacts(root: Path) -> Iterator[Finding]:
-    probe = root / f".doctor-{os.getpid()}-{secrets.token_hex(4)}"
+def _artifacts(store: ArtifactStore) -> Iterator[Finding]:
+    probe = f".doctor-{os.getpid()}-{secrets.token_hex(4)}"
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        seconds = _timed(lambda: _write_and_read(probe))
-        ahead_s = probe.stat().st_mtime - time.time()
-    except OSError as e:
+        seconds = _timed(lambda: _write_and_read(store, probe))
+        ahead_s = store.stat(probe).modified_at.timestamp() - time.time()
+    except (OSError, StorageError) as e:
         yield _failure(
             "artifact store",
-            f"{root} can't be written: {e.strerror or e}",
-            "Mount the shared folder, for the user that runs the service; XSAM_DATA_DIR names it.",
+            f"{store.name} can't be written: {getattr(e, 'strerror', None) or e}",
+            "Mount the shared folder, for the user that runs the service; XSAM_DATA_DIR names it. With a bucket "
+            "(XSAM_ARTIFACTS__URL): is it there, and may the credentials in AWS's variables write to it?",
         )
         return
     finally:
-        with suppress(OSError):
-            probe.unlink()
-    if seconds > SLOW_FOLDER_S:
+        with suppress(OSError, StorageError):
+            store.delete(probe)
+    if seconds > SLOW_STORE_S:
         yield _warning(
             "artifact store",
-            f"{root} takes {seconds:.1f} s for a small file",
+            f"{store.name} takes {seconds:.1f} s for a small file",
             "Checkpoints wait for it. Look at the file server's load.",
         )
     elif abs(ahead_s) > CLOCK_S:
         yield _warning(
             "artifact store",
-            f"the clock of {root} is {ahead_s:+.1f} s off this host's",
+            f"the clock of {store.name} is {ahead_s:+.1f} s off this host's",
             "Start chrony or ntpd on the file server and here.",
         )
     else:
-        yield _ok("artifact store", f"{root} takes {seconds * 1e3:.0f} ms for a small file")
+        yield _ok("artifact store", f"{store.name} takes {seconds * 1e3:.0f} ms for a small file")
 
 
-def _write_and_read(path: Path) -> None:
-    path.write_bytes(b"x" * 4096)
-    if path.read_bytes() != b"x" * 4096:
-        raise OSError(f"{path} does not hold what was written")
+def _write_and_read(store: ArtifactStore, name: str) -> None:
+    content = b"x" * 4096
+    store.put_bytes(name, content)
+    with store.open(name) as file:
+        if file.read() != content:
+            raise OSError(f"{name} does not hold what was written")
 
 
 def _disk(folder: Path) -> Iterator[Finding]:
@@ -254,19 +259,18 @@ def _leases(found: Gauges) -> Iterator[Finding]:
         yield _ok("leases", "all running jobs renew theirs")
 
 
-def _files(session: Session, root: Path) -> Iterator[Finding]:
+def _files(session: Session, store: ArtifactStore) -> Iterator[Finding]:
     """Compare rows and files: a restored database may meet files of another time."""
     newest = select(Checkpoint.job_id, Checkpoint.name).join(Job, Job.id == Checkpoint.job_id)
     rows = session.execute(newest.order_by(Job.created_at.desc()).limit(NUM_SAMPLES)).all()
-    lost = {job_id for job_id, name in rows if not (JobFolder(root, job_id).checkpoints / name).is_dir()}
+    lost = {job_id for job_id, name in rows if name not in store.names(prefix_of(job_id, CHECKPOINTS))}
     if lost:
         yield _failure(
             "checkpoints",
             f"rows of {len(lost)} jobs name checkpoints that are no files, {sorted(lost)[0]} for one",
             "Is this the folder that belongs to this database? Such jobs begin anew when they are retried.",
         )
-    jobs = root / "jobs"
-    folders = sorted(path.name for path in jobs.iterdir())[-NUM_SAMPLES:] if jobs.is_dir() else []
+    folders = store.names(JOBS)[-NUM_SAMPLES:]
     known = set(session.scalars(select(Job.id).where(Job.id.in_(folders))))
     strays = [name for name in folders if name not in known]
     if strays:

@@ -4,21 +4,22 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from xsam.services.artifacts.schemas import ArtifactRead, ModelCard
-from xsam.services.artifacts.store import ArtifactKind, JobFolder, list_files
+from xsam.services.artifacts.store import ArtifactKind, list_files
 from xsam.services.bundles.models import BundleRow
 from xsam.services.bundles.schemas import BundleRead
 from xsam.services.jobs.models import Job, JobAttempt
 from xsam.services.jobs.schemas import JobRead
 from xsam.services.requirements import lines
 from xsam.services.requirements import service as requirements
+from xsam.services.stores.store import ArtifactStore
 
 
-def describe(session: Session, job: Job, folder: JobFolder) -> ModelCard:
+def describe(session: Session, job: Job, store: ArtifactStore) -> ModelCard:
     """Return the card of a job, finished or not."""
     read = JobRead.of(job)
     code = read.spec.code
     bundle = None if code is None else session.get(BundleRow, (job.team, code.bundle))
-    weights = [file for file in list_files(folder) if file.kind is ArtifactKind.WEIGHTS]
+    weights = [file for file in list_files(store, job.id) if file.kind is ArtifactKind.WEIGHTS]
     return ModelCard(
         job_id=read.id,
         name=read.name,

@@ -5,20 +5,16 @@ job's row is locked and it is certain that it has ended; the trash is emptied; t
 rows: the files first, so that none are left that nobody knows of. Whoever comes next goes on where this one ended.
 """
 
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, aliased
 
 from xsam.services.artifacts import service as artifacts
-from xsam.services.artifacts import store
-from xsam.services.artifacts.store import JobFolder
+from xsam.services.artifacts import store as files
 from xsam.services.bundles import service as bundles
 from xsam.services.db.clock import db_now, utc_now
 from xsam.services.db.session import Database
@@ -32,6 +28,7 @@ from xsam.services.retention.due import Due
 from xsam.services.retention.models import StoredFiles
 from xsam.services.retention.rules import OF_FILES, Forgotten, Kind, RulesOfTeams, of_service
 from xsam.services.settings import ArtifactSettings
+from xsam.services.stores.store import ArtifactStore
 from xsam.services.studies.models import Trial
 from xsam.services.teams import limits
 
@@ -56,7 +53,7 @@ def preview(session: Session, rules: RulesOfTeams) -> list[Forgotten]:
 
 def collect(
     database: Database,
-    root: Path,
+    store: ArtifactStore,
     settings: ArtifactSettings,
     *,
     limit: int = 10 * PART,
@@ -68,49 +65,49 @@ def collect(
 
     Args:
         database: whose jobs they are.
-        root: of the artifact store.
+        store: where their files are.
         settings: the service's rules; teams have their own in their rows.
         limit: things that are forgotten at most.
         is_stopped: asked between two parts.
     """
-    store.empty_trash(root)
-    measure(database, root, limit=limit)
+    store.empty_trash()
+    measure(database, store, limit=limit)
     with database.read() as session:
         current = rules(session, settings)
         wanted = due.of_jobs(session, current)[:limit]
     gone: list[Due] = []
-    for step in _steps(database, root, current, wanted, limit):
+    for step in _steps(database, store, current, wanted, limit):
         if is_stopped():
             break
         gone += step()
-    store.empty_trash(root)
+    store.empty_trash()
     return summed(gone)
 
 
 def _steps(
-    database: Database, root: Path, rules: RulesOfTeams, wanted: Sequence[Due], limit: int
+    database: Database, store: ArtifactStore, rules: RulesOfTeams, wanted: Sequence[Due], limit: int
 ) -> Iterator[Callable[[], list[Due]]]:
     """Yield what is to be done, each in few small transactions."""
     for part in _parts([one for one in wanted if one.kind in OF_FILES]):
-        yield partial(_forget_files, database, root, part)
+        yield partial(_forget_files, database, store, part)
     for one in wanted:
         if one.kind is Kind.METRICS:
             yield partial(_thin, database, one)
     for part in _parts([one for one in wanted if one.kind is Kind.ROWS]):
-        yield partial(_forget_rows, database, root, part)
+        yield partial(_forget_rows, database, store, part)
     for kind in (Kind.BUNDLES, Kind.ENVIRONMENTS):
         if rules.names(kind):
             yield partial(_forget_unused, database, rules, kind, limit=limit)
     if rules.names(Kind.BUNDLES):
-        yield partial(_sweep_bundles, database, root)
+        yield partial(_sweep_bundles, database, store)
 
 
-def measure(database: Database, root: Path, *, limit: int) -> int:
+def measure(database: Database, store: ArtifactStore, *, limit: int) -> int:
     """Note how large the files of jobs are that ended since they were last measured; returns of how many."""
     with database.read() as session:
         jobs = due.unmeasured(session, limit=limit)
     for part in _parts(jobs):
-        sizes = {job_id: store.measure(JobFolder(root, job_id)) for job_id in part}
+        sizes = {job_id: files.measure(store, job_id) for job_id in part}
         with database.unit_of_work() as session:
             now = session.execute(select(db_now())).scalar_one()
             there = session.scalars(select(Job.id).where(Job.id.in_(part)).with_for_update(read=True)).all()
@@ -146,7 +143,7 @@ _SIZES = {Kind.CHECKPOINTS: "checkpoint_bytes", Kind.WEIGHTS: "weights_bytes", K
 _GONE = {Kind.CHECKPOINTS: "checkpoints_gone_at", Kind.WEIGHTS: "weights_gone_at", Kind.LOGS: "logs_gone_at"}
 
 
-def _forget_files(database: Database, root: Path, wanted: Sequence[Due]) -> list[Due]:
+def _forget_files(database: Database, store: ArtifactStore, wanted: Sequence[Due]) -> list[Due]:
     kinds: defaultdict[str, set[Kind]] = defaultdict(set)
     for one in wanted:
         kinds[one.job_id].add(one.kind)
@@ -158,15 +155,16 @@ def _forget_files(database: Database, root: Path, wanted: Sequence[Due]) -> list
         artifacts.forget_checkpoints(session, [one for one in ended if Kind.CHECKPOINTS in kinds[one]])
         for job_id in ended:
             chosen = kinds[job_id]
-            store.set_aside(
-                JobFolder(root, job_id),
+            files.set_aside(
+                store,
+                job_id,
                 checkpoints=Kind.CHECKPOINTS in chosen,
                 weights=Kind.WEIGHTS in chosen,
                 logs=Kind.LOGS in chosen,
             )
         for job_id in set(kinds) - set(ended):  # taken up again a moment ago: its files are there
             _note(session, job_id, {_GONE[kind]: None for kind in kinds[job_id]})
-    store.empty_trash(root)
+    store.empty_trash()
     with database.unit_of_work() as session:
         for job_id in ended:
             _note(session, job_id, {_SIZES[kind]: 0 for kind in kinds[job_id]})
@@ -203,9 +201,9 @@ def _thin(database: Database, one: Due) -> list[Due]:
     return [one]
 
 
-def _forget_rows(database: Database, root: Path, wanted: Sequence[Due]) -> list[Due]:
+def _forget_rows(database: Database, store: ArtifactStore, wanted: Sequence[Due]) -> list[Due]:
     """Forget jobs: their files, then trials, then what is no trial; a study once it has no trials any more."""
-    _forget_files(database, root, [Due(one.job_id, one.team, kind, 0) for one in wanted for kind in OF_FILES])
+    _forget_files(database, store, [Due(one.job_id, one.team, kind, 0) for one in wanted for kind in OF_FILES])
     with database.unit_of_work() as session:
         ids = _lock_ended(session, [one.job_id for one in wanted])
         kinds = {row.id: row.kind for row in session.execute(select(Job.id, Job.kind).where(Job.id.in_(ids)))}
@@ -271,23 +269,14 @@ def _forget_unused(database: Database, rules: RulesOfTeams, kind: Kind, *, limit
     return gone
 
 
-def _sweep_bundles(database: Database, root: Path) -> list[Due]:
-    """Delete files of bundles that no team has any more; one that is sent again just now is put back."""
+def _sweep_bundles(database: Database, store: ArtifactStore) -> list[Due]:
+    """Delete files of bundles that no team has any more."""
     with database.read() as session:
-        known = {bundles.file_of(root, bundle_id).name for bundle_id in bundles.known(session)}
-    for path in (root / "bundles").glob("*/*.tar.gz"):
-        if path.name in known or not _is_older(path):
-            continue
-        aside = store.throw_away(root, path)
-        if aside is not None and not _is_older(aside):
-            aside.replace(path)
+        known = {bundles.file_of(bundle_id) for bundle_id in bundles.known(session)}
+    for file in store.list(bundles.FOLDER):
+        if file.name.endswith(bundles.SUFFIX) and file.name not in known:
+            store.delete_if_old(file.name, older_than_s=_ORPHANED_S)
     return []
-
-
-def _is_older(path: Path) -> bool:
-    with suppress(FileNotFoundError):
-        return time.time() - path.stat().st_mtime > _ORPHANED_S
-    return False
 
 
 def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -1,9 +1,7 @@
-"""How full the disk of the artifact store is, and which team has how much on it."""
+"""How full the artifact store is, and which team has how much on it."""
 
-import shutil
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -16,16 +14,16 @@ from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import TERMINAL_STATES
 from xsam.services.retention.models import StoredFiles, StoreFill
 from xsam.services.retention.rules import Kind
+from xsam.services.stores.store import ArtifactStore
 
 
-def note(session: Session, root: Path) -> None:
+def note(session: Session, store: ArtifactStore) -> None:
     """Write down how full it is now, for readers, who would otherwise add up all jobs each time."""
-    root.mkdir(parents=True, exist_ok=True)
-    disk = shutil.disk_usage(root)
+    total_bytes, free_bytes = store.room()
     row = {
-        "root": str(root),
-        "total_bytes": disk.total,
-        "free_bytes": disk.free,
+        "root": store.name,
+        "total_bytes": total_bytes,
+        "free_bytes": free_bytes,
         "measured_at": session.execute(select(db_now())).scalar_one(),
         "teams": _of_teams(session),
     }

@@ -17,6 +17,7 @@ from xsam.services.db import migrate
 from xsam.services.db.session import Database
 from xsam.services.jobs.models import Job, JobAttempt
 from xsam.services.metrics.models import EpochMetric
+from xsam.services.stores.folder import FolderStore
 
 EPOCHS = 10
 CHUNK = 2_000
@@ -33,14 +34,14 @@ def measure(num_jobs: int) -> str:
         _let_them_have_run(source)
         file = folder / "backup.tar"
         start = time.perf_counter()
-        made = backup.make(source, folder / "none", file, with_files=False)
+        made = backup.make(source, FolderStore(folder / "none"), file, with_files=False)
         num_rows = sum(made.num_rows.values())
         rows.append(_row("backup of PostgreSQL", num_rows, time.perf_counter() - start))
         targets = {"PostgreSQL": stack.enter_context(scratch_postgres()), "SQLite": f"sqlite:///{folder / 'x.db'}"}
         for kind, url in targets.items():
             target = _opened(url)
             start = time.perf_counter()
-            backup.restore(target, folder / f"artifacts-{kind}", file)
+            backup.restore(target, FolderStore(folder / f"artifacts-{kind}"), file)
             rows.append(_row(f"restore into {kind}", num_rows, time.perf_counter() - start))
             target.dispose()
         source.dispose()

@@ -26,6 +26,8 @@ from xsam.services.jobs.models import Job
 from xsam.services.jobs.states import JobState
 from xsam.services.metrics import service as metrics
 from xsam.services.metrics.records import CheckpointRecord
+from xsam.services.stores.folder import FolderStore
+from xsam.services.stores.store import StorePlace
 from xsam.services.tables import metadata
 from xsam.services.teams import tokens
 from xsam.services.teams.roles import Role
@@ -84,22 +86,39 @@ def test_restore__brings_back_all_that_was_destroyed(
 ) -> None:
     token = admin_token(database)
     rows, files = _rows(database), _files(lived)
-    made = backup.make(database, lived, tmp_path / "all.tar")
+    made = backup.make(database, FolderStore(lived), tmp_path / "all.tar")
     assert (made.num_files, made.num_bytes) == (1, 4)
     shutil.rmtree(lived)
-    backup.restore(empty, lived, tmp_path / "all.tar")
+    backup.restore(empty, FolderStore(lived), tmp_path / "all.tar")
     assert _rows(empty) == rows
     assert _files(lived) == files
     with empty.read() as session:
         assert tokens.authenticate(session, token).principal.is_admin
 
 
+def test_files__move_from_a_folder_into_a_bucket_and_back(
+    database: Database, empty: Database, lived: Path, tmp_path: Path, bucket_place: StorePlace
+) -> None:
+    backup.make(database, FolderStore(lived), tmp_path / "folder.tar")
+    bucket = bucket_place.open()
+    backup.restore(empty, bucket, tmp_path / "folder.tar")
+    made = backup.make(empty, bucket, tmp_path / "bucket.tar")
+    assert (made.num_files, made.num_bytes) == (1, 4)
+    with pytest.raises(BackupError, match=f"the database is not empty|{bucket_place.url} is not empty"):
+        backup.restore(empty, bucket, tmp_path / "bucket.tar")
+    with FolderStore(tmp_path / "again").filled() as put:
+        for file in bucket.list():
+            with bucket.open(file.name) as source:
+                put(file.name, source)
+    assert _files(tmp_path / "again") == _files(lived)
+
+
 def test_job_that_ran__goes_on_after_the_restore(
     database: Database, empty: Database, lived: Path, tmp_path: Path
 ) -> None:
-    backup.make(database, lived, tmp_path / "all.tar")
+    backup.make(database, FolderStore(lived), tmp_path / "all.tar")
     shutil.rmtree(lived)
-    backup.restore(empty, lived, tmp_path / "all.tar")
+    backup.restore(empty, FolderStore(lived), tmp_path / "all.tar")
     with empty.unit_of_work() as session:
         [job_id] = session.scalars(select(Job.id).where(Job.state == JobState.RUNNING))
         session.execute(update(Job).where(Job.id == job_id).values(lease_expires_at=db_now(-1)))
@@ -111,57 +130,57 @@ def test_job_that_ran__goes_on_after_the_restore(
 
 
 def test_rows_alone__leave_the_files_out(database: Database, empty: Database, lived: Path, tmp_path: Path) -> None:
-    backup.make(database, lived, tmp_path / "rows.tar", with_files=False)
+    backup.make(database, FolderStore(lived), tmp_path / "rows.tar", with_files=False)
     shutil.rmtree(lived)
-    backup.restore(empty, lived, tmp_path / "rows.tar")
+    backup.restore(empty, FolderStore(lived), tmp_path / "rows.tar")
     assert len(_rows(empty)["jobs"]) == 2
     assert _files(lived) == {}
 
 
 def test_backup__is_private_and_replaces_the_one_before(database: Database, lived: Path, tmp_path: Path) -> None:
     for _ in range(2):
-        backup.make(database, lived, tmp_path / "all.tar")
+        backup.make(database, FolderStore(lived), tmp_path / "all.tar")
     assert (tmp_path / "all.tar").stat().st_mode & 0o777 == 0o600
     assert not (tmp_path / "all.tar.partial").exists()
 
 
 def test_restore__over_something_is_refused(database: Database, empty: Database, lived: Path, tmp_path: Path) -> None:
-    backup.make(database, lived, tmp_path / "all.tar")
+    backup.make(database, FolderStore(lived), tmp_path / "all.tar")
     with pytest.raises(BackupError, match=r"the database is not empty: \w+ has rows"):
-        backup.restore(database, tmp_path / "none", tmp_path / "all.tar")
+        backup.restore(database, FolderStore(tmp_path / "none"), tmp_path / "all.tar")
     with pytest.raises(BackupError, match="is not empty; move it away"):
-        backup.restore(empty, lived, tmp_path / "all.tar")
+        backup.restore(empty, FolderStore(lived), tmp_path / "all.tar")
 
 
 def test_restore__of_half_a_backup_leaves_nothing(
     database: Database, empty: Database, lived: Path, tmp_path: Path
 ) -> None:
-    backup.make(database, lived, tmp_path / "all.tar")
+    backup.make(database, FolderStore(lived), tmp_path / "all.tar")
     whole = (tmp_path / "all.tar").read_bytes()
     (tmp_path / "half.tar").write_bytes(whole[: len(whole) // 2])
     shutil.rmtree(lived)
     with pytest.raises(BackupError):
-        backup.restore(empty, lived, tmp_path / "half.tar")
+        backup.restore(empty, FolderStore(lived), tmp_path / "half.tar")
     assert not lived.exists()
-    backup.restore(empty, lived, tmp_path / "all.tar")
+    backup.restore(empty, FolderStore(lived), tmp_path / "all.tar")
     assert _files(lived)
 
 
 def test_restore__of_another_release_says_which(
     database: Database, empty: Database, lived: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backup.make(database, lived, tmp_path / "all.tar")
+    backup.make(database, FolderStore(lived), tmp_path / "all.tar")
     newest = migrate.revisions()
     monkeypatch.setattr(migrate, "revisions", lambda: [*newest, "0123456789ab"])
     with pytest.raises(BackupError, match="restore it with that release, then upgrade"):
-        backup.restore(empty, tmp_path / "none", tmp_path / "all.tar")
+        backup.restore(empty, FolderStore(tmp_path / "none"), tmp_path / "all.tar")
 
 
 def test_restore__of_something_else(empty: Database, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "other.tar", "w"):
         pass
     with pytest.raises(BackupError, match="no manifest"):
-        backup.restore(empty, tmp_path / "none", tmp_path / "other.tar")
+        backup.restore(empty, FolderStore(tmp_path / "none"), tmp_path / "other.tar")
     (tmp_path / "text").write_text("no tar at all")
     with pytest.raises(BackupError, match="can't be restored"):
-        backup.restore(empty, tmp_path / "none", tmp_path / "text")
+        backup.restore(empty, FolderStore(tmp_path / "none"), tmp_path / "text")

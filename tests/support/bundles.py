@@ -9,6 +9,7 @@ from xsam.services.bundles.archive import Bundle
 from xsam.services.bundles.service import Origin
 from xsam.services.db.session import Database
 from xsam.services.settings import CodeSettings
+from xsam.services.stores.folder import FolderStore
 from xsam.services.teams.roles import Actor
 
 LIMITS = archive.limits_of(CodeSettings())
@@ -24,9 +25,9 @@ def packed(files: Mapping[str, str]) -> Bundle:
         return archive.pack(Path(folder), LIMITS)
 
 
-def add(database: Database, artifact_root: Path, bundle: Bundle, actor: Actor) -> str:
+def add(database: Database, root: Path, bundle: Bundle, actor: Actor) -> str:
     """Upload a bundle for a team and return its id."""
     with database.unit_of_work() as session:
         content = bundle.packed
-        service.add(session, artifact_root, bundle.id, content, actor=actor, limits=LIMITS, origin=Origin())
+        service.add(session, FolderStore(root), bundle.id, content, actor=actor, limits=LIMITS, origin=Origin())
     return bundle.id

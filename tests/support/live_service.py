@@ -13,7 +13,7 @@ from ray.cluster_utils import Cluster
 from sqlalchemy import select
 
 from xsam.services.artifacts.logs import read_lines
-from xsam.services.artifacts.store import JobFolder
+from xsam.services.artifacts.store import log_prefix
 from xsam.services.cluster.schemas import ClusterRead
 from xsam.services.db import migrate
 from xsam.services.db.session import Database
@@ -22,7 +22,14 @@ from xsam.services.jobs.models import Job, JobAttempt, JobEvent
 from xsam.services.jobs.states import JobState, is_terminal
 from xsam.services.metrics.models import AlphaEstimate, EpochMetric
 from xsam.services.reports import cluster, why
-from xsam.services.settings import DatabaseSettings, DispatcherSettings, RayCluster, Settings, TrainingSettings
+from xsam.services.settings import (
+    ArtifactSettings,
+    DatabaseSettings,
+    DispatcherSettings,
+    RayCluster,
+    Settings,
+    TrainingSettings,
+)
 from xsam.services.specs.job import JobSpec
 from xsam.services.teams.roles import Actor
 from xsam.workers.dispatch import ray_cluster
@@ -128,7 +135,7 @@ class LiveService:
 
     def log(self, job_id: str, attempt: int = 1) -> str:
         """Return the text of an attempt's log, all ranks."""
-        folder = JobFolder(self.settings.artifact_root, job_id).logs(attempt)
+        folder = self.settings.store_place.open().local(log_prefix(job_id, attempt))
         return "\n".join(line.text for line in read_lines(folder))
 
     def ray_and_rows_agree(self) -> bool:
@@ -208,6 +215,7 @@ def live_service(
     warm_processes: int = 2,
     database_url: str | None = None,
     device: Literal["auto", "cpu"] = "auto",
+    artifacts: ArtifactSettings | None = None,
     **ray_settings: Any,
 ) -> Iterator[LiveService]:
     """Start Ray and a dispatcher with warm processes; end both afterwards."""
@@ -215,6 +223,7 @@ def live_service(
         data_dir=data_dir,
         database=DatabaseSettings(url=database_url),
         ray=RayCluster(num_cpus=num_cpus, **ray_settings),
+        artifacts=artifacts or ArtifactSettings(),
         training=TrainingSettings(device=device),
         dispatcher=DispatcherSettings(lease_s=10, warm_processes=warm_processes),
     )

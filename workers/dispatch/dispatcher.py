@@ -68,7 +68,7 @@ class Dispatcher:
         self.id = str(DispatcherId(socket.gethostname(), os.getpid(), secrets.token_hex(3)))
         self._config = RunnerConfig(
             database_url=settings.database_url,
-            artifact_root=settings.artifact_root,
+            place=settings.store_place,
             dataset_root=settings.dataset_root,
             model_root=settings.model_root,
             code_root=settings.code_root,

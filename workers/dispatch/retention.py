@@ -6,6 +6,7 @@ import threading
 from sqlalchemy.exc import DBAPIError
 
 from xsam.services.db.session import Database
+from xsam.services.errors import StorageError
 from xsam.services.retention import collecting, fill
 from xsam.services.settings import Settings
 
@@ -40,15 +41,15 @@ class RetentionRounds:
             self._thread.join()
 
     def _run(self) -> None:
-        root = self._settings.artifact_root
+        store = self._settings.store_place.open()
         try:
             for one in collecting.collect(
-                self._database, root, self._settings.artifacts, is_stopped=self._stopped.is_set
+                self._database, store, self._settings.artifacts, is_stopped=self._stopped.is_set
             ):
                 log.info("forgot %s of %d of team %s (%d bytes)", one.kind, one.num, one.team, one.num_bytes)
             with self._database.unit_of_work() as session:
-                fill.note(session, root)
+                fill.note(session, store)
         except DBAPIError as e:
             log.warning("retention is put off: %s", str(e).splitlines()[0])
-        except OSError as e:
+        except (OSError, StorageError) as e:
             log.warning("retention is put off: %s", e)

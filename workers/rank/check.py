@@ -22,7 +22,7 @@ def run_check(request: CheckRequest) -> dict[str, Any]:
     try:
         if code is not None and request.code_file is not None:
             use_packages(request.lock, request.environments)
-            code_dir = unpacked(request.code_file, request.code_root, code.bundle, code.root)
+            code_dir = unpacked(request.place, request.code_file, request.code_root, code.bundle, code.root)
             sys.path.insert(0, str(code_dir))
     except TargetError as e:
         return asdict(Checked(error=str(e)))

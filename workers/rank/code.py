@@ -3,11 +3,13 @@
 import importlib
 import os
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from xsam.services.bundles import archive
-from xsam.services.errors import InvalidRequestError
+from xsam.services.errors import InvalidRequestError, StorageError
+from xsam.services.stores.store import StorePlace
 from xsam.workers.environments import building
 from xsam.workers.environments.store import EnvironmentStore
 from xsam.workers.environments.uv import RequirementsError
@@ -26,13 +28,13 @@ def with_code(assignment: Assignment) -> Assignment:
     code = assignment.spec.code
     if code is None:
         return assignment
-    if assignment.code_file is None or assignment.code_root is None:
+    if assignment.code_file is None or assignment.code_root is None or assignment.place is None:
         raise TargetError(f"code is bundle {code.bundle}, but this rank was not told where it lies")
     if assignment.spec.requirements is not None:
         if assignment.lock is None or assignment.environments is None:
             raise TargetError(f"requirements.lock is {assignment.spec.requirements.lock}, which is gone")
         use_packages(assignment.lock, assignment.environments)
-    folder = unpacked(assignment.code_file, assignment.code_root, code.bundle, code.root)
+    folder = unpacked(assignment.place, assignment.code_file, assignment.code_root, code.bundle, code.root)
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
         importlib.invalidate_caches()
@@ -62,15 +64,23 @@ def use_packages(lock: str | None, environments: EnvironmentStore) -> None:
     os.environ["PATH"] = f"{environment / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
 
-def unpacked(code_file: Path, code_root: Path, bundle: str, root: str) -> Path:
+def unpacked(place: StorePlace, code_file: str, code_root: Path, bundle: str, root: str) -> Path:
     """Return the folder from which a bundle's code is imported, unpacked if it was not yet.
 
     Raises:
         TargetError: the code can't be had, or has no such root.
     """
+    target = code_root / archive.digest_of(bundle)
+    store = place.open()
     try:
-        folder = archive.unpack(code_file, code_root / archive.digest_of(bundle), bundle)
-    except (OSError, InvalidRequestError) as e:
+        with tempfile.TemporaryDirectory(prefix="xsam-bundle-") as scratch:
+            packed = store.path(code_file)
+            if packed is None:
+                packed = Path(scratch) / "packed"
+                if not target.is_dir():
+                    store.get(code_file, packed)
+            folder = archive.unpack(packed, target, bundle)
+    except (OSError, InvalidRequestError, StorageError) as e:
         raise TargetError(f"code: bundle {bundle} can't be unpacked: {e}") from e
     folder = folder / root
     if not folder.is_dir():

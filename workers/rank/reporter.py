@@ -42,6 +42,8 @@ class RunnerReporter:
         self._num_judged = num_judged
         self._is_stopped_early = False
         self._unacknowledged: list[Any] = []
+        self._acknowledging = threading.RLock()
+        """Checkpoints that are being uploaded ask from a thread of their own."""
         self._wish: StopReason | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="wish", daemon=True)
@@ -56,7 +58,8 @@ class RunnerReporter:
         _log(report)
         if isinstance(report, StartedRecord):
             report = replace(report, environment=self._environment)
-        self._unacknowledged.append(self._runner.record.remote(*self._run, report))
+        with self._acknowledging:
+            self._unacknowledged.append(self._runner.record.remote(*self._run, report))
         if isinstance(report, StartedRecord) or len(self._unacknowledged) >= MAX_UNACKNOWLEDGED:
             self._acknowledge()
         if isinstance(report, EpochRecord) and report.epoch <= self._num_judged:
@@ -81,11 +84,12 @@ class RunnerReporter:
         self._closed.set()
 
     def _acknowledge(self) -> None:
-        try:
-            ray.get(self._unacknowledged)
-        except RayError:
-            _end_process()
-        self._unacknowledged.clear()
+        with self._acknowledging:
+            try:
+                ray.get(self._unacknowledged)
+            except RayError:
+                _end_process()
+            self._unacknowledged.clear()
 
     def _ask(self, method: str, *values: int) -> Any:
         try:

@@ -1,6 +1,7 @@
 """What a rank process does: the training loop under Ray Train, in this process or in a worker group."""
 
 import contextlib
+import functools
 import gc
 import logging
 import os
@@ -30,6 +31,8 @@ from xsam.workers.rank.gpu_use import measured
 from xsam.workers.rank.log_capture import captured_output
 from xsam.workers.rank.reporter import RunnerReporter
 from xsam.workers.rank.script import run_script
+from xsam.workers.scratch import Scratch
+from xsam.workers.training.checkpoints.mirror import CheckpointMirror
 from xsam.workers.training.errors import DeviceError
 from xsam.workers.training.loop import run_training
 from xsam.workers.training.plane import run_planes
@@ -102,7 +105,7 @@ def run_group(assignment: Assignment, runner: ActorHandle) -> RankResult:
 
 def run_rank(assignment: Assignment, runner: ActorHandle) -> RankResult:
     """Run the training loop for one rank whose process group is up; a failing job gives a result, never an error."""
-    with captured_output(assignment.log_dir, assignment.context.rank) as output:
+    with _scratch(assignment), captured_output(assignment.log_dir, assignment.context.rank) as output:
         _say_where(assignment.context)
         reporter = _reporter(assignment, runner) if assignment.context.rank == 0 else None
         try:
@@ -123,6 +126,19 @@ def run_rank(assignment: Assignment, runner: ActorHandle) -> RankResult:
         finally:
             if reporter is not None:
                 reporter.close()
+
+
+@contextlib.contextmanager
+def _scratch(assignment: Assignment) -> Iterator[None]:
+    bucket, rank = assignment.context.bucket, assignment.context.rank
+    if bucket is None:
+        yield
+        return
+    held = Scratch(bucket, assignment.job_id, (f"attempts/{assignment.attempt}/logs/rank-{rank}.*",))
+    try:
+        yield
+    finally:
+        held.close()
 
 
 def _reporter(assignment: Assignment, runner: ActorHandle) -> RunnerReporter:
@@ -167,15 +183,25 @@ def _train(assignment: Assignment, telemetry: Telemetry, control: Control) -> Ra
             "but CUDA does not work there; XSAM_TRAINING__DEVICE=cpu trains on GPUs that are only announced"
         )
     if assignment.spec.plane is not None and assignment.looked_at is not None:
-        stopped_by = run_planes(
-            assignment.spec, context, telemetry, control, folder=assignment.looked_at, known=assignment.planes
-        )
-        return RankResult(context.rank, stopped_by=stopped_by)
+        return RankResult(context.rank, stopped_by=_look(assignment, assignment.looked_at, telemetry, control))
     if assignment.spec.entrypoint is not None:
         outcome = run_script(assignment, telemetry, control)
     else:
         outcome = run_training(assignment.spec, context, telemetry, control)
     return RankResult(context.rank, summary=asdict(outcome.summary), stopped_by=outcome.stopped_by)
+
+
+def _look(assignment: Assignment, folder: Path, telemetry: Telemetry, control: Control) -> StopReason | None:
+    spec, context = assignment.spec, assignment.context
+    looked_at = functools.partial(run_planes, spec, context, telemetry, control, known=assignment.planes)
+    if context.bucket is None or spec.plane is None:
+        return looked_at(folder=folder)
+    # Not the trained job's own folder, which may be on this node and in use.
+    with tempfile.TemporaryDirectory(prefix="xsam-plane-") as scratch:
+        fetched = Path(scratch) / folder.name
+        mirror = CheckpointMirror(context.bucket, context.bucket.name_of(folder.parent), fetched)
+        mirror.fetch_all(is_newest_enough=spec.plane.checkpoints == "newest")
+        return looked_at(folder=fetched)
 
 
 def _has_gpu(context: RankContext) -> bool:

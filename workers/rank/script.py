@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from xsam.services.metrics.records import CheckpointRecord, EpochRecord
 from xsam.services.specs.job import JobSpec
 from xsam.workers.messages import Assignment, FirstStep, StartedRecord, StopReason
 from xsam.workers.sdk.run import Run, enter
-from xsam.workers.training.errors import TargetError, TrainingError
+from xsam.workers.training.checkpoints.mirror import CheckpointMirror, mirror_of
+from xsam.workers.training.errors import CheckpointError, TargetError, TrainingError
 from xsam.workers.training.loop import TrainingOutcome
 from xsam.workers.training.optimizers import read_alpha
 from xsam.workers.training.progress import Progress
@@ -36,7 +38,12 @@ def run_script(assignment: Assignment, telemetry: Telemetry, control: Control) -
     spec, context = assignment.spec, assignment.context
     if spec.entrypoint is None or context.code_dir is None:
         raise TargetError("an entrypoint needs code")
-    host = ServiceHost(spec, telemetry, control)
+    mirror = mirror_of(context, control.may_publish)
+    if mirror is not None:
+        if context.rank == 0:
+            mirror.begin()
+        mirror.fetch_all(is_newest_enough=True)
+    host = ServiceHost(spec, telemetry, control, mirror)
     torch.set_num_threads(context.num_threads)
     run = Run(
         host,
@@ -55,10 +62,15 @@ def run_script(assignment: Assignment, telemetry: Telemetry, control: Control) -
     os.chdir(context.code_dir)
     try:
         _start(spec, context.code_dir)
+    except BaseException:
+        with suppress(CheckpointError):  # what is on its way to the bucket is what the next attempt goes on from
+            host.finish()
+        raise
     finally:
         enter(None)
         if dist.is_initialized():
             dist.destroy_process_group()
+    host.finish()
     return host.outcome(control.stop_reason() if run.was_told_to_stop else None)
 
 
@@ -115,9 +127,13 @@ class ServiceHost:
         spec: the job.
         telemetry: takes them; silent on every rank but the first.
         control: says when to stop.
+        mirror: brings checkpoints into the bucket; None where all nodes share a folder.
     """
 
-    def __init__(self, spec: JobSpec, telemetry: Telemetry, control: Control) -> None:
+    def __init__(
+        self, spec: JobSpec, telemetry: Telemetry, control: Control, mirror: CheckpointMirror | None = None
+    ) -> None:
+        self._mirror = mirror
         self._spec = spec
         self._telemetry = telemetry
         self._control = control
@@ -132,6 +148,7 @@ class ServiceHost:
     def step(self, step: int, loss: Any) -> None:
         """Report the position."""
         self._note_step(step)
+        self._report_uploaded()
         self._throttle.report(
             epoch=self._progress.epochs_done + 1, step=step, read_loss=lambda: 0.0 if loss is None else float(loss)
         )
@@ -180,7 +197,21 @@ class ServiceHost:
         """Report a checkpoint."""
         is_best = self._progress.best_epoch == self._progress.epochs_done
         record = CheckpointRecord(self._progress.epochs_done, step, name, size_bytes, sha256, is_best=is_best)
-        self._telemetry.report(record)
+        if self._mirror is None:
+            self._telemetry.report(record)
+        else:
+            self._mirror.send(record)
+            self._report_uploaded()
+
+    def finish(self) -> None:
+        """Wait until the bucket has what was saved last.
+
+        Raises:
+            CheckpointError: it does not take it.
+        """
+        if self._mirror is not None:
+            self._mirror.wait()
+            self._report_uploaded()
 
     def state(self) -> dict[str, Any]:
         """Return the totals."""
@@ -199,6 +230,11 @@ class ServiceHost:
     def outcome(self, stopped_by: StopReason | None) -> TrainingOutcome:
         """Return how the run ended."""
         return TrainingOutcome(self._progress.summary(self._goal, None), stopped_by)
+
+    def _report_uploaded(self) -> None:
+        if self._mirror is not None:
+            for record in self._mirror.settled():
+                self._telemetry.report(record)
 
     def _note_step(self, step: int) -> None:
         self._progress.step = step

@@ -13,10 +13,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from xsam.services import logs
-from xsam.services.artifacts.store import JobFolder
+from xsam.services.artifacts.store import CHECKPOINTS, TENSORBOARD, JobFolder, prefix_of
 from xsam.services.bundles.service import file_of
 from xsam.services.db.session import AWAY, Database, refusal
-from xsam.services.errors import LeaseLostError
+from xsam.services.errors import LeaseLostError, StorageError
 from xsam.services.jobs import queue
 from xsam.services.jobs import service as jobs
 from xsam.services.jobs.queue import ClaimedJob, Lease
@@ -32,6 +32,7 @@ from xsam.workers.runner.rank_group import GroupEnding, RankGroup
 from xsam.workers.runner.recorder import RETRY_INTERVAL_S, Recorder
 from xsam.workers.runner.trackers.sink import Ended, TrackedRun
 from xsam.workers.runner.trackers.tracking import Trackers, sinks_of
+from xsam.workers.scratch import Scratch
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,9 @@ class Attempt:
         self._refusal = ""
         on_lost = self._note_lost
         number = claimed.lease.attempt
-        self._folder = JobFolder(config.artifact_root, claimed.lease.job_id)
+        self._folder = JobFolder(config.place.root, claimed.lease.job_id)
+        own = (f"attempts/{number}/runner.log*", f"{TENSORBOARD}/*", "wandb/**/*")
+        self._scratch = Scratch(config.place, self.job_id, own)
         self._file = logs.AttemptFile(self._folder.attempt(number), self.job_id, number, config.logs)
         self._log = logs.of_attempt(log, self.job_id, number)
         self._log.info("the attempt begins in process %d on %s", os.getpid(), socket.gethostname())
@@ -84,7 +87,7 @@ class Attempt:
         self._recorder = Recorder(
             database,
             claimed.lease,
-            self._folder.checkpoints,
+            self._checkpoint_names,
             num_ranks=claimed.job_spec.resources.num_workers,
             on_lost=on_lost,
             on_refused=self._note_refused,
@@ -152,9 +155,12 @@ class Attempt:
             return outcome
         finally:
             self._file.close()
+            self._scratch.close()
 
     def _end(self, ending: GroupEnding) -> RunnerOutcome | None:
         self._recorder.close()
+        # Before the row says that it has ended: who reads the log then reads all of it, also of ranks that were killed.
+        self._scratch.flush(f"attempts/{self._claimed.lease.attempt}/logs/*")
         self._keeper.close()
         if self._is_lost:
             self._log.warning("the lease is lost: the job is somebody else's")
@@ -180,6 +186,7 @@ class Attempt:
             dataset_root=config.dataset_root,
             model_root=config.model_root,
             checkpoint_dir=self._folder.checkpoints,
+            bucket=config.place if config.place.is_bucket else None,
             allow_download=config.allow_download,
             allowed_packages=config.allowed_packages,
             num_threads=spec.resources.cpus_per_worker,
@@ -190,14 +197,22 @@ class Attempt:
             spec,
             context,
             self._folder.logs(lease.attempt),
-            code_file=None if spec.code is None else file_of(config.artifact_root, spec.code.bundle),
+            place=config.place,
+            code_file=None if spec.code is None else file_of(spec.code.bundle),
             code_root=config.code_root,
             lock=self._lock(spec),
             environments=config.environments,
-            looked_at=None if spec.plane is None else JobFolder(config.artifact_root, spec.plane.job).checkpoints,
+            looked_at=None if spec.plane is None else JobFolder(config.place.root, spec.plane.job).checkpoints,
             planes=self._planes(spec),
             is_judged=self._is_judged,
         )
+
+    def _checkpoint_names(self) -> Sequence[str] | None:
+        try:
+            return self._config.place.open().names(prefix_of(self.job_id, CHECKPOINTS))
+        except StorageError as e:
+            self._log.warning("rows of pruned checkpoints stay: %s", e)
+            return None
 
     def _planes(self, spec: JobSpec) -> tuple[PlaneRecord, ...]:
         if spec.plane is None:

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy.orm import Session
@@ -41,7 +40,7 @@ class Recorder:
     Args:
         database: the runner's own.
         lease: the attempt whose reports these are.
-        checkpoint_dir: where the job's checkpoints lie.
+        checkpoint_names: returns which checkpoints of the job are there; None if that can't be told now.
         num_ranks: of the run.
         on_lost: called once, from the thread, when a write finds the lease gone.
         on_refused: called once, from the thread, with the reason why reports can't be stored at all; nothing is stored
@@ -52,14 +51,14 @@ class Recorder:
         self,
         database: Database,
         lease: Lease,
-        checkpoint_dir: Path,
+        checkpoint_names: Callable[[], Sequence[str] | None],
         *,
         num_ranks: int,
         on_lost: Callable[[], None],
         on_refused: Callable[[str], None],
     ) -> None:
         self._database = database
-        self._checkpoint_dir = checkpoint_dir
+        self._checkpoint_names = checkpoint_names
         self._lease = lease
         self._gpu_use = RunGpuUse(num_ranks)
         self._log = logs.of_attempt(log, lease.job_id, lease.attempt)
@@ -120,17 +119,19 @@ class Recorder:
         return [*others, *(use for use in uses if use is not None)]
 
     def _store(self, reports: Sequence[Report]) -> None:
+        has_checkpoints = any(isinstance(report, CheckpointRecord) for report in reports)
+        kept = self._checkpoint_names() if has_checkpoints else None
         while reports:
             try:
                 with self._database.unit_of_work() as session:
-                    _write(session, self._lease, reports, self._checkpoint_dir)
+                    _write(session, self._lease, reports, kept)
                 return
             except AWAY as e:
                 self._log.warning("the database did not answer, trying again with %d reports: %s", len(reports), e)
                 time.sleep(RETRY_INTERVAL_S)
 
 
-def _write(session: Session, lease: Lease, reports: Sequence[Report], checkpoint_dir: Path) -> None:
+def _write(session: Session, lease: Lease, reports: Sequence[Report], kept: Sequence[str] | None) -> None:
     for report in reports:
         if isinstance(report, StartedRecord):
             _write_start(session, lease, report)
@@ -139,7 +140,6 @@ def _write(session: Session, lease: Lease, reports: Sequence[Report], checkpoint
     metrics.write_epochs(session, lease, _only(EpochRecord, reports))
     metrics.write_alphas(session, lease, _only(AlphaRecord, reports))
     metrics.write_planes(session, lease, _only(PlaneRecord, reports))
-    kept = [path.name for path in checkpoint_dir.glob("step-*")]
     artifacts.write_checkpoints(session, lease, _only(CheckpointRecord, reports), kept=kept)
     for use in _only(GpuUse, reports)[-1:]:
         measured = {name: value for name, value in asdict(use).items() if name != "rank"}

@@ -45,6 +45,10 @@ class CheckpointError(TrainingError):
     """A checkpoint can't be written or read, or the ranks don't see the same storage."""
 
 
+class StoreAwayError(CheckpointError):
+    """The bucket does not answer: nobody knows what is in it, so the run must not go on from anything else."""
+
+
 class CheckpointMismatchError(CheckpointError):
     """The checkpoint belongs to another job: other model, data, seed or number of workers."""
 

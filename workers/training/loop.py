@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from xsam.services.specs.optimizer import XsamVariant
 from xsam.workers.messages import FirstStep, RankContext, StartedRecord, StopReason
 from xsam.workers.training.build import build_parts
 from xsam.workers.training.checkpoints.store import CheckpointStore
-from xsam.workers.training.errors import DivergenceError, TargetError
+from xsam.workers.training.errors import CheckpointError, DivergenceError, TargetError
 from xsam.workers.training.evaluation import Measured, evaluate
 from xsam.workers.training.memory import named_memory_errors
 from xsam.workers.training.optimizers import is_search_step, read_alpha
@@ -91,6 +92,17 @@ class _Run:
 
     def train(self) -> TrainingOutcome:
         """Run the epochs that are left."""
+        try:
+            outcome = self._train()
+        except Exception:
+            # What is on its way to the bucket is what the next attempt goes on from.
+            with suppress(CheckpointError):
+                self._report_uploaded(is_end=True)
+            raise
+        self._report_uploaded(is_end=True)
+        return outcome
+
+    def _train(self) -> TrainingOutcome:
         progress = self._progress
         self._telemetry.report(
             StartedRecord(self._steps_per_epoch, progress.step + 1, progress.epochs_done + 1, self._num_parameters)
@@ -121,6 +133,7 @@ class _Run:
                 self._raise_diverged(bad_step)
             if reason is not None:
                 return reason
+            self._report_uploaded()
             self._save_if_due()
         self._train_signal.pause()
         return None
@@ -258,6 +271,10 @@ class _Run:
         record = self._store.save(self._progress, self._losses, score)
         self._saved_step = self._progress.step
         if record is not None:
+            self._telemetry.report(record)
+
+    def _report_uploaded(self, *, is_end: bool = False) -> None:
+        for record in self._store.uploaded(is_end=is_end):
             self._telemetry.report(record)
 
     def _raise_if_diverged(self) -> None:

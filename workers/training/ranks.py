@@ -1,6 +1,7 @@
 """The few collectives of a run; with one rank they do nothing."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -45,6 +46,14 @@ class Ranks:
         if self.world_size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
+
+    def gathered(self, content: bytes) -> list[bytes]:
+        """Return every rank's content in rank 0, and nothing in the others."""
+        if self.world_size == 1:
+            return [content]
+        contents: list[Any] | None = [None] * self.world_size if self.is_first else None
+        dist.gather_object(content, contents, dst=0)
+        return contents or []
 
     def wait(self) -> None:
         """Return when all ranks are here."""

@@ -1,6 +1,6 @@
 """One job: its curves, searches, log, events, files, specification, and why it stands where it does."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Any
@@ -19,8 +19,8 @@ from xsam.api.http.dependencies import AllowedCodeDep, ReadSession, WriteSession
 from xsam.api.http.queries import JobId
 from xsam.services.artifacts import service as artifacts
 from xsam.services.artifacts import store
-from xsam.services.artifacts.logs import read_lines
-from xsam.services.artifacts.store import JobFolder
+from xsam.services.artifacts.logs import LogLine, read_lines
+from xsam.services.artifacts.store import log_prefix
 from xsam.services.errors import NotFoundError
 from xsam.services.jobs import events, verbs
 from xsam.services.jobs import service as jobs
@@ -159,8 +159,9 @@ def _alpha(page: Page, session: Session, job: Job, view: JobView) -> Mapping[str
 
 def _logs(page: Page, session: Session, job: Job, view: JobView) -> Mapping[str, Any]:
     attempt = view.attempt or job.attempt
-    folder = JobFolder(page.service.settings.artifact_root, job.id)
-    lines = read_lines(folder.logs(attempt), rank=view.rank) if attempt else iter(())
+    lines: Iterator[LogLine] = iter(())
+    if attempt:
+        lines = read_lines(page.service.store.local(log_prefix(job.id, attempt)), rank=view.rank)
     return {"attempt": attempt, "lines": list(islice(lines, _PLAIN_LINES)), "most_lines": _PLAIN_LINES}
 
 
@@ -170,7 +171,7 @@ def _events(page: Page, session: Session, job: Job, view: JobView) -> Mapping[st
 
 
 def _files(page: Page, session: Session, job: Job, view: JobView) -> Mapping[str, Any]:
-    files = store.list_files(JobFolder(page.service.settings.artifact_root, job.id))
+    files = store.list_files(page.service.store, job.id)
     return {"files": files, "gone": retention.gone(session, job.id)}
 
 

@@ -39,11 +39,11 @@ def test_gc__says_what_would_go_and_lets_it_go(
     client.admin.create_team("default")
     assert "keeps bytes 0" in _xsam(url, "team", "set", "default", "--keep", "bytes=0")
     assert "1 jobs that ended are not measured yet" in _xsam(url, "gc", "--dry-run")
-    collecting.measure(database, settings.artifact_root, limit=10)
+    collecting.measure(database, settings.store_place.open(), limit=10)
     (foretold,) = json.loads(_xsam(url, "gc", "--dry-run", "-o", "json"))
     assert foretold == {"team": "default", "kind": "weights", "num": 1, "num_bytes": 2048}
     with database.unit_of_work() as session:
-        fill.note(session, settings.artifact_root)
+        fill.note(session, settings.store_place.open())
     assert "2.0 KiB" in _xsam(url, "cluster")
     assert "2.0 KiB" in _xsam(url, "gc")
     assert "Nothing was kept long enough" in _xsam(url, "gc")

@@ -20,6 +20,7 @@ from xsam.services.metrics import service as metrics
 from xsam.services.notifications.models import Delivery
 from xsam.services.retention import collecting
 from xsam.services.settings import ArtifactSettings
+from xsam.services.stores.folder import FolderStore
 
 _RUNNER = """
 import sys
@@ -87,7 +88,7 @@ def test_runner_of_the_release_before__goes_on_through_the_migration_and_loses_n
         make_team(database, "red")
         make_webhook(database, "red")
         assert jobs.reap(database) == [], "the new reaper leaves it alone"
-        assert collecting.collect(database, tmp_path, ArtifactSettings(row_keep_days=1e-6)) == []
+        assert collecting.collect(database, FolderStore(tmp_path), ArtifactSettings(row_keep_days=1e-6)) == []
         with database.unit_of_work() as session:
             wishes.request_pause(session, job_id, actor="ann")
         _go_on(runner)

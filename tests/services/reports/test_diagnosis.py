@@ -23,7 +23,8 @@ from xsam.services.jobs.models import Job
 from xsam.services.metrics.records import CheckpointRecord
 from xsam.services.reports import diagnosis
 from xsam.services.reports.diagnosis import Finding, Level, diagnose
-from xsam.services.settings import DatabaseSettings, Settings
+from xsam.services.settings import ArtifactSettings, DatabaseSettings, Settings
+from xsam.services.stores.store import ArtifactStore, StorePlace
 
 NODE = NodeSeen("n1", "node-1", num_cpus=4, num_gpus=2)
 Usage = namedtuple("Usage", "total used free")
@@ -38,13 +39,13 @@ def settings(database: Database, tmp_path: Path) -> Settings:
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnosis, "SLOW_DATABASE_S", 60)  # a busy machine is no finding here
-    monkeypatch.setattr(diagnosis, "SLOW_FOLDER_S", 60)
+    monkeypatch.setattr(diagnosis, "SLOW_STORE_S", 60)
 
 
 @pytest.mark.usefixtures("healthy")
 def test_database_and_folder_that_are_slow(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnosis, "SLOW_DATABASE_S", 0)
-    monkeypatch.setattr(diagnosis, "SLOW_FOLDER_S", 0)
+    monkeypatch.setattr(diagnosis, "SLOW_STORE_S", 0)
     wrong = _wrong(settings)
     assert (wrong["database"].level, wrong["artifact store"].level) == (Level.WARNING, Level.WARNING)
 
@@ -136,9 +137,14 @@ def test_artifact_store_that_can_not_be_written(settings: Settings) -> None:
     assert _wrong(settings)["artifact store"].level is Level.FAILURE
 
 
+def _write_long_ago(store: ArtifactStore, name: str) -> None:
+    store.put_bytes(name, b"1")
+    os.utime(str(store.path(name)), (1, 1))
+
+
 @pytest.mark.usefixtures("healthy")
 def test_artifact_store_with_another_clock(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnosis, "_write_and_read", lambda path: (path.touch(), os.utime(path, (1, 1))))
+    monkeypatch.setattr(diagnosis, "_write_and_read", _write_long_ago)
     assert "off this host's" in _wrong(settings)["artifact store"].text
 
 
@@ -162,3 +168,18 @@ def test_rows_and_files_that_do_not_belong_together(settings: Settings, database
     (JobFolder(settings.artifact_root, lease.job_id).checkpoints / "step-1").mkdir(parents=True)
     JobFolder(settings.artifact_root, "stranger").path.rmdir()
     assert _wrong(settings) == {}
+
+
+@pytest.mark.usefixtures("healthy")
+def test_bucket(settings: Settings, database: Database, bucket_place: StorePlace) -> None:
+    artifacts_in = ArtifactSettings(url=bucket_place.url, endpoint=bucket_place.endpoint)
+    in_bucket = settings.model_copy(update={"artifacts": artifacts_in})
+    assert _wrong(in_bucket) == {}
+    assert list(bucket_place.open().list()) == [], "nothing is left behind"
+    bucket_place.open().put_bytes("jobs/stranger/weights/best.safetensors", b"1")
+    assert "stranger" in _wrong(in_bucket)["files"].text
+    none = in_bucket.model_copy(update={"artifacts": artifacts_in.model_copy(update={"url": "s3://no-such-bucket"})})
+    wrong = _wrong(none)["artifact store"]
+    assert wrong.level is Level.FAILURE
+    assert "s3://no-such-bucket can't be written" in wrong.text
+    assert "XSAM_ARTIFACTS__URL" in wrong.to_do

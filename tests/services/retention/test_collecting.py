@@ -31,6 +31,8 @@ from xsam.services.retention.rules import Forgotten, Kind
 from xsam.services.retention.schemas import gone
 from xsam.services.settings import AllowedCode, ArtifactSettings, CodeSettings
 from xsam.services.specs.job import JobSpec
+from xsam.services.stores.folder import FolderStore
+from xsam.services.stores.store import StorePlace
 from xsam.services.teams.models import Team
 
 RECORD = CheckpointRecord(epoch=1, step=10, name="step-10", size_bytes=3, sha256="ab" * 32, is_best=True)
@@ -66,7 +68,7 @@ def _ended(database: Database, root: Path, days_ago: float, num_epochs: int = 1,
 
 
 def _collect(database: Database, root: Path, **settings: Any) -> Sequence[Forgotten]:
-    return collecting.collect(database, root, ArtifactSettings(**settings))
+    return collecting.collect(database, FolderStore(root), ArtifactSettings(**settings))
 
 
 def _files(root: Path, job_id: str) -> set[str]:
@@ -90,7 +92,7 @@ def test_files__go_by_age_of_one_kind_and_the_row_says_so(
     old, new = _ended(database, tmp_path, 31), _ended(database, tmp_path, 29)
     running = jobs.submit_and_claim(database).job_id
     _write(tmp_path, running)
-    collecting.measure(database, tmp_path, limit=10)
+    collecting.measure(database, FolderStore(tmp_path), limit=10)
     with database.read() as session:
         rules = collecting.rules(session, ArtifactSettings(**settings))
         foretold = collecting.preview(session, rules)
@@ -201,7 +203,7 @@ def test_killed__at_any_write_nothing_is_missing_that_no_row_tells_of(
     """Ends the round at its first statement, its second, and so on, and looks after each."""
     job_id = _ended(database, tmp_path, 40)
     _ended(database, tmp_path, 0)
-    collecting.measure(database, tmp_path, limit=10)
+    collecting.measure(database, FolderStore(tmp_path), limit=10)
     left, num_kills = 0, 0
 
     def kill(*_: Any) -> None:
@@ -271,7 +273,7 @@ def _send_bundle(database: Database, root: Path, files: dict[str, str], *, days_
     with database.unit_of_work() as session:
         bundles.add(
             session,
-            root,
+            FolderStore(root),
             sent.id,
             sent.packed,
             actor=jobs.ALICE,
@@ -295,12 +297,12 @@ def test_bundles__that_no_job_names_go_and_files_without_a_team_a_day_later(data
     assert (forgotten.kind, forgotten.num) == (Kind.BUNDLES, 1)
     with database.read() as session:
         assert set(bundles.known(session)) == {used, young}
-    file = bundles.file_of(tmp_path, unused)
+    file = tmp_path / bundles.file_of(unused)
     assert file.exists(), "its file may be early, not late"
     os.utime(file, (0, 0))
     _collect(database, tmp_path, bundle_keep_days=5)
     assert not file.exists()
-    assert bundles.file_of(tmp_path, used).exists()
+    assert (tmp_path / bundles.file_of(used)).exists()
 
 
 def test_fill__says_who_has_how_much(database: Database, tmp_path: Path) -> None:
@@ -310,7 +312,7 @@ def test_fill__says_who_has_how_much(database: Database, tmp_path: Path) -> None
         artifacts.write_checkpoints(session, running, [RECORD], kept=["step-10"])
     _collect(database, tmp_path)
     with database.unit_of_work() as session:
-        fill.note(session, tmp_path)
+        fill.note(session, FolderStore(tmp_path))
     with database.read() as session:
         (row,) = fill.read(session)
     assert row.teams == {"red": {"checkpoints": 6, "weights": 5, "logs": 7}}
@@ -327,3 +329,30 @@ def test_locks__that_no_job_names_go(database: Database, tmp_path: Path) -> None
     assert _collect(database, tmp_path) == []
     assert _collect(database, tmp_path, environment_keep_days=5) == [Forgotten("red", Kind.ENVIRONMENTS, 1, 8)]
     assert jobs.count(database, "requirements_locks") == 0
+
+
+def test_bucket__loses_what_a_folder_would_and_is_counted(
+    sqlite_database: Database, tmp_path: Path, bucket_place: StorePlace
+) -> None:
+    database, store = sqlite_database, bucket_place.open()
+    old, new = _ended(database, tmp_path, 31), _ended(database, tmp_path, 29)
+    for file in FolderStore(tmp_path).list("jobs"):
+        store.put(file.name, tmp_path / file.name)
+    store.put_bytes(bundles.file_of("sha256:" + "ab" * 32), b"of nobody, but young")
+    settings = ArtifactSettings(log_keep_days=30, bundle_keep_days=1)
+    expected = [Forgotten("red", Kind.CHECKPOINTS, 1, 3), Forgotten("red", Kind.LOGS, 1, 7)]
+    assert collecting.collect(database, store, settings) == expected
+    assert [file.name.split("/")[-1] for file in store.list(f"jobs/{old}")] == ["best.safetensors"]
+    assert len(list(store.list(f"jobs/{new}"))) == 3
+    assert len(list(store.list("bundles"))) == 1
+    with database.unit_of_work() as session:
+        fill.note(session, store)
+    with database.read() as session:
+        (row,) = fill.read(session)
+    assert (row.root, row.total_bytes, row.teams["red"]) == (
+        bucket_place.url,
+        0,
+        {"checkpoints": 3, "weights": 10, "logs": 7},
+    )
+    assert collecting.collect(database, store, ArtifactSettings(row_keep_days=1))
+    assert list(store.list("jobs")) == []

@@ -13,6 +13,7 @@ import torch
 from tests.support.bundles import packed
 from tests.workers.training.runs import Recorder, WishAfter, context_in
 from xsam.services.specs.job import JobSpec
+from xsam.services.stores.store import StorePlace
 from xsam.workers.messages import Assignment, StopReason
 from xsam.workers.rank.code import with_code
 from xsam.workers.rank.script import run_script
@@ -37,10 +38,15 @@ def _process_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def run(
-    code_dir: Path, folder: Path, control: WishAfter | None = None, **fields: Any
+    code_dir: Path,
+    folder: Path,
+    control: WishAfter | None = None,
+    *,
+    bucket: StorePlace | None = None,
+    **fields: Any,
 ) -> tuple[TrainingOutcome, Recorder]:
     spec = JobSpec.model_validate({"code": CODE, **fields})
-    context = replace(context_in(folder), code_dir=code_dir)
+    context = replace(context_in(folder), code_dir=code_dir, bucket=bucket)
     telemetry = Recorder()
     outcome = run_script(Assignment("job1", 1, spec, context, folder), telemetry, control or WishAfter())
     return outcome, telemetry
@@ -78,6 +84,20 @@ def test_script__that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
         *(expected.train_loss, expected.eval_accuracy),
         expected.grad_evals,
     )
+
+
+def test_script__goes_on_out_of_a_bucket_on_another_node(tmp_path: Path, bucket_place: StorePlace) -> None:
+    given = {"entrypoint": "train.py", "config": {"epochs": 3}}
+    _, whole = run(OWN_LOOP, tmp_path / "whole", **given)
+    nodes = [replace(bucket_place, root=tmp_path / name) for name in "ab"]
+    stop = WishAfter(StopReason.PREEMPT, after=20)
+    _, first = run(OWN_LOOP, nodes[0].root / "jobs" / "job1", stop, bucket=nodes[0], **given)
+    _, second = run(OWN_LOOP, nodes[1].root / "jobs" / "job1", bucket=nodes[1], **given)
+    assert second.starts[0].first_step == 21
+    assert [record.step for record in first.checkpoints + second.checkpoints] == [16, 20, 32, 48]
+    assert second.epochs[-1].train_loss == whole.epochs[-1].train_loss
+    names = bucket_place.open().names("jobs/job1/checkpoints")
+    assert list(names) == ["step-000000032", "step-000000048"]
 
 
 def test_function__is_called_with_torchruns_variables(tmp_path: Path) -> None:
@@ -131,7 +151,7 @@ def test_code__is_unpacked_and_comes_first_on_the_path(tmp_path: Path) -> None:
     bundle = packed({"src/acme_first/__init__.py": "", "notes.txt": "x"})
     (tmp_path / "b").write_bytes(bundle.packed)
     spec = JobSpec.model_validate({"code": {"bundle": bundle.id, "root": "src"}, "entrypoint": "train.py"})
-    places = {"code_file": tmp_path / "b", "code_root": tmp_path / "node"}
+    places = {"place": StorePlace(tmp_path), "code_file": "b", "code_root": tmp_path / "node"}
     given = Assignment("job1", 1, spec, context_in(tmp_path), tmp_path, **places)
     assert with_code(given).context.code_dir == Path(sys.path[0])
     assert (Path(sys.path[0]) / "acme_first").is_dir()

@@ -13,6 +13,7 @@ from xsam.services.jobs.states import FailureKind, JobState
 from xsam.services.metrics.records import EpochRecord
 from xsam.services.settings import LogSettings, SchedulingSettings, TrackerSettings
 from xsam.services.specs.job import JobSpec
+from xsam.services.stores.store import StorePlace
 from xsam.workers.environments.store import EnvironmentStore
 from xsam.workers.messages import RankResult, RunnerConfig, RunnerOutcome
 from xsam.workers.runner.attempt import Attempt
@@ -25,7 +26,7 @@ def _attempt(database: Database, folder: Path) -> Attempt:
     lease = jobs.submit_and_claim(database)
     config = RunnerConfig(
         database_url="",
-        artifact_root=folder,
+        place=StorePlace(folder),
         dataset_root=folder,
         model_root=folder,
         code_root=folder,

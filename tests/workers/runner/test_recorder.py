@@ -33,7 +33,7 @@ def _stored(database: Database, job_id: str) -> list[int]:
 
 def test_flush__returns_when_every_report_before_it_is_a_row(database: Database, tmp_path: Path) -> None:
     lease = jobs.submit_and_claim(database)
-    recorder = Recorder(database, lease, tmp_path, num_ranks=1, on_lost=_no_end, on_refused=_no_end)
+    recorder = Recorder(database, lease, list, num_ranks=1, on_lost=_no_end, on_refused=_no_end)
     for number in range(1, 6):
         recorder.put(_epoch(number))
         recorder.flush()
@@ -43,7 +43,7 @@ def test_flush__returns_when_every_report_before_it_is_a_row(database: Database,
 
 def test_close__stores_what_is_left(database: Database, tmp_path: Path) -> None:
     lease = jobs.submit_and_claim(database)
-    recorder = Recorder(database, lease, tmp_path, num_ranks=1, on_lost=_no_end, on_refused=_no_end)
+    recorder = Recorder(database, lease, list, num_ranks=1, on_lost=_no_end, on_refused=_no_end)
     for number in range(1, 40):
         recorder.put(_epoch(number))
     recorder.close()
@@ -53,7 +53,7 @@ def test_close__stores_what_is_left(database: Database, tmp_path: Path) -> None:
 def test_lost_lease__is_told_once_and_nothing_is_stored(database: Database, tmp_path: Path) -> None:
     lease = jobs.submit_and_claim(database)
     lost = threading.Event()
-    recorder = Recorder(database, lease, tmp_path, num_ranks=1, on_lost=lost.set, on_refused=_no_end)
+    recorder = Recorder(database, lease, list, num_ranks=1, on_lost=lost.set, on_refused=_no_end)
     jobs.let_lease_expire(database, lease.job_id)
     recorder.put(_epoch(1))
     recorder.flush()
@@ -74,7 +74,7 @@ def test_report_that_cannot_be_stored__is_told_with_its_reason_and_not_tried_aga
 ) -> None:
     lease = jobs.submit_and_claim(database)
     told: list[str] = []
-    recorder = Recorder(database, lease, tmp_path, num_ranks=1, on_lost=_no_end, on_refused=told.append)
+    recorder = Recorder(database, lease, list, num_ranks=1, on_lost=_no_end, on_refused=told.append)
     recorder.put(report)
     recorder.close()
     (why,) = told
@@ -85,7 +85,7 @@ def test_start_first_step_and_position__are_noted_in_the_rows_of_the_job_and_its
     database: Database, tmp_path: Path
 ) -> None:
     lease = jobs.submit_and_claim(database)
-    recorder = Recorder(database, lease, tmp_path, num_ranks=1, on_lost=_no_end, on_refused=_no_end)
+    recorder = Recorder(database, lease, list, num_ranks=1, on_lost=_no_end, on_refused=_no_end)
     recorder.put(StartedRecord(10, 21, 3, num_parameters=5, environment={"pid": "77"}))
     recorder.put(FirstStep())
     recorder.put(ProgressRecord(epoch=3, step=24, loss=0.5))

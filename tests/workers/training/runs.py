@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from xsam.services.metrics.records import AlphaRecord, CheckpointRecord, EpochRecord, PlaneRecord
 from xsam.services.specs.job import JobSpec
+from xsam.services.stores.store import StorePlace
 from xsam.workers.messages import FirstStep, ProgressRecord, RankContext, Report, StartedRecord, StopReason
 from xsam.workers.training.loop import TrainingOutcome, run_training
 
@@ -130,6 +131,7 @@ class RankPool:
         control: WishAfter | None,
         *,
         folder_per_rank: bool = False,
+        places: Sequence[StorePlace] = (),
         **context_options: Any,
     ) -> list[Future[Ran]]:
         store = self._store_folder / uuid.uuid4().hex
@@ -137,6 +139,8 @@ class RankPool:
         contexts = [
             context_in(folders[rank], rank, self.world_size, **context_options) for rank in range(self.world_size)
         ]
+        for rank, place in enumerate(places):
+            contexts[rank] = context_in(place.root / "jobs" / "job1", rank, self.world_size, bucket=place)
         # A task waits for its peers in the rendezvous, so each lands in a process of its own.
         return [self._executor.submit(_run_rank, spec, context, store, control) for context in contexts]
 

@@ -65,6 +65,12 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
     _sync(path)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a content durably."""
+    path.write_bytes(content)
+    _sync(path)
+
+
 def read_state(path: Path) -> dict[str, Any]:
     """Read a torch file to the CPU, with weights only."""
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)

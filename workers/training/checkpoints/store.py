@@ -1,6 +1,6 @@
 """Checkpoints: written whole or not at all, verified on load, the newest and the best kept.
 
-Layout, below `RankContext.checkpoint_dir`, which all ranks must share:
+Layout, below `RankContext.checkpoint_dir`, which all ranks must share, but where a bucket has the same layout:
 
     step-000000123/model.safetensors   parameters and rank 0's buffers
                    average.safetensors the averaged ones, where the recipe keeps an average
@@ -18,14 +18,16 @@ equal elsewhere, and the promise is a run that ends bit for bit like one that wa
 is refused by name.
 """
 
+import io
 import logging
 import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -42,10 +44,12 @@ from xsam.workers.training.checkpoints.files import (
     seal,
     sync_folder,
     verify,
+    write_bytes,
     write_state,
     write_tensors,
 )
-from xsam.workers.training.errors import CheckpointError, CheckpointMismatchError, SupersededError
+from xsam.workers.training.checkpoints.mirror import mirror_of
+from xsam.workers.training.errors import CheckpointError, CheckpointMismatchError, StoreAwayError, SupersededError
 from xsam.workers.training.progress import EpochLosses, Progress
 from xsam.workers.training.random_state import random_states, restore_random_states
 from xsam.workers.training.ranks import Ranks
@@ -94,6 +98,7 @@ class CheckpointStore:
             "num_workers": context.world_size,
         }
         self._may_publish = may_publish
+        self._mirror = mirror_of(context, may_publish)
         self._unsaved_best: dict[str, Tensor] | None = None
 
     def keep_best_weights(self) -> None:
@@ -103,7 +108,9 @@ class CheckpointStore:
             self._unsaved_best = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
     def save(self, progress: Progress, losses: EpochLosses, score: float | None) -> CheckpointRecord | None:
-        """Write a checkpoint and prune older ones; return its record on rank 0.
+        """Write a checkpoint and prune older ones; return its record on rank 0, unless a bucket must have it first.
+
+        With a bucket it is uploaded while training goes on, after the one before, and `uploaded` returns its record.
 
         Args:
             progress: the position to go on from.
@@ -117,12 +124,34 @@ class CheckpointStore:
         name = f"step-{progress.step:09d}"
         token = self._ranks.from_first(secrets.randbits(62))
         temporary = self._folder / f"{_TEMPORARY_PREFIX}{name}-{token:x}"
+        if self._mirror is not None:
+            self._mirror.wait()
         try:
             self._write_files(temporary, losses)
             self._ranks.wait()
-            return self._publish(temporary, name, progress, score) if self._ranks.is_first else None
+            record = self._publish(temporary, name, progress, score) if self._ranks.is_first else None
         except OSError as e:
             raise CheckpointError(f"checkpoint {name} can't be written to {self._folder}: {e}") from e
+        if self._mirror is None or record is None:
+            return record
+        self._mirror.send(record)
+        return None
+
+    def uploaded(self, *, is_end: bool = False) -> Sequence[CheckpointRecord]:
+        """Return the records of checkpoints that have come into the bucket since the last call.
+
+        Args:
+            is_end: wait for what is on its way.
+
+        Raises:
+            SupersededError: another attempt owns the job.
+            CheckpointError: the bucket does not take one.
+        """
+        if self._mirror is None:
+            return ()
+        if is_end:
+            self._mirror.wait()
+        return self._mirror.settled()
 
     def restore(self, progress: Progress, losses: EpochLosses) -> None:
         """Bring model, optimizer, random states, `progress` and `losses` to the newest intact checkpoint, if any.
@@ -135,6 +164,8 @@ class CheckpointStore:
         if step < 0:
             return
         folder = self._folder / f"step-{step:09d}"
+        if self._mirror is not None:
+            self._mirror.fetch(folder.name)
         manifest = read_manifest(folder)
         self._check_identity(folder, manifest.identity)
         self._parts.model.load_state_dict(load_file(folder / MODEL_FILE))
@@ -154,7 +185,6 @@ class CheckpointStore:
         progress.load_values(manifest.progress)
 
     def _write_files(self, temporary: Path, losses: EpochLosses) -> None:
-        temporary.mkdir(parents=True, exist_ok=True)
         model, average = self._parts.model, self._parts.average
         rank_state = {
             "random": random_states(self._context),
@@ -165,12 +195,24 @@ class CheckpointStore:
             rank_state["average_buffers"] = _buffers(average.model)
         if self._parts.scaler is not None:
             rank_state["scaler"] = self._parts.scaler.state_dict()
-        write_state(temporary / _rank_file(self._context.rank), rank_state)
+        self._write_rank_state(temporary, rank_state)
         if self._ranks.is_first:
             write_tensors(temporary / MODEL_FILE, model.state_dict())
             if average is not None:
                 write_tensors(temporary / AVERAGE_FILE, average.model.state_dict())
             write_state(temporary / OPTIMIZER_FILE, self._parts.optimizer.state_dict())
+
+    def _write_rank_state(self, temporary: Path, state: dict[str, Any]) -> None:
+        """Write this rank's own part, or where ranks share no folder, all of them in rank 0."""
+        if self._mirror is None or self._context.world_size == 1:
+            temporary.mkdir(parents=True, exist_ok=True)
+            write_state(temporary / _rank_file(self._context.rank), state)
+            return
+        content = io.BytesIO()
+        torch.save(state, content)
+        for rank, part in enumerate(self._ranks.gathered(content.getvalue())):
+            temporary.mkdir(parents=True, exist_ok=True)
+            write_bytes(temporary / _rank_file(rank), part)
 
     def _publish(self, temporary: Path, name: str, progress: Progress, score: float | None) -> CheckpointRecord:
         for rank in range(self._context.world_size):
@@ -244,9 +286,16 @@ class CheckpointStore:
     def _newest_intact(self) -> int:
         """Return the step of the newest checkpoint whose files are as they were written, or -1; on rank 0."""
         self._remove_leftovers()
+        if self._mirror is not None:
+            self._mirror.begin()
         for step in reversed(self._steps()):
+            folder = self._folder / f"step-{step:09d}"
             try:
-                verify(self._folder / f"step-{step:09d}")
+                if self._mirror is not None:
+                    self._mirror.fetch(folder.name)
+                verify(folder)
+            except StoreAwayError:
+                raise
             except CheckpointError as e:
                 logger.warning("checkpoint of step %d is skipped: %s", step, e)
             else:
