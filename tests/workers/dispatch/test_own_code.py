@@ -35,8 +35,8 @@ def spec_of(live: LiveService, folder: Path, **spec: Any) -> JobSpec:
     limits = archive.limits_of(CodeSettings())
     packed = archive.pack(folder, limits)
     with live.database.unit_of_work() as session:
-        root = live.settings.artifact_root
-        bundles.add(session, root, packed.id, packed.packed, actor=ANN, limits=limits, origin=Origin())
+        store = live.settings.store_place.open()
+        bundles.add(session, store, packed.id, packed.packed, actor=ANN, limits=limits, origin=Origin())
     return JobSpec.model_validate({"code": {"bundle": packed.id}, **spec})
 
 

@@ -30,8 +30,8 @@ def submit(studies: LiveStudies, folder: Path) -> str:
         document["base"]["config"]["epochs"] = 1
     spec = StudySpec.model_validate(document | {"num_trials": 1, "compute": "epochs"})
     with live.database.unit_of_work() as session:
-        root = live.settings.artifact_root
-        bundles.add(session, root, packed.id, packed.packed, actor=TESTER, limits=limits, origin=Origin())
+        store = live.settings.store_place.open()
+        bundles.add(session, store, packed.id, packed.packed, actor=TESTER, limits=limits, origin=Origin())
         job, _ = service.submit(session, spec, actor=TESTER, allowed=AllowedCode(takes_bundles=True))
         return job.id
 
