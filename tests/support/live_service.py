@@ -216,6 +216,7 @@ def live_service(
     database_url: str | None = None,
     device: Literal["auto", "cpu"] = "auto",
     artifacts: ArtifactSettings | None = None,
+    allowed_packages: tuple[str, ...] = (),
     **ray_settings: Any,
 ) -> Iterator[LiveService]:
     """Start Ray and a dispatcher with warm processes; end both afterwards."""
@@ -224,7 +225,7 @@ def live_service(
         database=DatabaseSettings(url=database_url),
         ray=RayCluster(num_cpus=num_cpus, **ray_settings),
         artifacts=artifacts or ArtifactSettings(),
-        training=TrainingSettings(device=device),
+        training=TrainingSettings(device=device, allowed_packages=allowed_packages),
         dispatcher=DispatcherSettings(lease_s=10, warm_processes=warm_processes),
     )
     ray_cluster.connect(settings.ray)

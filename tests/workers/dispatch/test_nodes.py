@@ -3,20 +3,23 @@
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import ray
 from ray.actor import ActorHandle
 from ray.util import placement_group
 
+from tests.support.callers import make_team
 from tests.support.live_service import LiveService, Nodes, OtherProgram, live_service
 from tests.workers.conftest import Clusters
 from xsam.services.artifacts.store import JobFolder
 from xsam.services.cluster import cordons
 from xsam.services.jobs.queue import Lease
 from xsam.services.jobs.states import JobState
+from xsam.services.teams.models import Team
 from xsam.workers.dispatch import device_checks, dispatcher
 from xsam.workers.dispatch.device_checks import UNCHECKED, DeviceChecks
 from xsam.workers.dispatch.ray_cluster import MEMORY_LABEL
@@ -33,16 +36,53 @@ TWO_WORKERS = {
 }
 
 
+class Readings:
+    """What an `nvidia-smi` of all nodes says, or that it can't say anything.
+
+    Args:
+        folder: where it lies.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file = folder / "readings"
+        command = folder / "nvidia-smi"
+        command.write_text(f"#!/bin/sh\nexec cat {self._file}\n")
+        command.chmod(0o755)
+
+    def say(self, percent: Mapping[str, int]) -> None:
+        """Let each node's GPUs be used so much, by index."""
+        lines = [f"{index}, GPU-{index}, {used}, 100, 81559\n" for index, used in percent.items()]
+        new = self._file.with_suffix(".new")
+        new.write_text("".join(lines))
+        new.replace(self._file)
+
+    def end(self) -> None:
+        """Let it fail again, as it did at first."""
+        self._file.unlink()
+
+
 @pytest.fixture(scope="module")
-def nodes(clusters: Clusters) -> Iterator[Nodes]:
+def readings(tmp_path_factory: pytest.TempPathFactory) -> Readings:
+    return Readings(tmp_path_factory.mktemp("readings"))
+
+
+@pytest.fixture(scope="module")
+def nodes(clusters: Clusters, readings: Readings) -> Iterator[Nodes]:
     """A head without GPUs and two nodes with four logical GPUs each."""
     clusters.end()
-    started = Nodes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{readings.folder}:{os.environ['PATH']}")
+        started = Nodes()
+        _add_nodes(started)
+    yield started
+    started.shutdown()
+
+
+def _add_nodes(started: Nodes) -> None:
     for zone, kind in (("a", "H100"), ("b", "A100")):
         labels = {"zone": zone, "ray.io/accelerator-type": kind, MEMORY_LABEL: "80" if kind == "H100" else "40"}
         started.add(num_cpus=4, num_gpus=4, labels=labels)
-    yield started
-    started.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +193,40 @@ def test_gpu_job__runs_in_a_warm_rank(live: LiveService) -> None:
     live.turn_until(lambda: live.job(job_id).state == JobState.RUNNING)
     assert set(live.dispatcher.ranks_of(job_id)) <= ready
     assert live.finish(job_id).state == JobState.SUCCEEDED
+
+
+def _let_idle(live: LiveService, team: str, **policy: object) -> None:
+    with live.database.unit_of_work() as session:
+        session.get_one(Team, team).idle = {"after_s": 1, "grace_s": 0, **policy}
+
+
+def test_idle_gpus__are_given_back_and_a_job_that_comes_again_is_paused(live: LiveService, readings: Readings) -> None:
+    for team in ("patient", "strict"):
+        make_team(live.database, team)
+    _let_idle(live, "strict", then="end")
+    endless = {"epochs": 10_000, "optimizer": {"variant": "sgd"}}
+    on_one_node = {"gpus_per_worker": 1, "node_labels": {"zone": "a"}}
+    pair = live.submit("patient", **endless, resources={"num_workers": 2, **on_one_node})
+    live.reach_epoch(pair, 1)
+    [_, [second]] = _visible_gpus(live, pair)
+    readings.say({**dict.fromkeys("0123", 0), second: 90})
+    alone = live.submit("strict", **endless, resources=on_one_node)
+    live.turn_until(lambda: live.job(pair).gpu_utilization is not None)
+    assert live.job(pair).gpu_utilization == 0.45, "of both ranks' GPUs"
+    _let_idle(live, "patient", then="requeue", max_requeues=1)
+    live.turn_until(lambda: live.job(alone).state == JobState.CANCELLED)
+    told = ("idle", "idle_ended", "cancel_requested", "cancelled")
+    assert tuple(kind for kind in live.event_kinds(alone) if kind in told) == told
+    assert (live.job(pair).attempt, live.job(pair).idle_warned_at) == (1, None), "one of its GPUs works"
+    readings.say(dict.fromkeys("0123", 0))
+    live.turn_until(lambda: live.job(pair).attempt == 2)
+    assert [kind for kind in live.event_kinds(pair) if kind in ("idle", "preempting")] == ["idle", "preempting"]
+    live.turn_until(lambda: live.overview().used_gpus == 2 and live.ray_and_rows_agree())
+    live.turn_until(lambda: live.job(pair).state == JobState.PAUSED)
+    assert "because its GPUs were idle again" in live.why(pair)
+    live.turn_until(live.all_resources_are_free)
+    readings.end()
+    live.cancel(pair)
 
 
 def test_group_that_belongs_to_no_attempt__is_named_and_removed(live: LiveService) -> None:
