@@ -52,7 +52,9 @@ class LiveService:
     def submit(self, team: str = "default", **spec: Any) -> str:
         """Queue a job of a team and return its id."""
         with self.database.unit_of_work() as session:
-            job, _ = service.submit(session, JobSpec.model_validate(spec), actor=Actor("tester", team))
+            job, _ = service.submit(
+                session, JobSpec.model_validate(spec), actor=Actor("tester", team), allowed=self.settings.allowed_code
+            )
             return job.id
 
     def cancel(self, job_id: str) -> None:
