@@ -72,7 +72,9 @@ def _once(live: LiveService, folder: Path, num_jobs: int) -> tuple[list[float], 
     _cordon(live, first, 0.0)
     live.turn_until(lambda: all(live.job(job).attempt == 2 and live.job(job).state == JobState.RUNNING for job in jobs))
     live.turn_until(lambda: all(_gap(live, job, file) is not None for job, file in zip(jobs, files, strict=True)))
-    assert all(live.job(job).placement == [second] for job in jobs)
+    if any(live.job(job).placement != [second] for job in jobs):
+        outcomes = [[attempt.outcome for attempt in live.attempts(job)] for job in jobs]
+        raise RuntimeError(f"not every job was moved once, by the drain: {outcomes}")
     print(f"drained in {time.time() - drained_at:.1f} s")
     gaps = [_gap(live, job, file) for job, file in zip(jobs, files, strict=True)]
     for job in jobs:
