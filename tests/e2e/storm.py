@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,8 @@ class Options:
     epochs: int
     pause_s: float
     """Between two strikes, on average."""
+    spared: Collection[str] = ()
+    """Kinds of strike that never come."""
 
 
 @dataclass
@@ -110,6 +112,7 @@ class Storm:
             postgres=postgres,
             disk=self._disk,
             restart=self._restart,
+            spared=options.spared,
         )
 
     def run(self) -> Outcome:

@@ -9,7 +9,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from tests.support.postgres_server import PostgresServer
@@ -110,6 +110,7 @@ class Strikes:
         postgres: the service's database server.
         disk: the service's artifacts.
         restart: starts the API again, after it was killed (true) or in order.
+        spared: kinds that never come.
     """
 
     def __init__(
@@ -120,12 +121,14 @@ class Strikes:
         postgres: PostgresServer,
         disk: ArtifactDisk,
         restart: Callable[[bool], None],
+        spared: Collection[str] = (),
     ) -> None:
         self._rng = rng
         self._api_pid = api_pid
         self._postgres = postgres
         self._disk = disk
         self._restart = restart
+        self._spared = spared
         self._stopped: list[tuple[float, list[int]]] = []
         self._rest: list[str] = []
         self._special: dict[str, Callable[[], bool | None]] = {
@@ -184,7 +187,8 @@ class Strikes:
                     _send(pid, signal.SIGCONT)
 
     def _names(self) -> list[str]:
-        return [name for name in _WEIGHTS if self._disk.is_own or "disk" not in name]
+        kinds = [name for name in _WEIGHTS if name not in self._spared]
+        return [name for name in kinds if self._disk.is_own or "disk" not in name]
 
     def _below(self, title: str) -> list[int]:
         """Return the processes of this title below the API; only those at work where there are any."""

@@ -1,4 +1,4 @@
-"""A short storm: every kind of process is killed and stopped once while jobs and a study go on, and nothing is lost."""
+"""A short storm: processes of every kind are killed and stopped while jobs and a study go on, and nothing is lost."""
 
 import os
 
@@ -15,7 +15,11 @@ pytestmark = [
     pytest.mark.db,
 ]
 
-SHORT = Options(seed=20, min_strikes=0, seconds=0, num_jobs=7, num_studies=1, epochs=10, pause_s=1.0)
+TESTED_ALONE = ("kill raylet", "restart API")
+"""Each takes a restart of the whole cluster: see test_local_cluster and test_rolling_restart."""
+SHORT = Options(
+    seed=20, min_strikes=0, seconds=0, num_jobs=7, num_studies=1, epochs=10, pause_s=1.0, spared=TESTED_ALONE
+)
 
 
 def test_storm__all_succeed_with_each_epoch_once_and_the_weights_of_undisturbed_runs() -> None:
