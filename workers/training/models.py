@@ -49,7 +49,8 @@ def _small_cnn(spec: SmallCnn, image_size: int, channels: int, num_classes: int)
     def block(inputs: int, outputs: int) -> list[nn.Module]:
         norm = [nn.BatchNorm2d(outputs)] if spec.batch_norm else []
         convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=not spec.batch_norm)
-        return [convolution, *norm, nn.ReLU(), nn.MaxPool2d(2)]
+        # Pooling first: the largest of rectified values is the rectified largest, and a quarter is left to rectify.
+        return [convolution, *norm, nn.MaxPool2d(2), nn.ReLU()]
 
     return nn.Sequential(
         *block(channels, spec.width),
