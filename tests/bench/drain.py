@@ -1,6 +1,7 @@
 """Seconds without training of each job on a node that is drained, beside those of a plain start of as many jobs.
 
 Two nodes with logical GPUs on this machine: all jobs run on the first one until it is drained, and go on on the other.
+Their steps wait as if a GPU worked, so that the processors are left to what is measured.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from xsam.services.cluster import cordons
 from xsam.services.jobs.states import JobState
 
 _SETTLE_S = 5.0
+_STEP_S = 0.05
 
 
 def measure(num_jobs: int, *, warm: int, database_url: str | None) -> str:
@@ -85,7 +87,7 @@ def _once(live: LiveService, folder: Path, num_jobs: int) -> tuple[list[float], 
 
 
 def _submit(live: LiveService, file: Path) -> str:
-    options = {"file": str(file), "case": "mlp", "num_examples": 6400}
+    options = {"file": str(file), "wait_s": _STEP_S, "case": "mlp", "num_examples": 6400}
     task = {"target": "tests.bench.loop_tasks:Timed", "options": options}
     return live.submit(epochs=100_000, optimizer={"variant": "sgd"}, task=task, resources={"gpus_per_worker": 1})
 

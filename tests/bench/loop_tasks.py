@@ -60,10 +60,17 @@ class Measured:
 
 
 class Timed(Measured):
-    """A task that notes the time of each training step in a file, a line each."""
+    """A task that notes the time of each training step in a file, a line each.
 
-    def __init__(self, file: str, **options: Any) -> None:
+    Args:
+        file: the notes; appended to.
+        wait_s: how long a step leaves the processor to others, as one does whose work is on a GPU.
+        options: see `Measured`.
+    """
+
+    def __init__(self, file: str, wait_s: float = 0.0, **options: Any) -> None:
         super().__init__(**options)
+        self._wait_s = wait_s
         self._steps = Path(file).open("a", buffering=1)  # noqa: SIM115 - lives as long as the process
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -71,4 +78,5 @@ class Timed(Measured):
         found = super().loss(model, batch)
         if model.training:
             self._steps.write(f"{time.time()}\n")
+            time.sleep(self._wait_s)
         return found
