@@ -219,6 +219,7 @@ def live_service(
     device: Literal["auto", "cpu"] = "auto",
     artifacts: ArtifactSettings | None = None,
     allowed_packages: tuple[str, ...] = (),
+    lease_s: float = 10,
     **ray_settings: Any,
 ) -> Iterator[LiveService]:
     """Start Ray and a dispatcher with warm processes; end both afterwards."""
@@ -228,7 +229,7 @@ def live_service(
         ray=RayCluster(num_cpus=num_cpus, **ray_settings),
         artifacts=artifacts or ArtifactSettings(),
         training=TrainingSettings(device=device, allowed_packages=allowed_packages),
-        dispatcher=DispatcherSettings(lease_s=10, warm_processes=warm_processes),
+        dispatcher=DispatcherSettings(lease_s=lease_s, warm_processes=warm_processes),
     )
     ray_cluster.connect(settings.ray)
     try:
