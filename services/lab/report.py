@@ -1,7 +1,8 @@
 """A report: runs of the lab with their verdicts, captions and pictures, as one HTML file that needs nothing else."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 import yaml
 
@@ -25,7 +26,7 @@ def as_html(runs: Sequence[LabRunRead]) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>XSAM: figures from own runs</title>'
         f"<style>{_STYLE}</style><h1>XSAM: the paper's figures from own runs</h1>",
         "<p>Claims of arXiv 2603.10048 and what these runs say. Intervals are of 95 %, by Student's t over seeds.</p>",
-        "<table><tr><th>figure<th>scale<th>claim<th>verdict<th>interval</tr>",
+        "<table><tr><th>figure<th>scale<th>changed<th>claim<th>verdict<th>interval</tr>",
         *(_row(run) for run in ordered),
         "</table>",
         *(part for run in ordered for part in _section(run)),
@@ -43,8 +44,20 @@ def interval(found: Estimate) -> str:
 def _row(run: LabRunRead) -> str:
     claim = FIGURES[run.figure].claim
     first = interval(run.finding.estimates[0]) if run.finding is not None and run.finding.estimates else ""
-    cells = (run.figure, run.scale, claim, _verdict(run), first)
+    cells = (run.figure, run.scale, _changed(run), claim, _verdict(run), first)
     return "<tr>" + "".join(f"<td>{escape(cell)}" for cell in cells) + "</tr>"
+
+
+def _changed(run: LabRunRead) -> str:
+    return ", ".join(_settings("", run.spec.base))
+
+
+def _settings(path: str, changes: Mapping[str, Any]) -> Iterable[str]:
+    for name, value in changes.items():
+        if isinstance(value, Mapping):
+            yield from _settings(f"{path}{name}.", value)
+        else:
+            yield f"{path}{name}={value}"
 
 
 def _verdict(run: LabRunRead) -> str:
@@ -52,7 +65,8 @@ def _verdict(run: LabRunRead) -> str:
 
 
 def _section(run: LabRunRead) -> Iterable[str]:
-    yield f"<h2>Figure {run.figure}: {escape(FIGURES[run.figure].title)}</h2>"
+    changed = f" ({_changed(run)})" if run.spec.base else ""
+    yield f"<h2>Figure {run.figure}: {escape(FIGURES[run.figure].title + changed)}</h2>"
     yield f"<p>{escape(FIGURES[run.figure].claim)} <strong>{escape(_verdict(run))}</strong></p>"
     if run.failure is not None:
         yield f"<p>{escape(run.failure)}</p>"

@@ -70,12 +70,13 @@ def test_report__is_one_file_with_every_verdict_and_nothing_from_elsewhere() -> 
         num_done=1,
         created_at=utc_now(),
         finished_at=utc_now(),
-        spec={"figure": "3b", "scale": "digits"},
+        spec={"figure": "3b", "scale": "digits", "base": {"batch_size": 8, "dataset": {"label_noise": 0}}},
         stages=[],
         failure=None,
         finding=finding,
     )
     text = as_html([run])
+    assert "<td>batch_size=8, dataset.label_noise=0<td>" in text
     assert "does not hold" in text
     assert "-0.0100 (-0.0200 to -0.0050, n = 3)" in text
     assert "a &lt;b&gt; caption" in text
