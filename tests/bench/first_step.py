@@ -5,6 +5,7 @@ import contextlib
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from sqlalchemy import select
 
 from tests.bench import upload
 from tests.bench.figures import median, table
+from tests.support.buckets import new_bucket, s3_server
 from tests.support.served import Served, served
 from tests.support.wheels import wheel
 from xsam.api.client import Client
@@ -103,6 +105,32 @@ def measure_code(repeats: int) -> str:
     return table(["POST to first step", "s", "beyond a built-in job, s", "target"], rows)
 
 
+def measure_bucket(repeats: int) -> str:
+    """Return the table of jobs whose code no node has yet, fetched from a bucket and from a folder, in turns."""
+    times: dict[str, list[float]] = {}
+    with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
+        endpoint = stack.enter_context(s3_server())
+        bucket = {"XSAM_ARTIFACTS__URL": new_bucket(endpoint), "XSAM_ARTIFACTS__ENDPOINT": endpoint}
+        services = {}
+        for place, more in {"a folder": {}, "a bucket": bucket}.items():
+            data_dir = Path(folder) / place.removeprefix("a ")
+            services[place] = stack.enter_context(served(data_dir, environment={**os.environ, **more}))
+        for turn in range(repeats + 1):
+            code = Path(folder) / f"code-{turn}"
+            shutil.copytree(_PRICES, code)
+            (code / "turn.txt").write_text(str(turn))  # another content is another bundle
+            for place, service in services.items():
+                with Client(service.url) as client:
+                    body, _ = client.bundles.resolve({**_CODE, "code": str(code)}, Path())
+                _wait_until_at_rest(service)
+                seconds = _post_to_first_step_s(service, body)
+                if turn:  # the first one also reads in what later ones find in memory
+                    times.setdefault(place, []).append(seconds)
+    medians = {place: median(values) for place, values in times.items()}
+    rows = [[place, f"{found:.2f}", f"{found / medians['a folder']:.2f}"] for place, found in medians.items()]
+    return table(["POST to first step, new code from", "s", "ratio"], rows)
+
+
 def _wait_until_at_rest(service: Served) -> None:
     """Wait until the service and all of its processes have taken next to nothing of a processor for a second."""
     before = math.inf
@@ -161,7 +189,13 @@ def main() -> None:
         print()
 
 
-MEASURED = {"scripts": measure, "gpus": measure_gpus, "code": measure_code, "upload": upload.measure}
+MEASURED = {
+    "scripts": measure,
+    "gpus": measure_gpus,
+    "code": measure_code,
+    "bucket": measure_bucket,
+    "upload": upload.measure,
+}
 
 
 if __name__ == "__main__":
