@@ -11,6 +11,7 @@ from xsam.services.jobs import verbs as jobs
 from xsam.services.jobs.models import KIND_STUDY, KIND_TRIAL, Job
 from xsam.services.jobs.states import TERMINAL_STATES, Wish
 from xsam.services.reports import leftovers
+from xsam.services.secrets import verbs as secrets
 from xsam.services.studies import verbs as studies
 from xsam.services.teams import closing
 from xsam.services.teams.models import Team, User
@@ -72,7 +73,7 @@ def enable_user(session: Session, principal: Principal, name: str) -> User:
 
 
 def delete_team(session: Session, principal: Principal, name: str) -> None:
-    """Disable a team for good: without members, and in no list.
+    """Disable a team for good: without members and secrets, and in no list.
 
     Raises:
         ForbiddenError: the caller is no cluster admin.
@@ -82,6 +83,7 @@ def delete_team(session: Session, principal: Principal, name: str) -> None:
     require_cluster_admin(principal)
     _check_is_idle(session, closing.get_team(session, name, lock=True))
     closing.delete_team(session, principal, name)
+    secrets.forget(session, name)
 
 
 def delete_user(session: Session, principal: Principal, name: str) -> None:

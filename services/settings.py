@@ -6,6 +6,7 @@ Every field is set by `XSAM_<GROUP>__<FIELD>`, for example `XSAM_DATABASE__URL` 
 import ipaddress
 import json
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -249,6 +250,27 @@ class NotificationSettings(_Group):
     """How long a receiver may take to answer."""
 
 
+class SecretSettings(_Group):
+    """Secrets of teams: tracker keys, hub tokens and the like, which jobs get as environment variables."""
+
+    key: SecretStr | None = None
+    """Encrypts them in the database: a Fernet key, 32 random bytes in URL-safe base64. Of several, with commas between
+    them, the first encrypts and each decrypts. Without one teams have no secrets. API and dispatcher need the same."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys, the one that encrypts first."""
+        return () if self.key is None else tuple(map(str.strip, self.key.get_secret_value().split(",")))
+
+    @model_validator(mode="after")
+    def _has_keys(self) -> Self:
+        for number, key in enumerate(self.keys, start=1):
+            if not re.fullmatch("[A-Za-z0-9_-]{43}=", key):
+                made = "`openssl rand -base64 32 | tr '+/' '-_'` makes one"
+                raise ValueError(f"key {number} is not 32 random bytes in URL-safe base64; {made}")
+        return self
+
+
 class CodeSettings(_Group):
     """Code that users bring with their jobs. It can do what a rank's process can: read shared files, use the net."""
 
@@ -344,7 +366,12 @@ class Settings(BaseSettings):
     """Everything an operator can set, grouped; read once at the start of a process and passed on."""
 
     model_config = SettingsConfigDict(
-        env_prefix="XSAM_", env_nested_delimiter="__", extra="ignore", frozen=True, use_attribute_docstrings=True
+        env_prefix="XSAM_",
+        env_nested_delimiter="__",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,  # a key, or the database's address
+        use_attribute_docstrings=True,
     )
 
     data_dir: Path = Path("xsam-data")
@@ -363,6 +390,7 @@ class Settings(BaseSettings):
     trackers: TrackerSettings = TrackerSettings()
     logs: LogSettings = LogSettings()
     notifications: NotificationSettings = NotificationSettings()
+    secrets: SecretSettings = SecretSettings()
     idle: IdleSettings = IdleSettings()
     parent_pid: Annotated[int, Field(ge=1)] | None = None
     """Stop in order when this process, the one that started this one, is gone; set by `xsam serve` for its children."""
@@ -439,10 +467,12 @@ def environment_for(settings: Settings) -> dict[str, str]:
 
     It names this process as the parent, so the child stops when this process is gone.
     """
-    values = settings.model_dump(mode="json", exclude_none=True, exclude={"database", "parent_pid"})
+    values = settings.model_dump(mode="json", exclude_none=True, exclude={"database", "secrets", "parent_pid"})
     named = {"XSAM_DATA_DIR": str(settings.data_dir.resolve()), "XSAM_PARENT_PID": str(os.getpid())}
     named["XSAM_DATABASE__URL"] = settings.database_url
     named["XSAM_DATABASE__POOL_SIZE"] = str(settings.database.pool_size)
+    if settings.secrets.key is not None:
+        named["XSAM_SECRETS__KEY"] = settings.secrets.key.get_secret_value()
     for group, fields in values.items():
         if isinstance(fields, dict):
             named |= {f"XSAM_{group}__{name}".upper(): _as_variable(value) for name, value in fields.items()}

@@ -23,6 +23,7 @@ from xsam.services.notifications import models as notification_models
 from xsam.services.requirements import models as requirement_models
 from xsam.services.retention import models as retention_models
 from xsam.services.scheduling import last_decision
+from xsam.services.secrets import models as secret_models
 from xsam.services.studies import models as study_models
 from xsam.services.teams import models as team_models
 from xsam.services.usage import models as usage_models
@@ -35,6 +36,7 @@ MODEL_MODULES = (
     check_models,
     requirement_models,
     notification_models,
+    secret_models,
     cluster_models,
     team_models,
     study_models,

@@ -17,6 +17,7 @@ from xsam.services.jobs import events, planes
 from xsam.services.jobs.models import KIND_PLANE, KIND_STUDY, KIND_TRAINING, Job, JobAttempt
 from xsam.services.jobs.states import JobState
 from xsam.services.requirements import service as requirements
+from xsam.services.secrets import service as secrets
 from xsam.services.settings import NO_CODE, AllowedCode
 from xsam.services.specs.base import Spec
 from xsam.services.specs.dataset import CustomDataset
@@ -41,7 +42,8 @@ def submit(
     A repeated submit with the same key and the same specification returns the first job.
 
     Raises:
-        InvalidRequestError: the specification names code that is not allowed here, or a job to look at that can't be.
+        InvalidRequestError: the specification names code that is not allowed here, a secret that the team does not
+            have, or a job to look at that can't be.
         InfeasibleError: the cluster, as last seen, or the team's quota could never hold it.
         ConflictError: the key was used for another specification.
     """
@@ -80,7 +82,8 @@ def check_runnable(
         holds_team: whether the team stays as it is until the caller's transaction ends.
 
     Raises:
-        InvalidRequestError: the specification names code that is not allowed here; names the field.
+        InvalidRequestError: the specification names code that is not allowed here, or a secret that the team does not
+            have; names the field.
         InfeasibleError: the cluster, as last seen, or the team's quota could never hold it.
     """
     for field, part in (("task.target", spec.task), ("model.target", spec.model), ("dataset.target", spec.dataset)):
@@ -95,6 +98,7 @@ def check_runnable(
         bundles.check(session, spec.code.bundle, team=team, is_on=allowed.takes_bundles)
     if spec.requirements is not None:
         requirements.check(session, spec.requirements.lock, team=team, allowed=allowed)
+    secrets.check(session, spec.secrets, team=team)
     cluster.check_feasible(session, spec.resources)
     limits.check_quota(limits.row_of(session, team, holds=holds_team), spec.resources)
 

@@ -12,6 +12,7 @@ from xsam.services.jobs import wishes
 from xsam.services.jobs.models import KIND_TRIAL, Job
 from xsam.services.jobs.schemas import JobUpdate
 from xsam.services.jobs.service import get, submit
+from xsam.services.secrets import service as secrets
 from xsam.services.settings import NO_CODE, AllowedCode
 from xsam.services.specs.job import MAX_LABELS, JobSpec
 from xsam.services.teams import limits
@@ -60,13 +61,15 @@ def retry(session: Session, job_id: str, *, actor: Actor) -> Job:
     Raises:
         NotFoundError: no such job.
         InvalidTransitionError: it has not ended, or has succeeded.
+        InvalidRequestError: its team does not have a secret any more that it names.
         InfeasibleError: the cluster, as last seen, or the team's quota could never hold it.
     """
     job = get(session, job_id)
     _check_is_its_own(job)
-    resources = JobSpec.model_validate(job.spec).resources
-    cluster.check_feasible(session, resources)
-    limits.check_quota(limits.row_of(session, job.team, holds=True), resources)
+    spec = JobSpec.model_validate(job.spec)
+    secrets.check(session, spec.secrets, team=job.team)
+    cluster.check_feasible(session, spec.resources)
+    limits.check_quota(limits.row_of(session, job.team, holds=True), spec.resources)
     wishes.retry(session, job_id, actor=actor.user)
     return _fresh(session, job_id)
 

@@ -9,6 +9,7 @@ from xsam.services.bundles.models import BundleRow
 from xsam.services.jobs.models import KIND_STUDY, Job
 from xsam.services.jobs.states import TERMINAL_STATES, JobState
 from xsam.services.schemas import Read
+from xsam.services.secrets.models import Secret
 from xsam.services.teams import closing
 from xsam.services.teams.models import Membership, Team, User
 from xsam.services.teams.roles import Principal, require_cluster_admin
@@ -38,6 +39,9 @@ class LeftoversRead(Read):
     """Folders of code: those the team may use, those the user has uploaded."""
     bundle_bytes: int
     """Of them, as packed."""
+    num_secrets: int = 0
+    """Of a team those it has, which end when it is deleted; of a user those they set last, which somebody else may want
+    to replace."""
 
 
 def of_team(session: Session, principal: Principal, name: str) -> LeftoversRead:
@@ -84,6 +88,7 @@ def _leftovers(session: Session, whose: Team | User) -> LeftoversRead:
     theirs = BundleRow.team == whose.name if isinstance(whose, Team) else BundleRow.made_by == whose.name
     bundles = select(func.count(), func.coalesce(func.sum(BundleRow.packed_bytes), 0)).where(theirs)
     num_bundles, bundle_bytes = session.execute(bundles).one()
+    own_secrets = Secret.team == whose.name if isinstance(whose, Team) else Secret.set_by == whose.name
     members = select(func.count()).select_from(Membership).where(closing.is_member(whose))
     return LeftoversRead(
         name=whose.name,
@@ -100,4 +105,5 @@ def _leftovers(session: Session, whose: Team | User) -> LeftoversRead:
         num_ended_studies=sum(studies.get(state, 0) for state in TERMINAL_STATES),
         num_bundles=num_bundles,
         bundle_bytes=int(bundle_bytes),
+        num_secrets=session.scalar(select(func.count()).where(own_secrets)) or 0,
     )

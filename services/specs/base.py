@@ -1,7 +1,7 @@
 """The pydantic base that every part of a specification shares; no field lives here."""
 
 import unicodedata
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
@@ -17,6 +17,8 @@ class Spec(BaseModel):
     """A part of a specification: unknown fields are refused, values never change after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    hides_values: ClassVar[bool] = False
+    """Whether an answer that refuses it must not quote it."""
 
     @model_validator(mode="before")
     @classmethod

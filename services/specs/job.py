@@ -12,6 +12,7 @@ from xsam.services.specs.plane import Plane
 from xsam.services.specs.recipe import Parameters, Recipe, Speed
 from xsam.services.specs.schedule import ConstantSchedule, Schedule
 from xsam.services.specs.script import check_heard
+from xsam.services.specs.secrets import MAX_SECRETS, SecretName
 from xsam.services.specs.task import Best, Code, Entrypoint, OwnTask, Requirements
 
 MAX_LABELS = 64
@@ -112,7 +113,9 @@ class Limits(Spec):
 
 JOB_GROUPS = {
     **dict.fromkeys(("name", "labels", "priority"), "job"),
-    **dict.fromkeys(("model", "dataset", "task", "code", "requirements", "entrypoint", "config", "plane"), "what"),
+    **dict.fromkeys(
+        ("model", "dataset", "task", "code", "requirements", "entrypoint", "config", "secrets", "plane"), "what"
+    ),
     **dict.fromkeys(("optimizer", "schedule", "epochs", "steps_per_epoch", "batch_size", "seed", "best"), "training"),
     **dict.fromkeys(("precision", "recipe", "parameters", "speed"), "steps"),
     **dict.fromkeys(("resources", "checkpoint", "retry", "limits"), "running"),
@@ -135,6 +138,11 @@ class JobSpec(Spec):
     """A script of the job's code instead, with a loop of its own: `train.py`, or `[train.py, --lr, "{config.lr}"]`."""
     config: Options = Field(default_factory=dict)
     """What the script reads as `run.config`."""
+    # Left out of what is stored where there are none: a dispatcher of a release without them reads it then.
+    secrets: Annotated[tuple[SecretName, ...], Field(max_length=MAX_SECRETS)] = Field(
+        default=(), exclude_if=lambda value: not value
+    )
+    """Secrets of the team, each given to every rank as the environment variable of its name while the job runs."""
     plane: Plane | None = Field(default=None, exclude_if=lambda value: value is None)
     """Instead of training, the loss around the checkpoints of another job, from which model, data and optimizer
     come."""

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from tests.conftest import BOTH_DATABASES
 from tests.support import jobs
-from tests.support.callers import admin_token, make_member, make_team
+from tests.support.callers import admin_token, make_member, make_secret, make_team
 from tests.support.databases import throwaway_postgres
 from tests.support.row_runner import alpha_record, epoch_record
 from xsam.services import backup
@@ -35,6 +35,9 @@ from xsam.services.teams.roles import Role
 CHECKPOINT = CheckpointRecord(epoch=1, step=10, name="step-10", size_bytes=4, sha256="ab" * 32, is_best=True)
 
 
+SECRET = "not-in-the-clear-here"
+
+
 @pytest.fixture(params=BOTH_DATABASES)
 def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """Another database, without tables."""
@@ -55,6 +58,7 @@ def lived(database: Database, tmp_path: Path) -> Path:
     root = tmp_path / "data" / "artifacts"
     make_team(database, "red")
     make_member(database, "ann", "red", Role.MEMBER)
+    make_secret(database, "red", value=SECRET)
     done = jobs.submit_and_claim(database, labels={"an": "Grüße"})
     with database.unit_of_work() as session:
         queue.complete(session, done, summary={"final_accuracy": 0.5})
@@ -111,6 +115,12 @@ def test_files__move_from_a_folder_into_a_bucket_and_back(
             with bucket.open(file.name) as source:
                 put(file.name, source)
     assert _files(tmp_path / "again") == _files(lived)
+
+
+def test_secrets__are_kept_as_the_database_has_them(database: Database, lived: Path, tmp_path: Path) -> None:
+    made = backup.make(database, FolderStore(lived), tmp_path / "all.tar")
+    assert made.num_rows["secrets"] == 1
+    assert SECRET.encode() not in (tmp_path / "all.tar").read_bytes()
 
 
 def test_job_that_ran__goes_on_after_the_restore(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import bundles, jobs, studies
-from tests.support.callers import ROOT, make_member, make_team, make_token
+from tests.support.callers import ROOT, make_member, make_secret, make_team, make_token
 from tests.support.studies import HandRunner
 from xsam.services import leaving
 from xsam.services.db.session import Database
@@ -15,6 +15,7 @@ from xsam.services.jobs import service, verbs
 from xsam.services.jobs.states import JobState, Wish
 from xsam.services.reports import leftovers
 from xsam.services.reports.leftovers import LeftoversRead
+from xsam.services.secrets import service as secrets
 from xsam.services.specs.job import JobSpec
 from xsam.services.studies import verbs as study_verbs
 from xsam.services.teams.roles import Actor, Principal, Role
@@ -66,10 +67,25 @@ def test_leftovers__say_what_ends_and_what_stays(database: Database, tmp_path: P
     assert (has.num_running_jobs, has.num_queued_jobs, has.num_paused_jobs, has.num_ended_jobs) == (1, 1, 0, 1)
     assert (has.num_live_studies, has.num_ended_studies) == (1, 0)
     assert (has.num_bundles, has.bundle_bytes) == (1, len(packed.packed))
+    assert has.num_secrets == 0
     with database.read() as session:
         has = leftovers.of_user(session, ROOT, "alice")
     assert (has.num_memberships, has.num_tokens, has.num_queued_jobs, has.num_running_jobs) == (2, 2, 2, 0)
     assert (has.num_bundles, has.num_live_studies) == (1, 1)
+
+
+def test_delete_team__takes_its_secrets_along(database: Database) -> None:
+    for team, name in (("red", "HF_TOKEN"), ("red", "WANDB_API_KEY"), ("blue", "HF_TOKEN")):
+        make_secret(database, team, name)
+    assert _of_team(database).num_secrets == 2
+    with database.read() as session:
+        assert leftovers.of_user(session, ROOT, "alice").num_secrets == 0
+    _disable_team(database, cancel_jobs=False)
+    assert _of_team(database).num_secrets == 2, "what still runs may be queued again"
+    _delete_team(database)
+    assert _of_team(database).num_secrets == 0
+    with database.read() as session:
+        assert secrets.number_of(session, "blue") == 1
 
 
 def test_leftovers__are_for_admins_of_the_service(database: Database) -> None:

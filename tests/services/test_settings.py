@@ -4,7 +4,16 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from xsam.services.settings import ApiSettings, CodeSettings, DatabaseSettings, Settings, environment_for, get_settings
+from tests.support.callers import SECRET_KEY
+from xsam.services.settings import (
+    ApiSettings,
+    CodeSettings,
+    DatabaseSettings,
+    SecretSettings,
+    Settings,
+    environment_for,
+    get_settings,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +68,21 @@ def test_settings__never_show_the_database_password() -> None:
     assert "hunter2" in settings.database_url
 
 
+def test_settings__never_show_a_key_of_secrets() -> None:
+    settings = Settings(secrets=SecretSettings(key=SecretStr(f"{SECRET_KEY}, {SECRET_KEY}")))
+    assert settings.secrets.keys == (SECRET_KEY, SECRET_KEY)
+    assert SECRET_KEY not in repr(settings) + str(settings) + settings.model_dump_json()
+    assert Settings().secrets.keys == ()
+
+
+@pytest.mark.parametrize("key", ["hunter2", SECRET_KEY[:-1], f"{SECRET_KEY},", f"{SECRET_KEY},short"])
+def test_key_of_secrets__that_is_none_is_refused_and_not_quoted(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("XSAM_SECRETS__KEY", key)
+    with pytest.raises(ValidationError, match=r"is not 32 random bytes in URL-safe base64; `openssl rand") as caught:
+        get_settings()
+    assert key[:5] not in str(caught.value)
+
+
 def test_environment_for__gives_a_child_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XSAM_API__PORT", "9000")
     monkeypatch.setenv("XSAM_RAY__NUM_CPUS", "3")
@@ -67,6 +91,7 @@ def test_environment_for__gives_a_child_the_same_settings(monkeypatch: pytest.Mo
     monkeypatch.setenv("XSAM_TRAINING__ALLOWED_PACKAGES", '["ours", "theirs"]')
     monkeypatch.setenv("XSAM_DATABASE__URL", "postgresql+psycopg://u:hunter2@h/d")
     monkeypatch.setenv("XSAM_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("XSAM_SECRETS__KEY", f"{SECRET_KEY},{SECRET_KEY}")
     parent = get_settings()
     monkeypatch.setenv("XSAM_API__MAX_BODY_BYTES", "5000")  # set since: not the child's business
     child_environment = environment_for(parent)
@@ -77,6 +102,7 @@ def test_environment_for__gives_a_child_the_same_settings(monkeypatch: pytest.Mo
             monkeypatch.setenv(name, value)
     child = get_settings()
     assert child.parent_pid == os.getpid()
+    assert child.secrets.keys == (SECRET_KEY, SECRET_KEY)
     assert child.model_copy(update={"parent_pid": None}) == parent
 
 

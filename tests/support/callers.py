@@ -8,12 +8,16 @@ from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 from xsam.services.notifications import service as webhooks
 from xsam.services.notifications.schemas import WebhookWrite
+from xsam.services.secrets import verbs as secrets
+from xsam.services.secrets.schemas import SecretWrite
 from xsam.services.settings import NotificationSettings
 from xsam.services.teams import bootstrap, service, sessions, tokens
 from xsam.services.teams.models import Token
 from xsam.services.teams.roles import Principal, Role
 from xsam.services.teams.schemas import Quota, TeamWrite, TokenCreate
 
+SECRET_KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+"""An operator's key for secrets, good enough for tests."""
 ROOT = Principal(user="root", team="default", role=Role.ADMIN, is_admin=True)
 
 
@@ -52,6 +56,19 @@ def make_webhook(
     with database.unit_of_work() as session:
         wanted = WebhookWrite.model_validate({"url": url, "kinds": kinds})
         return webhooks.add(session, ROOT, team, wanted, allowed).id
+
+
+def make_secret(
+    database: Database,
+    team: str,
+    name: str = "WANDB_API_KEY",
+    value: str = "wandb-0123456789",
+    *,
+    key: str = SECRET_KEY,
+) -> str:
+    """Set a secret of a team and return its name."""
+    with database.unit_of_work() as session:
+        return secrets.put(session, ROOT, team, name, SecretWrite(value=value), keys=(key,)).name
 
 
 def begin_session(database: Database, token_id: str, *, user_agent: str | None = None) -> tuple[str, str]:

@@ -83,6 +83,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"dataset": {"name": "digits", "validation_size": 1438}}, "dataset.validation_size"),
     ({"dataset": {"name": "digits", "validation_size": 1400}, "batch_size": 64}, "batch_size"),
     ({"plane": {"job": "abc", "num_points": 4}}, "plane.num_points"),
+    ({"secrets": ["wandb_api_key"]}, "secrets.0"),
+    ({"secrets": ["HF_TOKEN", "LD_PRELOAD"]}, "secrets.1"),
+    *(
+        ({"secrets": [name]}, "secrets.0")
+        for name in ("PATH", "PYTHONPATH", "RAY_ADDRESS", "XSAM_TOKEN", "MASTER_ADDR")
+    ),
+    *(({"secrets": [name]}, "secrets.0") for name in ("RANK", "CUDA_VISIBLE_DEVICES", "AWS_SECRET_ACCESS_KEY", "")),
+    ({"secrets": [f"NAME_{n}" for n in range(17)]}, "secrets"),
     ({"schedule": {"name": "step", "milestones": []}}, "schedule.step.milestones"),
     ({"checkpoint": {"every_epochs": 0}}, "checkpoint.every_epochs"),
     ({"retry": {"infrastructure": -1}}, "retry.infrastructure"),
@@ -102,6 +110,16 @@ def test_spec__refuses_and_names_the_field(document: dict[str, Any], field: str)
         JobSpec.model_validate(document)
     named = [error.get("ctx", {}).get("field") or ".".join(map(str, error["loc"])) for error in caught.value.errors()]
     assert any(name == field or name.startswith(f"{field}.") for name in named), named
+
+
+def test_spec__without_secrets_is_stored_as_releases_without_them_read_it() -> None:
+    assert "secrets" not in JobSpec().model_dump(mode="json")
+    assert JobSpec(secrets=["HF_TOKEN"]).model_dump(mode="json")["secrets"] == ["HF_TOKEN"]
+
+
+def test_reserved_name__is_refused_with_those_that_are() -> None:
+    with pytest.raises(ValidationError, match=r"none of the reserved names, which are .*PATH.* and LD_\*, .*RAY_\*"):
+        JobSpec.model_validate({"secrets": ["PATH"]})
 
 
 def test_spec__is_never_changed_after_the_check() -> None:
