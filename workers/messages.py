@@ -1,7 +1,7 @@
 """What crosses Ray between dispatchers, runners and ranks. Light: whoever gets an actor's handle loads this too."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -43,6 +43,8 @@ class RunnerConfig:
     """What else is told what jobs measure."""
     logs: "LogSettings"
     """How the runner's own log lines look."""
+    secret_keys: tuple[str, ...] = field(default=(), repr=False)
+    """The operator's, with which secrets of teams are opened."""
 
 
 class RunnerOutcome(StrEnum):
@@ -127,6 +129,8 @@ class Assignment:
     """What earlier attempts of such a job have stored."""
     is_judged: bool = False
     """Whether the runner says after each epoch if the run goes on: a trial that an early stopper watches."""
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Environment variables for the job's code; Ray Train shows an assignment to whoever looks, by its repr."""
 
 
 @dataclass(frozen=True, slots=True)

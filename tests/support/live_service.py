@@ -27,6 +27,7 @@ from xsam.services.settings import (
     DatabaseSettings,
     DispatcherSettings,
     RayCluster,
+    SecretSettings,
     Settings,
     TrainingSettings,
 )
@@ -220,6 +221,7 @@ def live_service(
     artifacts: ArtifactSettings | None = None,
     allowed_packages: tuple[str, ...] = (),
     lease_s: float = 10,
+    secrets: SecretSettings | None = None,
     **ray_settings: Any,
 ) -> Iterator[LiveService]:
     """Start Ray and a dispatcher with warm processes; end both afterwards."""
@@ -229,6 +231,7 @@ def live_service(
         ray=RayCluster(num_cpus=num_cpus, **ray_settings),
         artifacts=artifacts or ArtifactSettings(),
         training=TrainingSettings(device=device, allowed_packages=allowed_packages),
+        secrets=secrets or SecretSettings(),
         dispatcher=DispatcherSettings(lease_s=lease_s, warm_processes=warm_processes),
     )
     ray_cluster.connect(settings.ray)

@@ -6,8 +6,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from tests.support.callers import SECRET_KEY
 from tests.support.live_service import LiveService, live_service
+from xsam.services.settings import SecretSettings
 
 SECRET = "hunter2-not-for-ranks"
 """Part of the database's address, as a password would be."""
@@ -31,7 +34,8 @@ class Clusters:
     def usual(self) -> LiveService:
         """Return a dispatcher on a local cluster of two CPUs, the one that runs already if there is one.
 
-        Its environment has the database's address when it starts, as `xsam serve` and the compose file give it.
+        Its environment has the database's address and the key of secrets when it starts, as `xsam serve` and the
+        compose file give them.
         """
         if self._usual is None:
             short = tempfile.TemporaryDirectory(prefix="xsam-ray-", dir="/tmp")  # Ray's sockets lie in it
@@ -40,7 +44,9 @@ class Clusters:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("RAY_TMPDIR", str(self.ray_folder))
                 patch.setenv("XSAM_DATABASE__URL", url)
-                started = live_service(self._folders.mktemp("live"), database_url=url)
+                patch.setenv("XSAM_SECRETS__KEY", SECRET_KEY)
+                secrets = SecretSettings(key=SecretStr(SECRET_KEY))
+                started = live_service(self._folders.mktemp("live"), database_url=url, secrets=secrets)
                 self._usual = self._stack.enter_context(started)
         return self._usual
 

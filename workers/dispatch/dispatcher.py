@@ -80,6 +80,7 @@ class Dispatcher:
             scheduling=settings.scheduling,
             trackers=settings.trackers,
             logs=settings.logs,
+            secret_keys=settings.secrets.keys,
         )
         self._patience = Patience(
             stop_s=settings.dispatcher.cancel_grace_s,

@@ -55,7 +55,7 @@ def connect(settings: RayCluster) -> None:
     Raises:
         ClusterError: there is no cluster at the address, or it wants another token.
     """
-    for name in ("XSAM_DATABASE__URL", "XSAM_TOKEN"):
+    for name in ("XSAM_DATABASE__URL", "XSAM_SECRETS__KEY", "XSAM_TOKEN"):
         os.environ.pop(name, None)
     common = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.WARNING}
     if settings.address is not None:

@@ -9,14 +9,24 @@ from pathlib import Path
 from typing import TextIO
 
 from xsam.services.artifacts.logs import LogWriter
+from xsam.services.secrets.redaction import Redaction
 
 _FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
 @contextlib.contextmanager
-def captured_output(folder: Path, rank: int) -> Iterator[LogWriter]:
-    """Send stdout, stderr, warnings and Python logging of this process to the rank's log while the block runs."""
-    writer = LogWriter(folder, rank)
+def captured_output(folder: Path, rank: int, hide: Redaction) -> Iterator[LogWriter]:
+    """Send stdout, stderr, warnings and Python logging of this process to the rank's log while the block runs.
+
+    With something to hide nothing of it is passed on to the process's own output, which Ray writes to files.
+
+    Args:
+        folder: `JobFolder.logs(attempt)`.
+        rank: the process's rank.
+        hide: takes secrets out of each line.
+    """
+    writer = _HidingWriter(folder, rank, hide)
+    stdout, stderr = (None, None) if hide else (sys.stdout, sys.stderr)
     handler = logging.StreamHandler(_LineStream(writer))
     handler.setFormatter(logging.Formatter(_FORMAT))
     root = logging.getLogger()
@@ -26,8 +36,8 @@ def captured_output(folder: Path, rank: int) -> Iterator[LogWriter]:
     logging.captureWarnings(True)
     try:
         with (
-            contextlib.redirect_stdout(_LineStream(writer, sys.stdout)),
-            contextlib.redirect_stderr(_LineStream(writer, sys.stderr)),
+            contextlib.redirect_stdout(_LineStream(writer, stdout)),
+            contextlib.redirect_stderr(_LineStream(writer, stderr)),
         ):
             yield writer
     finally:
@@ -35,6 +45,15 @@ def captured_output(folder: Path, rank: int) -> Iterator[LogWriter]:
         root.setLevel(old_level)
         root.removeHandler(handler)
         writer.close()
+
+
+class _HidingWriter(LogWriter):
+    def __init__(self, folder: Path, rank: int, hide: Redaction) -> None:
+        super().__init__(folder, rank)
+        self._hide = hide
+
+    def write(self, text: str) -> None:
+        super().write(self._hide(text))
 
 
 class _LineStream(io.TextIOBase):

@@ -22,6 +22,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from xsam.services.jobs.states import FailureKind
 from xsam.services.process import freeze_imports
+from xsam.services.secrets.redaction import Redaction
 from xsam.services.specs.job import Resources
 from xsam.workers.messages import Assignment, GpuUse, RankContext, RankResult, StopReason, explain, sentence
 from xsam.workers.rank import failures
@@ -31,6 +32,7 @@ from xsam.workers.rank.gpu_use import measured
 from xsam.workers.rank.log_capture import captured_output
 from xsam.workers.rank.reporter import RunnerReporter
 from xsam.workers.rank.script import run_script
+from xsam.workers.rank.secrets import in_environment
 from xsam.workers.scratch import Scratch
 from xsam.workers.training.checkpoints.mirror import CheckpointMirror
 from xsam.workers.training.errors import DeviceError
@@ -105,20 +107,23 @@ def run_group(assignment: Assignment, runner: ActorHandle) -> RankResult:
 
 def run_rank(assignment: Assignment, runner: ActorHandle) -> RankResult:
     """Run the training loop for one rank whose process group is up; a failing job gives a result, never an error."""
-    with _scratch(assignment), captured_output(assignment.log_dir, assignment.context.rank) as output:
+    hide, rank = Redaction(assignment.secrets.values()), assignment.context.rank
+    with _scratch(assignment), captured_output(assignment.log_dir, rank, hide) as output:
         _say_where(assignment.context)
-        reporter = _reporter(assignment, runner) if assignment.context.rank == 0 else None
+        reporter = _reporter(assignment, runner) if rank == 0 else None
         try:
             with _measured(assignment, runner):
-                return _train(with_code(assignment), reporter or SilentTelemetry(), reporter or _NoWish())
+                ready = with_code(assignment)
+                with in_environment(assignment.secrets):
+                    return _train(ready, reporter or SilentTelemetry(), reporter or _NoWish())
         except (Exception, SystemExit) as e:  # the job's own code may raise anything; this boundary makes it a value
-            text = traceback.format_exc()
+            text = hide(traceback.format_exc())
             output.write(text)
             kind, message = failures.classify(e)
             return RankResult(
-                assignment.context.rank,
+                rank,
                 failure_kind=kind,
-                message=message,
+                message=hide(message),
                 traceback=text,
                 is_device_failure=failures.is_of_device(e),
                 is_echo=failures.is_echo(e),

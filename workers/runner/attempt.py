@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import ray
 from ray.actor import ActorHandle
@@ -30,6 +30,7 @@ from xsam.workers.runner.lease import LeaseKeeper
 from xsam.workers.runner.placement_group import NotPlacedError, PlacedRank, held_resources
 from xsam.workers.runner.rank_group import GroupEnding, RankGroup
 from xsam.workers.runner.recorder import RETRY_INTERVAL_S, Recorder
+from xsam.workers.runner.secrets import NoSecretsError, values_for, without
 from xsam.workers.runner.trackers.sink import Ended, TrackedRun
 from xsam.workers.runner.trackers.tracking import Trackers, sinks_of
 from xsam.workers.scratch import Scratch
@@ -141,7 +142,13 @@ class Attempt:
         Ranks of a run that has become somebody else's are ended, also those that came back by themselves: whoever lent
         them may be gone, and this runner ends too.
         """
-        outcome = self.end(RankGroup(ranks).run(self._assignment(), self._runner, self._stopped))
+        names, keys = self._claimed.job_spec.secrets, self._config.secret_keys
+        try:
+            secrets = values_for(self._database, self.job_id, names, keys)
+        except NoSecretsError as e:
+            return self.end(e.ending)
+        ending = RankGroup(ranks).run(self._assignment(secrets), self._runner, self._stopped)
+        outcome = self.end(without(ending, secrets))
         if outcome is None:
             for rank in ranks:
                 ray.kill(rank.process)
@@ -177,7 +184,7 @@ class Attempt:
             return RunnerOutcome.DEVICES_FAILED
         return RunnerOutcome.RANKS_CLEAN if ending.is_clean else RunnerOutcome.RANKS_SPENT
 
-    def _assignment(self) -> Assignment:
+    def _assignment(self, secrets: Mapping[str, str]) -> Assignment:
         lease, spec, config = self._claimed.lease, self._claimed.job_spec, self._config
         context = RankContext(
             rank=0,
@@ -205,6 +212,7 @@ class Attempt:
             looked_at=None if spec.plane is None else JobFolder(config.place.root, spec.plane.job).checkpoints,
             planes=self._planes(spec),
             is_judged=self._is_judged,
+            secrets=secrets,
         )
 
     def _checkpoint_names(self) -> Sequence[str] | None:

@@ -6,11 +6,13 @@ from typing import Any, cast
 import pytest
 
 from tests.support import jobs
+from tests.support.callers import ROOT, SECRET_KEY, make_secret, make_team
 from xsam.services.db.session import Database
 from xsam.services.jobs.models import KIND_TRAINING
 from xsam.services.jobs.queue import ClaimedJob
 from xsam.services.jobs.states import FailureKind, JobState
 from xsam.services.metrics.records import EpochRecord
+from xsam.services.secrets import verbs
 from xsam.services.settings import LogSettings, SchedulingSettings, TrackerSettings
 from xsam.services.specs.job import JobSpec
 from xsam.services.stores.store import StorePlace
@@ -22,8 +24,8 @@ from xsam.workers.runner.rank_group import GroupEnding
 SUCCESS = GroupEnding(RankResult(0, summary={"final_eval_loss": 0.5}), is_clean=True)
 
 
-def _attempt(database: Database, folder: Path) -> Attempt:
-    lease = jobs.submit_and_claim(database)
+def _attempt(database: Database, folder: Path, **fields: Any) -> Attempt:
+    lease = jobs.submit_and_claim(database, **fields)
     config = RunnerConfig(
         database_url="",
         place=StorePlace(folder),
@@ -38,7 +40,9 @@ def _attempt(database: Database, folder: Path) -> Attempt:
         scheduling=SchedulingSettings(),
         trackers=TrackerSettings(),
         logs=LogSettings(),
+        secret_keys=(SECRET_KEY,),
     )
+    assert SECRET_KEY not in repr(config)
     claimed = ClaimedJob(lease, KIND_TRAINING, JobSpec.model_validate(jobs.read(database, lease.job_id).spec))
     return Attempt(config, database, claimed, cast(Any, None))
 
@@ -47,6 +51,18 @@ def test_end__stores_a_success(database: Database, tmp_path: Path) -> None:
     attempt = _attempt(database, tmp_path)
     assert attempt.end(SUCCESS) is RunnerOutcome.RANKS_CLEAN
     assert jobs.read(database, attempt.job_id).state == JobState.SUCCEEDED
+
+
+def test_attempt_whose_secret_is_gone__fails_before_a_rank_hears_of_it(database: Database, tmp_path: Path) -> None:
+    make_team(database, "red")
+    make_secret(database, "red")
+    attempt = _attempt(database, tmp_path, secrets=["WANDB_API_KEY"])
+    with database.unit_of_work() as session:
+        verbs.remove(session, ROOT, "red", "WANDB_API_KEY")
+    assert attempt.run_on([]) is RunnerOutcome.RANKS_CLEAN
+    job = jobs.read(database, attempt.job_id)
+    assert (job.state, job.failure_kind) == (JobState.FAILED, FailureKind.USER)
+    assert "'WANDB_API_KEY', which team red does not have" in str(job.failure_message)
 
 
 @pytest.mark.db
