@@ -40,6 +40,7 @@ from xsam.api.routes import (
     requirements,
     retention,
     scheduling,
+    secrets,
     sessions,
     studies,
     study_charts,
@@ -96,6 +97,7 @@ _ROUTES = tuple(
         requirements,
         teams,
         webhooks,
+        secrets,
         users,
         leaving,
         tokens,
@@ -170,9 +172,9 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     larger = {"/v1/bundles/": settings.code.max_packed_bytes} if settings.allowed_code.takes_bundles else {}
     app.add_middleware(BodyLimit, max_bytes=settings.api.max_body_bytes, larger=larger)
     app.add_middleware(Gate, service=service, open_paths={sign_in.PATH, *device_login.PATHS})
-    app.add_middleware(Compression)
     if settings.page.enabled:
         app.add_middleware(ErrorPages)
+    app.add_middleware(Compression)  # around pages of errors, which are made of what came in the clear
     app.add_middleware(RequestLog, counters=service.counters)  # added last, so outermost
     return app
 

@@ -115,6 +115,11 @@ def _say(who: str, has: LeftoversRead, *, members: str) -> None:
         f"Stays, for admins of the service: {has.num_ended_jobs} ended jobs, {has.num_ended_studies} ended studies, "
         f"{has.num_bundles} bundles ({mib:.1f} MiB)."
     )
+    if has.num_secrets:
+        what = (
+            "set last; set them anew where they know the values" if members == "teams" else "which go if it is deleted"
+        )
+        err.print(f"Secrets: {has.num_secrets}, {what}.")
 
 
 def _ask(question: str, is_sure: bool) -> None:

@@ -52,6 +52,7 @@ _COMMANDS = {
     "token": "xsam.api.cli.tokens:app",
     "team": "xsam.api.cli.teams:app",
     "webhook": "xsam.api.cli.webhooks:app",
+    "secret": "xsam.api.cli.secrets:app",
     "user": "xsam.api.cli.leaving:users",
     "audit": "xsam.api.cli.teams:audit",
     "demo": "xsam.api.cli.demo.demo:demo",

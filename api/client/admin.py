@@ -14,6 +14,7 @@ from xsam.services.notifications.schemas import (
 )
 from xsam.services.reports.leftovers import LeftoversRead
 from xsam.services.retention.schemas import CollectedRead, RetentionRead
+from xsam.services.secrets.schemas import SecretRead, SecretsRead
 from xsam.services.teams.roles import Role
 from xsam.services.teams.schemas import (
     DEFAULT_LIFETIME_S,
@@ -175,6 +176,18 @@ class AdminClient:
     def deliveries(self, team: str, webhook_id: str) -> Sequence[DeliveryRead]:
         """Return the latest messages to a webhook, newest first."""
         return self._http.read(DeliveriesRead, "GET", f"/v1/teams/{team}/webhooks/{webhook_id}/deliveries").items
+
+    def secrets(self, team: str) -> Sequence[SecretRead]:
+        """Return a team's secrets by name; nothing returns their values."""
+        return self._http.read(SecretsRead, "GET", f"/v1/teams/{team}/secrets").items
+
+    def put_secret(self, team: str, name: str, value: str) -> SecretRead:
+        """Set or replace a value that the team's jobs get as an environment variable of this name."""
+        return self._http.read(SecretRead, "PUT", f"/v1/teams/{team}/secrets/{name}", json={"value": value})
+
+    def delete_secret(self, team: str, name: str) -> None:
+        """Delete a value; jobs that name it fail when they start."""
+        self._http.send("DELETE", f"/v1/teams/{team}/secrets/{name}")
 
     def preview_retention(self) -> RetentionRead:
         """Return what of ended jobs is kept long enough and would go."""

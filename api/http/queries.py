@@ -24,6 +24,7 @@ from xsam.services.reports.spending import SpendingBy
 from xsam.services.scheduling import last_decision
 from xsam.services.specs.base import PLAIN
 from xsam.services.specs.job import MAX_LABELS
+from xsam.services.specs.secrets import SecretName
 from xsam.services.studies import ranges
 from xsam.services.studies.reading import TrialFilter, TrialSort
 from xsam.services.studies.schemas import MapStat
@@ -64,6 +65,7 @@ LabRunId = Annotated[str, Path(pattern=_ID, description="The lab run's id.", exa
 TokenId = Annotated[str, Path(pattern=_ID, description="The token's id.", examples=_EXAMPLES)]
 SessionId = Annotated[str, Path(pattern=_ID, description="The session's id.", examples=_EXAMPLES)]
 TeamPath = Annotated[TeamName, Path(description="The team's name.", examples=["vision"])]
+SecretPath = Annotated[SecretName, Path(description="The secret's name.", examples=["WANDB_API_KEY"])]
 UserPath = Annotated[UserName, Path(description="The user's name.", examples=["ann"])]
 
 IdempotencyKey = Annotated[

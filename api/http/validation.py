@@ -26,6 +26,8 @@ def field_errors(errors: Iterable[Mapping[str, Any]], root: type[BaseModel]) -> 
     found: dict[str, FieldError] = {}
     for error in errors:
         one = _field_error(error, root)
+        if getattr(root, "hides_values", False):
+            one.value = None
         known = found.setdefault(one.field, one)
         if known is not one:  # a plain union reports once per member
             known.message = f"{known.message}, or {one.message}"

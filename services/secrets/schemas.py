@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, ClassVar
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from xsam.services.schemas import Read
 from xsam.services.specs.base import Spec
@@ -21,6 +21,7 @@ SecretValue = Annotated[
 class SecretWrite(Spec):
     """A secret's value."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)
     hides_values: ClassVar[bool] = True
 
     value: SecretValue

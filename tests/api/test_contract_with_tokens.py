@@ -6,13 +6,14 @@ import httpx
 import pytest
 import schemathesis
 from hypothesis import given
+from pydantic import SecretStr
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, positive_data_acceptance
 
 from tests.api.generated import can_be_wrong, few
 from tests.api.token_service import Callers
 from tests.support import bundles, studies
-from tests.support.callers import make_token, make_webhook
+from tests.support.callers import SECRET_KEY, make_secret, make_token, make_webhook
 from tests.support.jobs import submit
 from tests.support.row_runner import RowRunner
 from xsam.services.checks import service as checks
@@ -21,7 +22,7 @@ from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 from xsam.services.lab import service as lab
 from xsam.services.lab.spec import LabSpec
-from xsam.services.settings import ApiSettings, Settings
+from xsam.services.settings import ApiSettings, SecretSettings, Settings
 from xsam.services.specs.job import JobSpec
 from xsam.services.teams.roles import Actor
 
@@ -33,7 +34,7 @@ _EXAMPLES = 2
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     api = ApiSettings(auth="token", rate_limit_per_s=100_000, rate_limit_burst=100_000)
-    return settings.model_copy(update={"api": api})
+    return settings.model_copy(update={"api": api, "secrets": SecretSettings(key=SecretStr(SECRET_KEY))})
 
 
 @pytest.fixture
@@ -59,6 +60,7 @@ def names(
         "user": "vic",
         "token_id": make_token(database, "ann", "red")[0],
         "webhook_id": make_webhook(database, "red"),
+        "secret": make_secret(database, "red"),
     }
 
 

@@ -9,14 +9,19 @@ from sqlalchemy.orm import Session
 from xsam.api.dashboard.pages import Page, PageDep, Pages
 from xsam.api.dashboard.visitors import Form, FormDep
 from xsam.api.http.dependencies import ReadSession, WriteSession
-from xsam.api.http.queries import TeamPath, UserPath, WebhookId
+from xsam.api.http.queries import SecretPath, TeamPath, UserPath, WebhookId
 from xsam.api.http.validation import field_errors
 from xsam.services.errors import InvalidRequestError
 from xsam.services.notifications import outbox
 from xsam.services.notifications import service as webhooks
 from xsam.services.notifications.schemas import DeliveryRead, WebhookCreated, WebhookKind, WebhookWrite
 from xsam.services.reports import leftovers, usage
+from xsam.services.secrets import service as secrets
+from xsam.services.secrets import verbs as secret_verbs
+from xsam.services.secrets.schemas import SecretRead, SecretWrite
 from xsam.services.settings import IdleThen
+from xsam.services.specs.base import Spec
+from xsam.services.specs.secrets import SecretName
 from xsam.services.teams import service as teams
 from xsam.services.teams.roles import Role
 from xsam.services.teams.schemas import MemberRead, MemberWrite, TeamPatch, TeamRead, TeamWrite
@@ -35,6 +40,11 @@ _KEPT = {
 """Fields of `Retention`, as the page calls them."""
 _MOST = 200
 _Model = TypeVar("_Model", bound=BaseModel)
+
+
+class _SecretName(Spec):
+    name: SecretName
+
 
 pages = Pages()
 
@@ -74,6 +84,8 @@ def _one(page: Page, session: Session, team: str, *, made: WebhookCreated | None
         idle_ways=get_args(IdleThen),
         webhooks=[(hook, DeliveryRead.of(last[hook.id]) if hook.id in last else None) for hook in hooks],
         made=made,
+        secrets=[SecretRead.model_validate(row) for row in secrets.list_all(session, page.principal, team)],
+        keeps_secrets=bool(page.service.settings.secrets.keys),
         share=next((share for share in shares if share.team == team), None),
         has=leftovers.of_team(session, page.principal, team) if page.principal.is_admin else None,
         may_manage=page.principal.is_admin or (page.principal.team == team and page.principal.may(Role.ADMIN)),
@@ -125,6 +137,22 @@ def remove_webhook(
 ) -> Response:
     """Send nothing more there."""
     webhooks.remove(session, page.principal, team, webhook_id)
+    return page.go(f"/admin/teams/{team}")
+
+
+@pages.post("/admin/teams/{team}/secrets")
+def put_secret(team: TeamPath, page: PageDep, session: WriteSession, form: FormDep) -> Response:
+    """Set a secret, or replace its value."""
+    name = _checked(_SecretName, {"name": form.one("name")}).name
+    wanted = _checked(SecretWrite, {"value": form.one("value")})
+    secret_verbs.put(session, page.principal, team, name, wanted, keys=page.service.settings.secrets.keys)
+    return page.go(f"/admin/teams/{team}")
+
+
+@pages.post("/admin/teams/{team}/secrets/{secret}/delete")
+def delete_secret(team: TeamPath, secret: SecretPath, page: PageDep, session: WriteSession, form: FormDep) -> Response:
+    """Delete a secret."""
+    secret_verbs.remove(session, page.principal, team, secret)
     return page.go(f"/admin/teams/{team}")
 
 

@@ -7,12 +7,22 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
+from pydantic import SecretStr
 from sqlalchemy import text
 
 from tests.api.access_table import BUNDLE, CALLERS, OPEN, OPEN_PAGES, PAGES, TABLE, Access
 from tests.api.token_service import Callers, bearer, submit
 from tests.support import bundles, studies
-from tests.support.callers import ROOT, begin_session, make_member, make_token, make_webhook, read_token
+from tests.support.callers import (
+    ROOT,
+    SECRET_KEY,
+    begin_session,
+    make_member,
+    make_secret,
+    make_token,
+    make_webhook,
+    read_token,
+)
 from tests.support.studies import HandRunner
 from xsam.api.client import Client
 from xsam.api.http import access
@@ -23,7 +33,14 @@ from xsam.services.db.session import Database
 from xsam.services.lab import service as lab
 from xsam.services.lab.spec import LabSpec
 from xsam.services.requirements import service as requirements
-from xsam.services.settings import AllowedCode, ApiSettings, CodeSettings, NotificationSettings, Settings
+from xsam.services.settings import (
+    AllowedCode,
+    ApiSettings,
+    CodeSettings,
+    NotificationSettings,
+    SecretSettings,
+    Settings,
+)
 from xsam.services.specs.job import JobSpec
 from xsam.services.teams.roles import Actor, Role
 
@@ -32,6 +49,7 @@ from xsam.services.teams.roles import Actor, Role
 def settings(settings: Settings) -> Settings:
     hosts = NotificationSettings(allowed_hosts=("a.example",))
     update = {"api": ApiSettings(auth="token"), "code": CodeSettings(upload="on"), "notifications": hosts}
+    update["secrets"] = SecretSettings(key=SecretStr(SECRET_KEY))
     return settings.model_copy(update=update)
 
 
@@ -62,6 +80,7 @@ def _names(database: Database, settings: Settings, job_id: str) -> dict[str, str
         "session_id": begin_session(database, token_id)[0],
         "study_id": _study(database),
         "webhook_id": make_webhook(database, "red"),
+        "secret": make_secret(database, "red"),
         "run_id": _lab_run(database),
     }
 
@@ -135,7 +154,7 @@ def test_hidden_thing__is_answered_like_one_that_does_not_exist(
     http: httpx.Client, database: Database, settings: Settings, callers: Callers, access: Access
 ) -> None:
     names = _names(database, settings, submit(http, callers))
-    unknown = dict.fromkeys(names, "zzzzzzzzzzzz")
+    unknown = {**dict.fromkeys(names, "zzzzzzzzzzzz"), "secret": "ZZZZZZZZZZZZ"}
 
     def answer(values: dict[str, str]) -> str:
         response = http.request(
