@@ -259,8 +259,9 @@ class SecretSettings(_Group):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys, the one that encrypts first."""
-        return () if self.key is None else tuple(map(str.strip, self.key.get_secret_value().split(",")))
+        """The keys, the one that encrypts first; an empty text is none, as compose files pass on what is not set."""
+        text = "" if self.key is None else self.key.get_secret_value()
+        return tuple(map(str.strip, text.split(","))) if text else ()
 
     @model_validator(mode="after")
     def _has_keys(self) -> Self:
