@@ -12,7 +12,7 @@ LEAST_CHARS = 8
 """A shorter value would be taken out of log lines where it is none."""
 SecretValue = Annotated[
     str,
-    StringConstraints(pattern=r"^[!-~]([ -~]*[!-~])?$", min_length=LEAST_CHARS, max_length=4096),
+    StringConstraints(pattern=r"^[!-~][ -~]{6,}[!-~]$", min_length=LEAST_CHARS, max_length=4096),
     Field(repr=False, json_schema_extra={"format": "password", "writeOnly": True}),
 ]
 """One line of printable ASCII: what is taken out of logs must stand on one line there."""
