@@ -35,6 +35,8 @@ def measure(database: Database, places: int) -> str:
         for one in attempts
         if one.finished_at is not None and one.first_step_at is not None
     ]
+    if not trained:
+        raise SystemExit("no job has trained and ended")
     wall_s = _covered_s(held)
     rows = [
         ["attempts", len(held)],
