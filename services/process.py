@@ -1,4 +1,4 @@
-"""What a process of the service does about itself: spare its collector, end with its parent, hide its memory."""
+"""What a process of the service does about itself and may do: its collector, its parent, its memory, its rights."""
 
 import ctypes
 import gc
@@ -7,10 +7,13 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 _LOOK_EVERY_S = 0.5
 _PR_SET_DUMPABLE = 4
 """linux/prctl.h"""
+_RIGHTS = {"CAP_CHOWN": 0, "CAP_FOWNER": 3, "CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7}
+"""What it takes to run somebody's processes as another user: bits of linux/capability.h."""
 
 
 def freeze_imports() -> None:
@@ -45,6 +48,16 @@ def hide_memory() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
+
+
+def missing_rights() -> list[str]:
+    """Return what this process lacks to hand files and processes over to other users; root has all of it."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return ["Linux"]
+    effective = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff"))
+    return [name for name, bit in _RIGHTS.items() if not effective >> bit & 1]
 
 
 def _watch(parent_pid: int) -> None:

@@ -297,6 +297,14 @@ class CodeSettings(_Group):
     """A check of a job whose packages must be installed first may take so much longer."""
 
 
+class IsolationSettings(_Group):
+    """Ranks as users of their teams: what one team's code may see and end of another's on a node."""
+
+    first_user_id: Annotated[int, Field(ge=1000, lt=2**31 - 2**20)] | None = None
+    """Ranks and checks of code run as user and group `first_user_id` + the team's number, which nothing else may have
+    on the nodes; Ray must run there as root. By default they run as the user of Ray's processes."""
+
+
 @dataclass(frozen=True, slots=True)
 class AllowedCode:
     """Which code a specification may name."""
@@ -388,6 +396,7 @@ class Settings(BaseSettings):
     artifacts: ArtifactSettings = ArtifactSettings()
     training: TrainingSettings = TrainingSettings()
     code: CodeSettings = CodeSettings()
+    isolation: IsolationSettings = IsolationSettings()
     trackers: TrackerSettings = TrackerSettings()
     logs: LogSettings = LogSettings()
     notifications: NotificationSettings = NotificationSettings()
@@ -404,6 +413,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 "ray.worker_groups is 'managed', for which Ray Train needs a folder that all nodes share; with "
                 "artifacts.url allowed is 'auto'"
+            )
+        if self.isolation.first_user_id is not None and self.ray.worker_groups == "managed":
+            raise ValueError(
+                "ray.worker_groups is 'managed', whose ranks Ray Train starts as its own user; with "
+                "isolation.first_user_id allowed is 'auto'"
             )
         return self
 

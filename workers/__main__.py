@@ -7,6 +7,7 @@ import sys
 import ray
 
 from xsam.services import logs
+from xsam.services.artifacts.privacy import keep_private
 from xsam.services.db import migrate
 from xsam.services.db.session import Database, DatabaseAwayError
 from xsam.services.process import freeze_imports, hide_memory, stop_with
@@ -21,6 +22,8 @@ def main() -> None:
     """Connect, dispatch, drain."""
     hide_memory()
     settings = get_settings()
+    if settings.isolation.first_user_id is not None:
+        keep_private(settings)
     if settings.parent_pid is None:
         logs.to_stderr(settings.logs)
     else:

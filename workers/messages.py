@@ -39,6 +39,8 @@ class RunnerConfig:
     """Jobs with GPUs train on the CPU as well."""
     scheduling: "SchedulingSettings"
     """By which what an attempt used is counted."""
+    first_user_id: int | None
+    """Ranks run as the user with this id plus their team's number; None: as Ray's."""
     trackers: "TrackerSettings"
     """What else is told what jobs measure."""
     logs: "LogSettings"
@@ -131,6 +133,8 @@ class Assignment:
     """Whether the runner says after each epoch if the run goes on: a trial that an early stopper watches."""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Environment variables for the job's code; Ray Train shows an assignment to whoever looks, by its repr."""
+    team_user: int | None = None
+    """User and group that the rank becomes before it touches anything of the job; None: it stays Ray's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,8 @@ class CheckRequest:
     lock: str | None
     """Packages that it needs besides; None where it needs none."""
     environments: EnvironmentStore
+    team_user: int | None = None
+    """As in an assignment."""
 
 
 class StopReason(StrEnum):

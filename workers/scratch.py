@@ -117,8 +117,8 @@ def _release(lock: int, root: Path, folder: Path) -> None:
         if _is_lock(lock, root, folder.name):
             shutil.rmtree(folder, ignore_errors=True)
             (root / _LOCKS / folder.name).unlink()
-    except BlockingIOError:
-        pass
+    except (BlockingIOError, PermissionError):
+        pass  # held by others; or a rank that has become its team's user leaves it to the next process that sweeps
     finally:
         fcntl.flock(lock, fcntl.LOCK_UN)  # also for processes that were forked meanwhile and have it too
         os.close(lock)

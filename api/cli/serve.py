@@ -1,10 +1,8 @@
 """`xsam serve`: the API and the dispatcher together, on one machine or as the head of a team's cluster."""
 
-import os
 import signal
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +16,7 @@ from xsam.api.http.dependencies import Service
 from xsam.api.server.server import AddressError, Server, bind, url_of
 from xsam.api.server.supervisor import DISPATCHER, Supervisor
 from xsam.services import logs
+from xsam.services.artifacts.privacy import keep_private
 from xsam.services.cluster import service as cluster
 from xsam.services.db import migrate
 from xsam.services.db.session import Database, DatabaseAwayError
@@ -85,7 +84,7 @@ def run(settings: Settings, *, has_dispatcher: bool) -> None:
     _on_stop_signals(_leave)
     if settings.parent_pid is not None:
         stop_with(settings.parent_pid)
-    _keep_private(settings.data_dir)
+    keep_private(settings)
     logs.to_file(settings.log_folder / "api.log", settings.logs)
     try:
         listener = bind(settings.api.host, settings.api.port)
@@ -115,14 +114,6 @@ def run(settings: Settings, *, has_dispatcher: bool) -> None:
                 err.print("Stopping: running jobs are given back to the queue ...")
                 supervisor.stop()
             database.dispose()
-
-
-def _keep_private(data_dir: Path) -> None:
-    """Let other users of this machine read nothing that this process, or the dispatcher it starts, writes."""
-    os.umask(0o077)
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with suppress(PermissionError):  # a folder that somebody else owns and shares with us
-        data_dir.chmod(0o700)
 
 
 def _prepare_access(settings: Settings, database: Database) -> str | None:

@@ -4,7 +4,9 @@ A line is `<RFC 3339 UTC> <text>`. Files are the only channel, so lines survive 
 cancelled job. A full file is moved to `.1` (replacing the one before), so a job keeps at most two files per rank.
 """
 
+import errno
 import heapq
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -159,21 +161,35 @@ def _open_by_stamp(path: Path, stack: ExitStack) -> dict[bytes, BinaryIO]:
     """
     files: dict[bytes, BinaryIO] = {}
     for part in (_rotated(path), path, _rotated(path)):
-        try:
-            file = stack.enter_context(part.open("rb"))
-        except FileNotFoundError:
+        file = _open(part)
+        if file is None:
             continue
+        stack.enter_context(file)
         stamp = file.read(_STAMP_BYTES)
         if len(stamp) == _STAMP_BYTES:
             files.setdefault(stamp, file)
     return files
 
 
+def _open(path: Path) -> BinaryIO | None:
+    """Open a log; None where there is none (not rotated yet, or being rotated), or a link that code has put there."""
+    try:
+        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        if e.errno == errno.ELOOP:
+            return None
+        raise
+
+
 def _read_rank(path: Path) -> Iterator[LogLine]:
     rank = _rank_of(path)
     for part in (_rotated(path), path):
-        with suppress(FileNotFoundError), part.open("rb") as file:  # not rotated yet, or being rotated
-            yield from (_parse(line, rank) for line in file)
+        file = _open(part)
+        if file is not None:
+            with file:
+                yield from (_parse(line, rank) for line in file)
 
 
 def _rotated(path: Path) -> Path:

@@ -24,7 +24,7 @@ from xsam.services.db.clock import db_now, utc_now
 from xsam.services.db.session import AWAY, Database, refusal
 from xsam.services.errors import StorageError
 from xsam.services.jobs.models import Job
-from xsam.services.reports import gauges
+from xsam.services.reports import gauges, isolation
 from xsam.services.reports.gauges import Gauges
 from xsam.services.settings import Settings
 from xsam.services.stores.store import ArtifactStore
@@ -80,6 +80,7 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
             yield from _nodes(found)
             yield from _leases(found)
             yield from _files(session, store)
+            yield from _isolation(session, settings)
     except AWAY as e:
         yield _failure(
             "database",
@@ -281,6 +282,13 @@ def _files(session: Session, store: ArtifactStore) -> Iterator[Finding]:
         )
     if not lost and not strays:
         yield _ok("files", "rows and files belong together, as far as a sample tells")
+
+
+def _isolation(session: Session, settings: Settings) -> Iterator[Finding]:
+    if settings.isolation.first_user_id is None:
+        return
+    found = [_failure("isolation", text, to_do) for text, to_do in isolation.obstacles(session, settings)]
+    yield from found or [_ok("isolation", f"users of teams begin with {settings.isolation.first_user_id}")]
 
 
 def _timed(call: Callable[[], object]) -> float:

@@ -29,13 +29,18 @@ class Team(Base):
     """`Retention` as a document: what is kept for how long, where it is not as everywhere."""
     idle: Mapped[dict[str, Any] | None]
     """`IdlePolicy` as a document: what is done about idle GPUs, where it is not as everywhere."""
+    number: Mapped[int | None]
+    """By which nodes know it (`numbers.py`), from its first isolated run on; never another team's."""
     created_at: Mapped[datetime] = mapped_column(default=db_now())
     disabled_at: Mapped[datetime | None]
     """Since when nobody speaks for it and it takes no new jobs."""
     deleted_at: Mapped[datetime | None]
     """Since when it is in no list, and disabled as well; its name stays with its jobs."""
 
-    __table_args__ = (CheckConstraint("weight > 0", name="weight_is_positive"),)
+    __table_args__ = (
+        CheckConstraint("weight > 0", name="weight_is_positive"),
+        Index("ix_teams_number", "number", unique=True),
+    )
 
 
 class User(Base):

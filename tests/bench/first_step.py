@@ -131,6 +131,31 @@ def measure_bucket(repeats: int) -> str:
     return table(["POST to first step, new code from", "s", "ratio"], rows)
 
 
+def measure_isolation(repeats: int) -> str:
+    """Return the table of built-in jobs whose rank becomes its team's user against others, in turns on two services.
+
+    Such a rank is used once, so each turn waits until the next one is warm, as it is on a service at rest.
+    """
+    times: dict[str, list[float]] = {}
+    with contextlib.ExitStack() as stack:
+        services = {}
+        for name, settings in (
+            ("as Ray's user", {}),
+            ("as its team's user", {"XSAM_ISOLATION__FIRST_USER_ID": "60000"}),
+        ):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp")))
+            folder.chmod(0o711)
+            environment = {**os.environ, **settings, "XSAM_CODE__NODE_DIR": str(folder / "code")}
+            services[name] = stack.enter_context(served(folder / "data", environment=environment))
+        for _ in range(repeats):
+            for name, service in services.items():
+                _wait_until_at_rest(service)
+                times.setdefault(name, []).append(_post_to_first_step_s(service, _SPEC))
+    shared, own = (median(values) for values in times.values())
+    rows = [[name, f"{median(values):.2f}"] for name, values in times.items()]
+    return table(["POST to first step", "s"], [*rows, ["ratio", f"{own / shared:.3f}"]])
+
+
 def _wait_until_at_rest(service: Served) -> None:
     """Wait until the service and all of its processes have taken next to nothing of a processor for a second."""
     before = math.inf
@@ -194,6 +219,8 @@ MEASURED = {
     "gpus": measure_gpus,
     "code": measure_code,
     "bucket": measure_bucket,
+=======
+    "isolation": measure_isolation,
     "upload": upload.measure,
 }
 

@@ -9,6 +9,8 @@ from xsam.services.settings import (
     ApiSettings,
     CodeSettings,
     DatabaseSettings,
+    IsolationSettings,
+    RayCluster,
     SecretSettings,
     Settings,
     environment_for,
@@ -121,3 +123,12 @@ def test_code_of_users__is_taken_on_loopback_and_elsewhere_by_the_operators_word
 ) -> None:
     settings = Settings(api=ApiSettings.model_validate(api), code=CodeSettings.model_validate(code))
     assert settings.allowed_code.takes_bundles is is_taken
+
+
+def test_isolation__and_managed_worker_groups_exclude_each_other() -> None:
+    isolated = IsolationSettings(first_user_id=60_000)
+    assert Settings(isolation=isolated).isolation.first_user_id == 60_000
+    with pytest.raises(ValidationError, match="allowed is 'auto'"):
+        Settings(isolation=isolated, ray=RayCluster(worker_groups="managed"))
+    with pytest.raises(ValidationError, match="greater than or equal to 1000"):
+        IsolationSettings(first_user_id=0)

@@ -13,6 +13,7 @@ from xsam.services.db.session import Database
 from xsam.services.requirements import service as requirements
 from xsam.services.settings import Settings
 from xsam.services.specs.job import JobSpec
+from xsam.services.teams.numbers import number_of
 from xsam.workers.actors import check_code
 from xsam.workers.dispatch.warm_pool import WarmPool
 from xsam.workers.environments.store import EnvironmentStore
@@ -60,14 +61,14 @@ class CodeChecks:
                 self._ranks.expect_unused(spec.resources.num_workers)  # ready by when the job is placed
                 within_s = self._within_s(spec)
                 deadline = time.monotonic() + within_s
-                self._running[check_code.remote(self._request(spec))] = (check_id, deadline, within_s)
+                self._running[check_code.remote(self._request(check_id, spec))] = (check_id, deadline, within_s)
 
     def forget_old(self) -> None:
         """Delete old checks."""
         with self._database.unit_of_work() as session:
             checks.forget_old(session)
 
-    def _request(self, spec: JobSpec) -> CheckRequest:
+    def _request(self, check_id: str, spec: JobSpec) -> CheckRequest:
         settings = self._settings
         lock: str | None = None
         if spec.requirements is not None:
@@ -83,7 +84,16 @@ class CodeChecks:
             allowed_packages=settings.training.allowed_packages,
             lock=lock,
             environments=environment_store(settings),
+            team_user=self._team_user(check_id),
         )
+
+    def _team_user(self, check_id: str) -> int | None:
+        first = self._settings.isolation.first_user_id
+        if first is None:
+            return None
+        with self._database.read() as session:
+            team = checks.team_of(session, check_id)
+        return None if team is None else first + number_of(self._database, team)
 
     def _within_s(self, spec: JobSpec) -> float:
         """Return how long a check may take; the first one of some packages installs them."""

@@ -78,6 +78,7 @@ class Dispatcher:
             lease_s=settings.dispatcher.lease_s,
             is_cpu_only=settings.training.device == "cpu",
             scheduling=settings.scheduling,
+            first_user_id=settings.isolation.first_user_id,
             trackers=settings.trackers,
             logs=settings.logs,
             secret_keys=settings.secrets.keys,

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
+from xsam.workers.isolation.team_user import IsolationError
 from xsam.workers.messages import CheckRequest
 from xsam.workers.rank.code import unpacked, use_packages
+from xsam.workers.rank.isolation import as_team
 from xsam.workers.training.check import Checked, check, scratch_context
 from xsam.workers.training.errors import TargetError
 
@@ -17,14 +19,10 @@ from xsam.workers.training.errors import TargetError
 def run_check(request: CheckRequest) -> dict[str, Any]:
     """Return the answer to a check as plain values."""
     torch.set_num_threads(1)
-    code_dir: Path | None = None
-    code = request.spec.code
     try:
-        if code is not None and request.code_file is not None:
-            use_packages(request.lock, request.environments)
-            code_dir = unpacked(request.place, request.code_file, request.code_root, code.bundle, code.root)
-            sys.path.insert(0, str(code_dir))
-    except TargetError as e:
+        with as_team(request.team_user, request.code_root, request.environments) as code_root:
+            code_dir = _code_dir(request, code_root)
+    except (TargetError, IsolationError) as e:
         return asdict(Checked(error=str(e)))
     with tempfile.TemporaryDirectory(prefix="xsam-check-") as folder:
         context = scratch_context(
@@ -35,3 +33,13 @@ def run_check(request: CheckRequest) -> dict[str, Any]:
             model_root=request.model_root,
         )
         return asdict(check(request.spec, context))
+
+
+def _code_dir(request: CheckRequest, code_root: Path) -> Path | None:
+    code = request.spec.code
+    if code is None or request.code_file is None:
+        return None
+    use_packages(request.lock, request.environments)
+    code_dir = unpacked(request.place, request.code_file, code_root, code.bundle, code.root)
+    sys.path.insert(0, str(code_dir))
+    return code_dir

@@ -26,7 +26,7 @@ def with_code(assignment: Assignment) -> Assignment:
         TargetError: the code can't be had, or has no such root.
     """
     code = assignment.spec.code
-    if code is None:
+    if code is None or assignment.context.code_dir is not None:
         return assignment
     if assignment.code_file is None or assignment.code_root is None or assignment.place is None:
         raise TargetError(f"code is bundle {code.bundle}, but this rank was not told where it lies")

@@ -5,6 +5,7 @@ import errno
 import torch
 
 from xsam.services.jobs.states import FailureKind
+from xsam.workers.isolation.team_user import IsolationError
 from xsam.workers.training import errors
 
 _DEVICE_LOST = (
@@ -43,7 +44,7 @@ def classify(error: BaseException) -> tuple[FailureKind, str]:
     if isinstance(error, MemoryError | torch.OutOfMemoryError | errors.OutOfMemoryError):
         return FailureKind.OUT_OF_MEMORY, f"{message}; try a smaller batch_size, bf16, or more workers"
     is_lost = is_of_device(error) or is_of_storage(error) or is_echo(error)
-    if isinstance(error, errors.CheckpointError | torch.distributed.DistError) or is_lost:
+    if isinstance(error, IsolationError | errors.CheckpointError | torch.distributed.DistError) or is_lost:
         return FailureKind.INFRASTRUCTURE, message
     if isinstance(error, errors.TrainingError):
         return FailureKind.USER, message

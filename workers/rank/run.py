@@ -24,18 +24,20 @@ from xsam.services.jobs.states import FailureKind
 from xsam.services.process import freeze_imports
 from xsam.services.secrets.redaction import Redaction
 from xsam.services.specs.job import Resources
+from xsam.workers.isolation.team_user import IsolationError
 from xsam.workers.messages import Assignment, GpuUse, RankContext, RankResult, StopReason, explain, sentence
 from xsam.workers.rank import failures
 from xsam.workers.rank.code import with_code
 from xsam.workers.rank.environment import describe_environment
 from xsam.workers.rank.gpu_use import measured
+from xsam.workers.rank.isolation import entered
 from xsam.workers.rank.log_capture import captured_output
 from xsam.workers.rank.reporter import RunnerReporter
 from xsam.workers.rank.script import run_script
 from xsam.workers.rank.secrets import in_environment
 from xsam.workers.scratch import Scratch
 from xsam.workers.training.checkpoints.mirror import CheckpointMirror
-from xsam.workers.training.errors import DeviceError
+from xsam.workers.training.errors import DeviceError, TrainingError
 from xsam.workers.training.loop import run_training
 from xsam.workers.training.plane import run_planes
 from xsam.workers.training.telemetry import Control, SilentTelemetry, Telemetry
@@ -74,6 +76,15 @@ def run_here(assignment: Assignment, runner: ActorHandle) -> RankResult:
     A script makes its process group itself.
     """
     _see_devices(assignment)
+    with _scratch(assignment):
+        try:
+            own = entered(assignment)
+        except (IsolationError, TrainingError) as e:
+            return _failed(assignment.context.rank, e, traceback.format_exc())
+        return _run_alone(own, runner)
+
+
+def _run_alone(assignment: Assignment, runner: ActorHandle) -> RankResult:
     if assignment.spec.entrypoint is not None:
         return run_rank(assignment, runner)
     with _rendezvous(assignment), tempfile.TemporaryDirectory(prefix="xsam-train-") as storage:
@@ -108,7 +119,7 @@ def run_group(assignment: Assignment, runner: ActorHandle) -> RankResult:
 def run_rank(assignment: Assignment, runner: ActorHandle) -> RankResult:
     """Run the training loop for one rank whose process group is up; a failing job gives a result, never an error."""
     hide, rank = Redaction(assignment.secrets.values()), assignment.context.rank
-    with _scratch(assignment), captured_output(assignment.log_dir, rank, hide) as output:
+    with captured_output(assignment.log_dir, rank, hide) as output:
         _say_where(assignment.context)
         reporter = _reporter(assignment, runner) if rank == 0 else None
         try:
@@ -119,18 +130,22 @@ def run_rank(assignment: Assignment, runner: ActorHandle) -> RankResult:
         except (Exception, SystemExit) as e:  # the job's own code may raise anything; this boundary makes it a value
             text = hide(traceback.format_exc())
             output.write(text)
-            kind, message = failures.classify(e)
-            return RankResult(
-                rank,
-                failure_kind=kind,
-                message=hide(message),
-                traceback=text,
-                is_device_failure=failures.is_of_device(e),
-                is_echo=failures.is_echo(e),
-            )
+            return replace(_failed(rank, e, text), message=hide(failures.classify(e)[1]))
         finally:
             if reporter is not None:
                 reporter.close()
+
+
+def _failed(rank: int, error: BaseException, text: str) -> RankResult:
+    kind, message = failures.classify(error)
+    return RankResult(
+        rank,
+        failure_kind=kind,
+        message=message,
+        traceback=text,
+        is_device_failure=failures.is_of_device(error),
+        is_echo=failures.is_echo(error),
+    )
 
 
 @contextlib.contextmanager

@@ -25,6 +25,9 @@ from xsam.services.metrics import service as metrics
 from xsam.services.metrics.records import EpochRecord, PlaneRecord
 from xsam.services.requirements import service as requirements
 from xsam.services.specs.job import JobSpec
+from xsam.services.teams.numbers import number_of
+from xsam.workers.isolation.folders import close_job, open_job
+from xsam.workers.isolation.team_user import IsolationError
 from xsam.workers.messages import Assignment, RankContext, RankResult, Report, RunnerConfig, RunnerOutcome, StopReason
 from xsam.workers.runner.lease import LeaseKeeper
 from xsam.workers.runner.placement_group import NotPlacedError, PlacedRank, held_resources
@@ -145,9 +148,15 @@ class Attempt:
         names, keys = self._claimed.job_spec.secrets, self._config.secret_keys
         try:
             secrets = values_for(self._database, self.job_id, names, keys)
+            assignment = self._assignment(secrets)
         except NoSecretsError as e:
             return self.end(e.ending)
-        ending = RankGroup(ranks).run(self._assignment(secrets), self._runner, self._stopped)
+        except IsolationError as e:
+            failed = RankResult(0, failure_kind=FailureKind.INFRASTRUCTURE, message=str(e))
+            return self.end(GroupEnding(failed, is_clean=True))
+        ending = RankGroup(ranks).run(assignment, self._runner, self._stopped)
+        if assignment.team_user is not None:
+            close_job(self._folder, self._claimed.lease.attempt)
         outcome = self.end(without(ending, secrets))
         if outcome is None:
             for rank in ranks:
@@ -213,7 +222,20 @@ class Attempt:
             planes=self._planes(spec),
             is_judged=self._is_judged,
             secrets=secrets,
+            team_user=self._team_user(spec),
         )
+
+    def _team_user(self, spec: JobSpec) -> int | None:
+        """Return as whom the ranks run, when the job's folder is theirs."""
+        if self._config.first_user_id is None:
+            return None
+        with self._database.read() as session:
+            team = jobs.get(session, self.job_id).team
+        user = self._config.first_user_id + number_of(self._database, team)
+        open_job(self._folder, user, attempt=self._claimed.lease.attempt)
+        if spec.plane is not None and not self._config.place.is_bucket:
+            open_job(JobFolder(self._config.place.root, spec.plane.job), user)
+        return user
 
     def _checkpoint_names(self) -> Sequence[str] | None:
         try:

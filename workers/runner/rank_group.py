@@ -52,7 +52,8 @@ class RankGroup:
             return GroupEnding(RankResult.died(0, e), is_clean=False)
         results = self._collect(pending, lost)
         self._kill([self._processes[number] for number in pending.values()])
-        return _ending(results, is_clean=not pending)
+        # A rank that has become a team's user stays it.
+        return _ending(results, is_clean=not pending and assignment.team_user is None)
 
     def _start(self, assignment: Assignment, runner: ActorHandle) -> dict[ray.ObjectRef, int]:
         context = assignment.context

@@ -1,3 +1,4 @@
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -67,6 +68,15 @@ class TestWriter:
         writer.write("dropped")
         open_writer().write("second")
         assert _texts(tmp_path) == ["first", "second"]
+
+    def test_read__follows_no_link_and_waits_for_no_pipe(self, tmp_path: Path, open_writer: OpenWriter) -> None:
+        open_writer(0).write("own")
+        foreign = tmp_path / "foreign"
+        foreign.write_text("2026-11-30T00:00:00.000000Z somebody else's\n")
+        (tmp_path / "rank-1.log").symlink_to(foreign)
+        os.mkfifo(tmp_path / "rank-2.log")
+        assert _texts(tmp_path) == ["own"]
+        assert [line.text for line in LogFollower(tmp_path).poll()] == ["own"]
 
     def test_write__from_many_threads_mixes_no_lines(self, tmp_path: Path, open_writer: OpenWriter) -> None:
         writer = open_writer()

@@ -21,9 +21,9 @@ from xsam.services.db.clock import db_now
 from xsam.services.db.session import Database
 from xsam.services.jobs.models import Job
 from xsam.services.metrics.records import CheckpointRecord
-from xsam.services.reports import diagnosis
+from xsam.services.reports import diagnosis, isolation
 from xsam.services.reports.diagnosis import Finding, Level, diagnose
-from xsam.services.settings import ArtifactSettings, DatabaseSettings, Settings
+from xsam.services.settings import ArtifactSettings, DatabaseSettings, IsolationSettings, Settings
 from xsam.services.stores.store import ArtifactStore, StorePlace
 
 NODE = NodeSeen("n1", "node-1", num_cpus=4, num_gpus=2)
@@ -183,3 +183,20 @@ def test_bucket(settings: Settings, database: Database, bucket_place: StorePlace
     assert wrong.level is Level.FAILURE
     assert "s3://no-such-bucket can't be written" in wrong.text
     assert "XSAM_ARTIFACTS__URL" in wrong.to_do
+
+
+def test_isolation__names_what_keeps_teams_from_their_files(
+    settings: Settings, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolated = settings.model_copy(update={"isolation": IsolationSettings(first_user_id=60_000)})
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o700)
+    monkeypatch.setattr(isolation, "_raylets", lambda: [os.getpid()])
+    with database.read() as session:
+        found = dict(isolation.obstacles(session, isolated))
+        assert list(isolation.obstacles(session, settings)) == []
+    assert found[f"users of teams can't get through {folder}"] == f"`chmod o+x {folder}`; names in it stay unseen."
+    assert any(text.startswith("Ray's process") for text in found) == (os.geteuid() != 0)
+    about = {finding.about for finding in diagnose(isolated)}
+    assert "isolation" in about
+    assert "isolation" not in {finding.about for finding in diagnose(settings)}

@@ -38,6 +38,7 @@ def _attempt(database: Database, folder: Path, **fields: Any) -> Attempt:
         lease_s=30.0,
         is_cpu_only=True,
         scheduling=SchedulingSettings(),
+        first_user_id=None,
         trackers=TrackerSettings(),
         logs=LogSettings(),
         secret_keys=(SECRET_KEY,),
