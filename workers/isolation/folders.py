@@ -67,12 +67,13 @@ def open_job(folder: JobFolder, user: int, *, attempt: int | None = None) -> Non
 
 def close_job(folder: JobFolder, attempt: int) -> None:
     """Let the service through its group at what a rank has kept to itself, as `mkdtemp` does; once no rank is left."""
-    with suppress(OSError):
-        group = folder.root.stat().st_gid
-        for path in (folder.checkpoints, folder.path / WEIGHTS, folder.logs(attempt)):
+    group = folder.root.stat().st_gid
+    for path in (folder.checkpoints, folder.path / WEIGHTS, folder.logs(attempt)):
+        with suppress(OSError):  # there is none, or storage that is away: what the attempt did is stored all the same
             for descriptor, status in _below(path):
-                if status.st_gid == group and (status.st_mode & 0o060) != 0o060:
-                    os.fchmod(descriptor, stat.S_IMODE(status.st_mode) | _group_bits(status))
+                wanted = status.st_mode | _group_bits(status)
+                if status.st_gid == group and status.st_mode != wanted:
+                    os.fchmod(descriptor, stat.S_IMODE(wanted))
 
 
 def open_team(code_root: Path, user: int) -> TeamFolder:
