@@ -67,9 +67,9 @@ def open_job(folder: JobFolder, user: int, *, attempt: int | None = None) -> Non
 
 def close_job(folder: JobFolder, attempt: int) -> None:
     """Let the service through its group at what a rank has kept to itself, as `mkdtemp` does; once no rank is left."""
-    group = folder.root.stat().st_gid
     for path in (folder.checkpoints, folder.path / WEIGHTS, folder.logs(attempt)):
         with suppress(OSError):  # there is none, or storage that is away: what the attempt did is stored all the same
+            group = folder.root.stat().st_gid
             for descriptor, status in _below(path):
                 wanted = status.st_mode | _group_bits(status)
                 if status.st_gid == group and status.st_mode != wanted:
