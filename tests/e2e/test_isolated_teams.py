@@ -140,7 +140,7 @@ def teams(**settings: str) -> Iterator[Teams]:
         with tempfile.TemporaryDirectory(prefix="xsam-teams-", dir="/tmp") as folder:
             Path(folder).chmod(0o711)
             code_root = Path(folder) / "code"
-            named = {"XSAM_CODE__NODE_DIR": str(code_root), "XSAM_DISPATCHER__WARM_PROCESSES": "2"}
+            named = {"XSAM_CODE__NODE_DIR": str(code_root), "XSAM_DISPATCHER__WARM_PROCESSES": "1"}
             environment = {**os.environ, **named, **settings}
             python = reachable_python(Path(folder))
             with served(
