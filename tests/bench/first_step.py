@@ -219,7 +219,6 @@ MEASURED = {
     "gpus": measure_gpus,
     "code": measure_code,
     "bucket": measure_bucket,
-=======
     "isolation": measure_isolation,
     "upload": upload.measure,
 }
