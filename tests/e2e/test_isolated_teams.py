@@ -110,8 +110,8 @@ class Teams:
 def reachable_python(folder: Path) -> Path:
     """Return a Python that other users can run too.
 
-    Where it lies in root's own folder, the service gets a look at the file system of its own, in which that folder holds
-    nothing else and lets others through.
+    Where it lies in root's own folder, the service sees a file system in which that folder holds nothing else and lets
+    others through.
     """
     base = Path(sys.base_prefix)
     closed = [path for path in base.parents if not path.stat().st_mode & 0o001]
