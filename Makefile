@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-light test-live test-fast contract bench bench-core bench-service bench-page bench-study bench-loop bench-scheduling storm deploy-test docs fmt lint types check migrate revision api worker serve up down clean
+.PHONY: help setup demo test test-light test-live test-fast contract bench bench-core bench-service bench-page bench-study bench-loop bench-scheduling storm isolation-test deploy-test docs fmt lint types check migrate revision api worker serve up down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -74,6 +74,9 @@ bench-scheduling: $(READY) ## the scheduling policy on a trace of 10,000 jobs
 
 storm: $(READY) ## strike at a running service for ten minutes and count what is lost (needs PostgreSQL's programs)
 	$(BIN)/python -m tests.e2e.storm
+
+isolation-test: $(READY) ## attack another team from inside a rank, with users of teams and without; needs root
+	XSAM_TEST_ISOLATION=1 $(BIN)/python -m pytest tests/e2e/test_isolated_teams.py
 
 deploy-test: $(READY) ## build the images, run the compose file, kill every container, remove all of it (needs docker or podman)
 	$(BIN)/python -m tests.deploy.containers
