@@ -16,9 +16,10 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from xsam.api.cli import serve as serving
-from xsam.api.cli.serve import _keep_private
 from xsam.api.client import Client
+from xsam.services.artifacts.privacy import keep_private
 from xsam.services.db.session import Database
+from xsam.services.settings import Settings
 
 Serve = Callable[..., "subprocess.Popen[str]"]
 
@@ -126,7 +127,7 @@ def test_serve__keeps_its_data_from_other_users(tmp_path: Path) -> None:
     try:
         data_dir = tmp_path / "data"
         data_dir.mkdir(mode=0o755)
-        _keep_private(data_dir)
+        keep_private(Settings(data_dir=data_dir))
         log_file = data_dir / "logs" / "api.log"
         log_file.parent.mkdir()
         log_file.touch()
