@@ -17,6 +17,8 @@ from xsam.services.studies.trials import CONFIRM, SEARCH, TrialState
 COUNTERPARTS = ("asam", "wsam", "gsam")
 MARGIN = 0.005
 """Half a point: accuracies that differ by less are called the same."""
+SHOWN_BELOW = 5.0
+"""Points below the weakest method's best: a run that broke down would press all others into one line."""
 _RHO = "optimizer.rho"
 _EVERY = "optimizer.alpha_every"
 _METHODS = "methods"
@@ -77,12 +79,15 @@ def _find_sweep(num_steps: int, claim: str, spec: LabSpec, evidence: Mapping[str
         f"on fresh seeds: {against or 'no seed has both'}. rho was chosen by {chosen_by}."
         + (f" {lost} trials diverged or failed and have no value." if lost else "")
     )
+    panel, is_cut = _panel(tested, arms, f"k = {num_steps}")
+    if is_cut:
+        caption += " Means below the lower edge are drawn on it; the table has them."
     return Finding(
         verdict=is_above(decisive),
         claim=claim,
         caption=caption,
         estimates=list(ahead.values()),
-        panels=[_panel(tested, arms, f"k = {num_steps}")],
+        panels=[panel],
         columns=_COLUMNS,
         rows=_rows(trials, _RHO),
     )
@@ -111,26 +116,34 @@ def _place(won: ConfigResult) -> str:
     return f"{(won.mean or 0.0) * _PERCENT:.1f} %{where}"
 
 
-def _panel(trials: Sequence[TrialState], arms: Sequence[str], title: str) -> Panel:
-    series = []
+def _panel(trials: Sequence[TrialState], arms: Sequence[str], title: str) -> tuple[Panel, bool]:
+    """Return accuracy over rho, method by method, and whether a mean lies below what is shown."""
     searched = [config for config in configs_of(trials) if config.values]
     rhos = sorted({c.point[_RHO] for c in searched if _RHO in c.point and c.arm != "asam"})
+    means: dict[str, list[tuple[float, Estimate]]] = {}
     for arm in arms:
-        own = sorted((c for c in searched if c.arm == arm), key=lambda c: c.point.get(_RHO, 0.0))
-        points = [(float(c.point[_RHO]), estimate(arm, list(c.values.values()))) for c in own if _RHO in c.point]
+        own = [(c.point.get(_RHO), estimate(arm, list(c.values.values()))) for c in searched if c.arm == arm]
+        points = sorted(((float(rho), found) for rho, found in own if rho is not None), key=lambda one: one[0])
         if not points and own and rhos:  # no rho: a level
-            level = estimate(arm, list(own[0].values.values()))
-            points = [(rhos[0], level), (rhos[-1], level)]
-        series.append(_line(arm.upper(), points, is_dashed=bool(own) and _RHO not in own[0].point))
-    return Panel(title=title, x_label="rho", y_label="test accuracy, %", series=series, has_log_x=True)
+            points = [(rhos[0], own[0][1]), (rhos[-1], own[0][1])]
+        means[arm] = points
+    best = [max(found.value for _, found in points) for points in means.values() if points]
+    edge = max(min(best, default=0.0) * _PERCENT - SHOWN_BELOW, 0.0)
+    has_rho = {config.arm for config in searched if _RHO in config.point}
+    series = [_line(a.upper(), points, is_dashed=a not in has_rho, edge=edge) for a, points in means.items()]
+    is_cut = any(found.value * _PERCENT < edge for points in means.values() for _, found in points)
+    return Panel(title=title, x_label="rho", y_label="test accuracy, %", series=series, has_log_x=True), is_cut
 
 
-def _line(name: str, points: Sequence[tuple[float, Estimate]], *, is_dashed: bool = False) -> Series:
+def _line(name: str, points: Sequence[tuple[float, Estimate]], *, is_dashed: bool = False, edge: float = 0.0) -> Series:
+    def shown(accuracy: float) -> float:
+        return min(max(accuracy * _PERCENT, edge), _PERCENT)
+
     return Series(
         name=name,
-        points=[(x, y.value * _PERCENT) for x, y in points],
+        points=[(x, shown(y.value)) for x, y in points],
         band=[
-            ((y.value if y.low is None else y.low) * _PERCENT, (y.value if y.high is None else y.high) * _PERCENT)
+            (shown(y.value if y.low is None else y.low), shown(y.value if y.high is None else y.high))
             for _, y in points
         ],
         is_dashed=is_dashed,

@@ -82,6 +82,22 @@ def test_sweep__is_decided_by_fresh_seeds_at_each_one_s_best_rho(ahead: tuple[fl
     assert len(found.rows) == len(sweep(ahead))
 
 
+def test_sweep__shows_what_methods_differ_by_beside_runs_that_broke_down() -> None:
+    broken = [trial("xsam", 5, seed, (0.1, 0.85, 0.1)[seed], rho=0.4) for seed in range(3)]
+    found = FIGURES["3b"].find(
+        LabSpec(figure="3b"), {"methods": Evidence(trials=[*sweep((0.02, 0.03, 0.025)), *broken])}
+    )
+    (panel,) = found.panels
+    shown = [y for line in panel.series for _, y in line.points] + [y for line in panel.series for y in line.band]
+    lowest_best = min(max(y for _, y in line.points) for line in panel.series)
+    assert dict(next(line for line in panel.series if line.name == "XSAM").points)[0.4] == lowest_best - 5
+    for one in shown:
+        for y in one if isinstance(one, tuple) else (one,):
+            assert lowest_best - 5 <= y <= 100
+    assert "Means below the lower edge are drawn on it" in found.caption
+    assert {row[4] for row in found.rows if row[2] == 0.4} == {0.1, 0.85}
+
+
 def test_sweep__tells_the_job_as_it_was_read() -> None:
     spec = LabSpec(figure="3b", base={"dataset": {"label_noise": "0.25"}, "batch_size": "32"})
     found = FIGURES["3b"].find(spec, {"methods": Evidence(trials=sweep((0.02, 0.03, 0.025)))})
