@@ -409,16 +409,13 @@ class Settings(BaseSettings):
     def _stores_what_nodes_share(self) -> Self:
         if self.artifacts.endpoint is not None and self.artifacts.url is None:
             raise ValueError("artifacts.endpoint is set, but artifacts.url is not; it must name a bucket, s3://BUCKET")
-        if self.artifacts.url is not None and self.ray.worker_groups == "managed":
-            raise ValueError(
-                "ray.worker_groups is 'managed', for which Ray Train needs a folder that all nodes share; with "
-                "artifacts.url allowed is 'auto'"
-            )
-        if self.isolation.first_user_id is not None and self.ray.worker_groups == "managed":
-            raise ValueError(
-                "ray.worker_groups is 'managed', whose ranks Ray Train starts as its own user; with "
-                "isolation.first_user_id allowed is 'auto'"
-            )
+        ruled_out = {
+            "artifacts.url": (self.artifacts.url, "for which Ray Train needs a folder that all nodes share"),
+            "isolation.first_user_id": (self.isolation.first_user_id, "whose ranks Ray Train starts as its own user"),
+        }
+        for name, (value, why) in ruled_out.items():
+            if value is not None and self.ray.worker_groups == "managed":
+                raise ValueError(f"ray.worker_groups is 'managed', {why}; with {name} allowed is 'auto'")
         return self
 
     @property
@@ -467,9 +464,8 @@ class Settings(BaseSettings):
     def allowed_code(self) -> AllowedCode:
         """Which code a specification may name here."""
         is_on = self.code.upload == "on" or (self.code.upload == "auto" and not self.api.needs_token)
-        return AllowedCode(
-            self.training.allowed_packages, takes_bundles=is_on, dependencies=self.code.allow_dependencies
-        )
+        allowed, dependencies = self.training.allowed_packages, self.code.allow_dependencies
+        return AllowedCode(allowed, takes_bundles=is_on, dependencies=dependencies)
 
 
 def get_settings() -> Settings:
@@ -490,7 +486,8 @@ def environment_for(settings: Settings) -> dict[str, str]:
         named["XSAM_SECRETS__KEY"] = settings.secrets.key.get_secret_value()
     for group, fields in values.items():
         if isinstance(fields, dict):
-            named |= {f"XSAM_{group}__{name}".upper(): _as_variable(value) for name, value in fields.items()}
+            texts = {name: v if isinstance(v, str) else json.dumps(v) for name, v in fields.items()}
+            named |= {f"XSAM_{group}__{name}".upper(): text for name, text in texts.items()}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("XSAM_")}
     return inherited | named
 
@@ -501,7 +498,3 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _as_variable(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
