@@ -12,23 +12,28 @@ from sqlalchemy import select
 
 from tests.bench.figures import table
 from xsam.services.db.session import Database
-from xsam.services.jobs.models import Job, JobAttempt
+from xsam.services.jobs.models import KIND_STUDY, Job, JobAttempt
+from xsam.services.lab.models import SUCCEEDED, LabRun
 from xsam.services.settings import Settings
+from xsam.services.studies.models import Trial
 
-_KINDS = ("trial", "training")
 Span = tuple[datetime, datetime]
 
 
 def measure(database: Database, places: int) -> str:
-    """Return the table of all jobs of a service that have ended.
+    """Return the table of all runs that have succeeded.
 
     Args:
-        database: of a service that has run nothing but the lab.
+        database: of a service that has run nothing but the lab meanwhile.
         places: jobs that its processors hold at a time.
     """
     with database.read() as session:
+        runs = session.scalars(select(LabRun).where(LabRun.state == SUCCEEDED)).all()
+        queued = [done["id"] for run in runs for done in run.work.values() if "id" in done]
+        trials = session.scalars(select(Trial.job_id).where(Trial.study_id.in_(queued))).all()
         query = select(JobAttempt.started_at, JobAttempt.first_step_at, JobAttempt.finished_at)
-        attempts = session.execute(query.join(Job, Job.id == JobAttempt.job_id).where(Job.kind.in_(_KINDS))).all()
+        of_jobs = query.join(Job, Job.id == JobAttempt.job_id).where(Job.kind != KIND_STUDY)
+        attempts = session.execute(of_jobs.where(Job.id.in_([*queued, *trials]))).all()
     held = [(one.started_at, one.finished_at) for one in attempts if one.finished_at is not None]
     trained = [
         (one.first_step_at, one.finished_at)
@@ -36,10 +41,10 @@ def measure(database: Database, places: int) -> str:
         if one.finished_at is not None and one.first_step_at is not None
     ]
     if not trained:
-        raise SystemExit("no job has trained and ended")
+        raise SystemExit("no run with a job that trained has succeeded")
     wall_s = _covered_s(held)
     rows = [
-        ["attempts", len(held)],
+        ["runs, attempts", f"{len(runs)}, {len(held)}"],
         ["hours in which anything was held", f"{wall_s / 3600:.2f}"],
         ["share of the places' time before first steps", f"{1 - _sum_s(trained) / _sum_s(held):.1%}"],
         ["share of the places' time without training", f"{1 - _sum_s(trained) / (places * wall_s):.1%} (target 5 %)"],

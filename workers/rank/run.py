@@ -130,7 +130,8 @@ def run_rank(assignment: Assignment, runner: ActorHandle) -> RankResult:
         except (Exception, SystemExit) as e:  # the job's own code may raise anything; this boundary makes it a value
             text = hide(traceback.format_exc())
             output.write(text)
-            return replace(_failed(rank, e, text), message=hide(failures.classify(e)[1]))
+            failed = _failed(rank, e, text)
+            return replace(failed, message=hide(failed.message))
         finally:
             if reporter is not None:
                 reporter.close()

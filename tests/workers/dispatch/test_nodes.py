@@ -216,7 +216,8 @@ def test_idle_gpus__are_given_back_and_a_job_that_comes_again_is_paused(live: Li
     _let_idle(live, "patient", then="requeue", max_requeues=1)
     live.turn_until(lambda: live.job(alone).state == JobState.CANCELLED)
     told = ("idle", "idle_ended", "cancel_requested", "cancelled")
-    assert tuple(kind for kind in live.event_kinds(alone) if kind in told) == told
+    # A reading that comes late, from a busy machine, takes the first warning back.
+    assert tuple(dict.fromkeys(kind for kind in live.event_kinds(alone) if kind in told)) == told
     assert (live.job(pair).attempt, live.job(pair).idle_warned_at) == (1, None), "one of its GPUs works"
     readings.say(dict.fromkeys("0123", 0))
     live.turn_until(lambda: live.job(pair).attempt == 2)
