@@ -124,23 +124,35 @@ class BucketStore:
             stream.write(content)
 
     def get(self, name: str, target: Path) -> None:
-        """Download an object.
+        """Download an object as it is now; one that is replaced meanwhile, as a growing log is, is downloaded anew.
 
         Raises:
-            StorageError: it was replaced meanwhile.
+            StorageError: it was replaced each of `MAX_ATTEMPTS` times.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}-{secrets.token_hex(6)}")
         before = self.stat(name)
         try:
-            with self.open(name) as source, temporary.open("wb") as file, _named(self._key(name)):
-                while chunk := source.read(_CHUNK_BYTES):
-                    file.write(chunk)
-            if self.stat(name) != before:
-                raise StorageError(f"{self._key(name)} was replaced while it was read")
-            temporary.replace(target)
+            for _ in range(MAX_ATTEMPTS):
+                try:
+                    self._download(name, temporary)
+                except StorageError:
+                    # Of one that has become shorter, the end that is asked for is not there.
+                    if self.stat(name) == before:
+                        raise
+                else:
+                    if self.stat(name) == before:
+                        temporary.replace(target)
+                        return
+                before = self.stat(name)
         finally:
             temporary.unlink(missing_ok=True)
+        raise StorageError(f"{self._key(name)} was replaced each time it was read")
+
+    def _download(self, name: str, target: Path) -> None:
+        with self.open(name) as source, target.open("wb") as file, _named(self._key(name)):
+            while chunk := source.read(_CHUNK_BYTES):
+                file.write(chunk)
 
     def delete(self, prefix: str) -> None:
         """Delete an object, or all below a prefix."""

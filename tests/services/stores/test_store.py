@@ -4,6 +4,7 @@ import io
 import os
 from pathlib import Path
 from threading import Thread
+from typing import BinaryIO
 
 import pytest
 
@@ -178,6 +179,42 @@ def test_get__of_a_file_that_is_replaced_meanwhile_brings_one_of_the_two(store: 
         else:
             assert (tmp_path / "target").read_bytes() in contents
     writer.join()
+
+
+@pytest.mark.parametrize("later", [LARGE + b"more", b"rotated"], ids=["longer", "shorter"])
+def test_get__of_a_log_that_is_replaced_meanwhile_brings_the_new_one(
+    bucket_place: StorePlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: bytes
+) -> None:
+    store = bucket_place.open()
+    store.put_bytes("log", LARGE)
+    open_now, waiting = store.open, [later]
+
+    def open_and_replace(name: str) -> BinaryIO:
+        file = open_now(name)
+        if waiting:
+            store.put_bytes(name, waiting.pop())
+        return file
+
+    monkeypatch.setattr(store, "open", open_and_replace)
+    store.get("log", tmp_path / "target")
+    assert (tmp_path / "target").read_bytes() == later
+
+
+def test_get__of_what_is_replaced_each_time_gives_up(
+    bucket_place: StorePlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = bucket_place.open()
+    store.put_bytes("log", b"0")
+    open_now, contents = store.open, (bytes([number]) * 2 for number in range(100))
+
+    def open_and_replace(name: str) -> BinaryIO:
+        store.put_bytes(name, next(contents))
+        return open_now(name)
+
+    monkeypatch.setattr(store, "open", open_and_replace)
+    with pytest.raises(StorageError, match="log was replaced each time"):
+        store.get("log", tmp_path / "target")
+    assert list(tmp_path.glob("*target*")) == []
 
 
 def test_bucket__that_is_not_there_is_named_and_no_credential_is(s3_endpoint: str, tmp_path: Path) -> None:
