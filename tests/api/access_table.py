@@ -4,8 +4,9 @@ The callers: `viewer`, `member` (ann) and `lead` (its admin) of the team red, `s
 `admin`, an admin of the service. The paths name things of the team red. Without a valid token all get 401.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from string import Formatter
 from typing import Any
 
 from tests.support import bundles
@@ -26,9 +27,18 @@ class Access:
     """Of a body that is no JSON."""
     query: str = ""
 
+    @property
+    def placeholders(self) -> Sequence[str]:
+        """What the path names."""
+        return [name for _, name, _, _ in Formatter().parse(self._template) if name is not None]
+
     def url(self, names: Mapping[str, str]) -> str:
         """Return the path with names for its placeholders."""
-        return f"{self.path}{self.query}".replace(":path}", "}").format(**names)
+        return self._template.format_map(names)
+
+    @property
+    def _template(self) -> str:
+        return f"{self.path}{self.query}".replace(":path}", "}")
 
     @property
     def by_caller(self) -> Mapping[str, int]:

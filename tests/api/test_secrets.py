@@ -33,7 +33,7 @@ class Service:
     def stop(self) -> str:
         """End it in order and return what it printed since."""
         self.process.terminate()
-        stdout, stderr = self.process.communicate(timeout=60)
+        stdout, stderr = self.process.communicate(timeout=300)
         return stdout + stderr
 
 

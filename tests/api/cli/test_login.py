@@ -97,10 +97,10 @@ def test_save__replaces_what_was_there(tmp_path: Path) -> None:
 
 def test_login__from_a_pipe_warns_of_nothing(url: str, callers: Callers) -> None:
     words = [sys.executable, "-W", "always", "-m", "xsam.api", "login", "--url", url]
-    done = subprocess.run(words, input=callers.valid["member"], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(words, input=callers.valid["member"], capture_output=True, text=True, check=True, timeout=300)
     assert done.stderr == ""
     assert "you are ann" in done.stdout
-    empty = subprocess.run(words, input="", capture_output=True, text=True, check=False, timeout=60)
+    empty = subprocess.run(words, input="", capture_output=True, text=True, check=False, timeout=300)
     assert (empty.returncode, "no token on standard input" in empty.stderr) == (1, True)
 
 
@@ -118,7 +118,7 @@ def test_login__by_a_code_that_is_confirmed_at_the_page(
     assert f"{url}/device?code={code[1]}" in said
     headers = {**callers.headers("member"), "Sec-Fetch-Site": "same-origin"}
     form = {"code": code[1], "decision": "confirm"}
-    httpx.post(f"{url}/device", data=form, headers=headers, timeout=60).raise_for_status()
-    out, _ = process.communicate(timeout=60)
+    httpx.post(f"{url}/device", data=form, headers=headers, timeout=300).raise_for_status()
+    out, _ = process.communicate(timeout=300)
     assert (process.returncode, "you are ann, member of team red" in out) == (0, True), out
     assert xsam("whoami").stdout.startswith("ann, member")

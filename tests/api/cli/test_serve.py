@@ -67,7 +67,7 @@ def test_serve__answers_until_it_is_told_to_stop(serve: Serve, tmp_path: Path, n
         events = client.follow_events(job.id)
         assert next(events).kind == "submitted"  # a stream is open when the signal comes
         process.send_signal(number)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=300)
     assert (process.returncode, stderr) == (0, "")
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["logs", "xsam.db"]
     assert '"path": "/v1/jobs"' in (tmp_path / "data" / "logs" / "api.log").read_text()
@@ -78,7 +78,7 @@ def test_serve__keeps_what_was_there(serve: Serve) -> None:
     with Client(_url(first)) as client:
         job = client.submit({"name": "kept"})
     first.send_signal(signal.SIGTERM)
-    first.communicate(timeout=60)
+    first.communicate(timeout=300)
     with Client(_url(serve("--port", "0"))) as client:
         assert client.get(job.id).name == "kept"
 
@@ -86,7 +86,7 @@ def test_serve__keeps_what_was_there(serve: Serve) -> None:
 def test_serve__a_taken_port_is_one_sentence(serve: Serve) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        stdout, stderr = serve("--port", str(port)).communicate(timeout=60)
+        stdout, stderr = serve("--port", str(port)).communicate(timeout=300)
     assert stdout == ""
     assert stderr.startswith(f"Error: can't listen on 127.0.0.1 port {port}")
     assert len(stderr.splitlines()) == 1
@@ -94,7 +94,7 @@ def test_serve__a_taken_port_is_one_sentence(serve: Serve) -> None:
 
 def test_serve__settings_that_are_not_valid_are_one_sentence(serve: Serve) -> None:
     process = serve("--port", "99999")
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 1
     assert stderr.startswith("Error: the settings are not valid: api.port: ")
 

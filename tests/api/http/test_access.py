@@ -1,5 +1,6 @@
 """Who may do what, over a real connection to a service that needs tokens."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -60,29 +61,39 @@ def _problem(response: httpx.Response, code: str) -> Problem:
     return problem
 
 
-def _names(database: Database, settings: Settings, job_id: str) -> dict[str, str]:
+def _names(database: Database, settings: Settings, job_id: str, access: Access) -> dict[str, str]:
     """Return fresh things of the team red for the placeholders of a path."""
-    make_member(database, "dora", "red", Role.MEMBER)
-    weights = JobFolder(settings.artifact_root, job_id).path / "weights" / "best.safetensors"
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    weights.write_bytes(b"weights")
-    token_id, _ = make_token(database, "ann", "red")
-    return {
-        "check_id": _check(database),
-        "requirements_id": _requirements(database),
-        "bundle_id": bundles.add(database, settings.artifact_root, BUNDLE, Actor("ann", "red")),
-        "job_id": job_id,
-        "name": "weights/best.safetensors",
-        "team": "red",
-        "node": "node-1",
-        "user": "dora",
-        "token_id": token_id,
-        "session_id": begin_session(database, token_id)[0],
-        "study_id": _study(database),
-        "webhook_id": make_webhook(database, "red"),
-        "secret": make_secret(database, "red"),
-        "run_id": _lab_run(database),
+
+    def token() -> str:
+        return make_token(database, "ann", "red")[0]
+
+    def weights() -> str:
+        path = JobFolder(settings.artifact_root, job_id).path / "weights" / "best.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"weights")
+        return "weights/best.safetensors"
+
+    def member() -> str:
+        make_member(database, "dora", "red", Role.MEMBER)
+        return "dora"
+
+    make: dict[str, Callable[[], str]] = {
+        "check_id": lambda: _check(database),
+        "requirements_id": lambda: _requirements(database),
+        "bundle_id": lambda: bundles.add(database, settings.artifact_root, BUNDLE, Actor("ann", "red")),
+        "job_id": lambda: job_id,
+        "name": weights,
+        "team": lambda: "red",
+        "node": lambda: "node-1",
+        "user": member,
+        "token_id": token,
+        "session_id": lambda: begin_session(database, token())[0],
+        "study_id": lambda: _study(database),
+        "webhook_id": lambda: make_webhook(database, "red"),
+        "secret": lambda: make_secret(database, "red"),
+        "run_id": lambda: _lab_run(database),
     }
+    return {name: make[name]() for name in access.placeholders}
 
 
 def _check(database: Database) -> str:
@@ -125,7 +136,7 @@ def test_route__lets_in_whom_it_should(
     job_id = submit(http, callers)
 
     def call(headers: dict[str, str]) -> httpx.Response:
-        path = access.url(_names(database, settings, job_id))
+        path = access.url(_names(database, settings, job_id, access))
         return http.request(access.method, path, json=access.body, content=access.content, headers=headers)
 
     for headers in [{}, *(bearer(token) for token in callers.invalid.values())]:
@@ -147,32 +158,25 @@ def test_open_route__asks_nobody(http: httpx.Client, method: str, path: str) -> 
 
 _HIDING = [one for one in TABLE if one.by_caller["stranger"] == 404]
 """The others refuse by the role, before anything is looked up."""
+_TOLD = {"job_id", "study_id", "run_id", "team", "token_id", "session_id", "check_id", "requirements_id"}
+"""What an answer may repeat of the path that was asked for."""
 
 
 @pytest.mark.parametrize("access", _HIDING, ids=lambda access: f"{access.method} {access.path}")
 def test_hidden_thing__is_answered_like_one_that_does_not_exist(
     http: httpx.Client, database: Database, settings: Settings, callers: Callers, access: Access
 ) -> None:
-    names = _names(database, settings, submit(http, callers))
+    names = _names(database, settings, submit(http, callers), access)
     unknown = {**dict.fromkeys(names, "zzzzzzzzzzzz"), "secret": "ZZZZZZZZZZZZ"}
 
     def answer(values: dict[str, str]) -> str:
         response = http.request(
             access.method, access.url(values), json=access.body, headers=callers.headers("stranger")
         )
-        document = {**response.json(), "request_id": ""}
-        return (
-            str(document)
-            .replace(values["job_id"], "X")
-            .replace(values["study_id"], "X")
-            .replace(values["run_id"], "X")
-            .replace(values["team"], "X")
-            .replace("team red", "team X")  # of a body, which names it in both
-            .replace(values["token_id"], "X")
-            .replace(values["session_id"], "X")
-            .replace(values["check_id"], "X")
-            .replace(values["requirements_id"], "X")
-        )
+        document = str({**response.json(), "request_id": ""}).replace("team red", "team X")  # a body names it in both
+        for name in _TOLD & values.keys():
+            document = document.replace(values[name], "X")
+        return document
 
     assert answer({**names, "user": "zzzzzzzzzzzz"}) == answer(unknown)
 

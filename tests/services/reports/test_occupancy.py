@@ -93,7 +93,7 @@ def test_spending__is_summed_by_what_is_asked_for(database: Database, two_jobs: 
 def test_spending__counts_trials_for_their_study(database: Database) -> None:
     runner = HandRunner.start(database, studies.submit(database))
     runner.run({"optimizer.rho": 0.1}, 0.5)
-    jobs.submit_and_claim(database)
+    jobs.shift_attempt(database, jobs.submit_and_claim(database), started_s_ago=1)
     with database.read() as session:
         found = spending.spending(session, by=SpendingBy.STUDY)
     assert {one.key: one.num_attempts for one in found.items} == {runner.study_id: 1, None: 1}
