@@ -21,6 +21,7 @@ from sqlalchemy import select
 from tests.bench import upload
 from tests.bench.figures import median, table
 from tests.support.buckets import new_bucket, s3_server
+from tests.support.reachable_python import reachable_python
 from tests.support.served import Served, served
 from tests.support.wheels import wheel
 from xsam.api.client import Client
@@ -146,7 +147,8 @@ def measure_isolation(repeats: int) -> str:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp")))
             folder.chmod(0o711)
             environment = {**os.environ, **settings, "XSAM_CODE__NODE_DIR": str(folder / "code")}
-            services[name] = stack.enter_context(served(folder / "data", environment=environment))
+            python = reachable_python(folder)
+            services[name] = stack.enter_context(served(folder / "data", python=python, environment=environment))
         for _ in range(repeats):
             for name, service in services.items():
                 _wait_until_at_rest(service)

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +16,7 @@ from sqlalchemy import select
 
 from tests.support.bundles import LIMITS, add
 from tests.support.processes import descendants
+from tests.support.reachable_python import reachable_python
 from tests.support.served import Served, served, wait_until
 from xsam.services.artifacts.store import JobFolder
 from xsam.services.bundles import archive
@@ -109,31 +108,6 @@ class Teams:
         return [pid for pid, found in descendants(self.service.process.pid).items() if title in found]
 
 
-def reachable_python(folder: Path) -> Path:
-    """Return a Python that other users can run too.
-
-    Where it lies in root's own folder, the service sees a file system in which that folder holds nothing else and lets
-    others through.
-    """
-    base = Path(sys.base_prefix)
-    closed = [path for path in base.parents if not path.stat().st_mode & 0o001]
-    if not closed:
-        return Path(sys.executable)
-    own, aside, script = closed[-1], folder / "aside", folder / "python"
-    top = own / base.relative_to(own).parts[0]
-    script.write_text(
-        f"""#!/bin/sh
-exec unshare --mount sh -c 'mkdir -p {aside} {top} && mount --rbind {top} {aside} &&
-mount -t tmpfs -o mode=711 tmpfs {own} && mkdir {top} && mount --move {aside} {top} &&
-exec {sys.executable} "$@"' python "$@"
-"""
-    )
-    script.chmod(0o755)
-    if subprocess.run([script, "-c", ""], check=False, capture_output=True).returncode != 0:
-        pytest.skip(f"not available: {own} lets no other user through to Python, and file systems can't be mounted")
-    return script
-
-
 @contextmanager
 def teams(**settings: str) -> Iterator[Teams]:
     """Start a service whose files lie where other users get to, as an operator's do."""
@@ -144,7 +118,10 @@ def teams(**settings: str) -> Iterator[Teams]:
             code_root = Path(folder) / "code"
             named = {"XSAM_CODE__NODE_DIR": str(code_root), "XSAM_DISPATCHER__WARM_PROCESSES": "1"}
             environment = {**os.environ, **named, **settings}
-            python = reachable_python(Path(folder))
+            try:
+                python = reachable_python(Path(folder))
+            except PermissionError as e:
+                pytest.skip(f"not available: {e}")
             with served(
                 Path(folder) / "data", "--num-cpus", "4", is_warmed=False, python=python, environment=environment
             ) as service:

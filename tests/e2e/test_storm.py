@@ -18,7 +18,7 @@ pytestmark = [
 TESTED_ALONE = ("kill raylet", "restart API")
 """Each takes a restart of the whole cluster: see test_local_cluster and test_rolling_restart."""
 SHORT = Options(
-    seed=20, min_strikes=0, seconds=0, num_jobs=7, num_studies=1, epochs=10, pause_s=1.0, spared=TESTED_ALONE
+    seed=20, min_strikes=0, seconds=0, num_jobs=5, num_studies=1, epochs=8, pause_s=1.0, spared=TESTED_ALONE
 )
 
 
