@@ -12,7 +12,7 @@ from pathlib import Path
 _LOOK_EVERY_S = 0.5
 _PR_SET_DUMPABLE = 4
 """linux/prctl.h"""
-_RIGHTS = {"CAP_CHOWN": 0, "CAP_FOWNER": 3, "CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7}
+RIGHTS = {"CAP_CHOWN": 0, "CAP_FOWNER": 3, "CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7}
 """What it takes to run somebody's processes as another user: bits of linux/capability.h."""
 
 
@@ -57,7 +57,7 @@ def missing_rights() -> list[str]:
     except OSError:
         return ["Linux"]
     effective = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff"))
-    return [name for name, bit in _RIGHTS.items() if not effective >> bit & 1]
+    return [name for name, bit in RIGHTS.items() if not effective >> bit & 1]
 
 
 def _watch(parent_pid: int) -> None:

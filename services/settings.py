@@ -259,9 +259,8 @@ class SecretSettings(_Group):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys, the one that encrypts first; an empty text is none, as compose files pass on what is not set."""
-        text = "" if self.key is None else self.key.get_secret_value()
-        return tuple(map(str.strip, text.split(","))) if text else ()
+        """The keys, the one that encrypts first."""
+        return () if self.key is None else tuple(map(str.strip, self.key.get_secret_value().split(",")))
 
     @model_validator(mode="after")
     def _has_keys(self) -> Self:
@@ -302,7 +301,7 @@ class IsolationSettings(_Group):
 
     first_user_id: Annotated[int, Field(ge=1000, lt=2**31 - 2**20)] | None = None
     """Ranks and checks of code run as user and group `first_user_id` + the team's number, which nothing else may have
-    on the nodes; Ray must run there as root. By default they run as the user of Ray's processes."""
+    on the nodes; Ray must be root there, or have its rights to do so. By default they run as Ray's user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +376,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="XSAM_",
         env_nested_delimiter="__",
+        env_ignore_empty=True,  # compose files pass on what is not set as empty
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,  # a key, or the database's address

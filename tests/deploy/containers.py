@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -144,6 +145,9 @@ def story(run: Stack, ports: Mapping[str, int], figures: Figures, *, is_debian: 
             team.search_with_own_code()
         with figures.timed("sign-in to the page, its list of jobs and its event stream through TLS"):
             team.use_tls()
+        with figures.timed("another team's attack from inside a rank beside a job of this one"):
+            attempts = team.be_attacked()
+        figures.add("attempts of it that succeeded", f"0 of {attempts}")
         for service in SERVICES:
             wrong = confinement(run, service, is_ours=is_debian or service not in {"postgres", "proxy"})
             if wrong:
@@ -158,7 +162,7 @@ def confinement(run: Stack, service: str, *, is_ours: bool) -> str:
     written = run.inside(service, "sh", "-c", "touch /usr/here 2> /dev/null && echo yes || echo no").strip()
     if written != "no":
         return f"{service} can write to its image"
-    if is_ours and run.inside(service, "id", "-u").strip() == "0":
+    if is_ours and re.search(r"^Uid:\s+0\s", run.inside(service, "cat", "/proc/1/status"), re.M):
         return f"{service} runs as root"
     return ""
 

@@ -17,6 +17,7 @@ import yaml
 from tests.deploy.engine import ROOT, EngineError, Stack
 from xsam.api.client import Client
 from xsam.api.client.errors import ClientError
+from xsam.services.cluster.schemas import NodeRead
 from xsam.services.jobs.states import JobState, is_terminal
 from xsam.services.metrics.schemas import EpochRead
 from xsam.services.teams.roles import Role
@@ -25,6 +26,8 @@ PATIENCE_S = 600.0
 """Only a hang takes so long."""
 NUM_NODES = 2
 EXAMPLE = ROOT / "deploy/examples/prices"
+ATTACK = ROOT / "tests/e2e/attack"
+JOBS = "/data/artifacts/jobs"
 FIRST: dict[str, Any] = {"name": "first", "epochs": 3}
 LONG: dict[str, Any] = {
     "epochs": 20,
@@ -43,14 +46,18 @@ class Team:
 
     Args:
         stack: the containers.
+        url: of the API itself.
         admin: of the service; the only one who may cordon nodes.
         member: works through TLS.
         browser: likewise, signed in nowhere yet.
         token: the member's.
     """
 
-    def __init__(self, stack: Stack, *, admin: Client, member: Client, browser: httpx.Client, token: str) -> None:
+    def __init__(
+        self, stack: Stack, *, url: str, admin: Client, member: Client, browser: httpx.Client, token: str
+    ) -> None:
         self._stack = stack
+        self._url = url
         self._admin = admin
         self._member = member
         self._browser = browser
@@ -81,7 +88,7 @@ class Team:
             with mock.patch.dict(os.environ, {"SSL_CERT_FILE": str(authority)}):
                 member = Client(secure, token=token)
                 browser = httpx.Client(base_url=secure, timeout=30)
-        return cls(stack, admin=admin, member=member, browser=browser, token=token)
+        return cls(stack, url=url, admin=admin, member=member, browser=browser, token=token)
 
     def __enter__(self) -> Self:
         """Return the team; leaving the block closes its connections."""
@@ -148,14 +155,73 @@ class Team:
                 raise EngineError("the event stream ended before it told of a job")
         self._finish(job_id)
 
+    def be_attacked(self) -> int:
+        """Let a script of another team try what it can, in a container in which a job of this one trains.
+
+        Returns:
+            How many things it has tried.
+
+        Raises:
+            EngineError: something succeeded.
+        """
+        (worker,) = self._live_nodes() - {self._head().id}
+        self._admin.admin.cordon(worker, reason="deploy-test")
+        own = {"name": "attacked", "code": ".", "task": {"target": "prices:task"}, "batch_size": 32, "epochs": 100_000}
+        spec, _ = self._member.bundles.resolve(own, EXAMPLE)
+        victim = self._member.submit(spec).id
+        wait_until("the job trains", lambda: self._member.get(victim).progress.epochs_done >= _CAUGHT_AT)
+        self._admin.admin.create_team("audio")
+        self._admin.admin.put_user("eve", is_admin=False)
+        self._admin.admin.put_member("audio", "eve", Role.MEMBER)
+        token = self._admin.admin.create_token(user="eve", team="audio").token
+        with Client(self._url, token=token) as other:
+            script, _ = other.bundles.resolve({"code": ".", "entrypoint": ["attack.py"], "epochs": 1}, ATTACK)
+            attacker = other.submit({**script, "name": "attack", "config": self._told_of(victim)}).id
+            wait_until("the attack has ended", lambda: is_terminal(other.get(attacker).state))
+            if (job := other.get(attacker)).state is not JobState.SUCCEEDED:
+                raise EngineError(f"the attack {job.state}: {job.failure}")
+        outcome = json.loads(self._stack.inside("api", "cat", f"{JOBS}/{attacker}/checkpoints/outcome.json"))
+        if self._member.get(victim).attempt != 1 or any(outcome.values()):
+            raise EngineError(f"the other team could {', '.join(name for name, done in outcome.items() if done)}")
+        if not self._member.artifacts(victim):
+            raise EngineError("the API does not see the files of a job whose ranks are its team's user")
+        self._member.cancel(victim)
+        wait_until("the job has ended", lambda: is_terminal(self._member.get(victim).state))
+        self._admin.admin.uncordon(worker)
+        return len(outcome)
+
+    def _told_of(self, job_id: str) -> dict[str, dict[str, Any]]:
+        """Return what somebody who knows everything would tell an attacker of a job in the head's container."""
+
+        def found(where: str, kind: str) -> dict[str, Any]:
+            # Of files that go meanwhile it complains.
+            paths = self._stack.inside("ray-head", "sh", "-c", f"find {where} -type {kind} 2> /dev/null || true")
+            return {path: path for path in paths.split()}
+
+        (unpacked,) = (path for path in found("/tmp", "f") if path.endswith("/prices.py"))
+        (trains,) = (event.data for event in self._member.events(job_id) if event.kind == "training")
+        return {
+            "files": {
+                **found(f"{JOBS}/{job_id}", "f"),
+                **found("/data/artifacts/bundles", "f"),
+                "unpacked code": unpacked,
+            },
+            "folders": {**found(f"{JOBS}/{job_id}", "d"), "all jobs": JOBS, "the service's": "/data/artifacts"},
+            "processes": {"rank": trains["rank_pid"], "runner": trains["runner_pid"], "dispatcher": 1},
+        }
+
+    def _head(self) -> NodeRead:
+        head = self._stack.inside("ray-head", "hostname", "-i").split()[0]
+        (node,) = (node for node in self._admin.cluster().nodes if node.is_alive and node.host == head)
+        return node
+
     def survive(self, service: str) -> str:
         """Kill a service's container while a job trains; return what came of it.
 
         Raises:
             EngineError: it does not come back, or something is lost.
         """
-        head = self._stack.inside("ray-head", "hostname", "-i").split()[0]
-        (node,) = (node for node in self._admin.cluster().nodes if node.is_alive and node.host == head)
+        node = self._head()
         if service == "ray-worker":  # so that the job is where it hurts
             self._admin.admin.cordon(node.id, reason="deploy-test")
         before = self._live_nodes()

@@ -15,6 +15,7 @@ from packageurl import PackageURL
 from pydantic import BaseModel
 
 from tests.deploy.containers import DEBIAN, OURS, REGISTRY, SERVICES
+from xsam.services import process
 from xsam.services.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_TEXT)
 DOCKERFILE = (DOCKER / "Dockerfile").read_text()
 INSTALL = (ROOT / "deploy/docs/install.md").read_text()
 EXAMPLE = (ROOT / "deploy/.env.example").read_text()
-_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*)|:\?[^}]*)\}")
+_VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^}]*)|:\?[^}]*)\}")
 
 
 def test_variables__stand_in_the_example_with_their_defaults() -> None:
@@ -49,6 +50,17 @@ def test_service__of_ours_is_confined_and_names_settings_that_there_are(service:
     assert re.search(rf"AS {found['build']['target']}\n(?:(?!FROM ).*\n)*?USER xsam\n", DOCKERFILE)
     ours = [name for name in found["environment"] if name.startswith("XSAM_")]
     assert [name for name in ours if not _is_setting(name)] == []
+
+
+@pytest.mark.parametrize("service", ["ray-head", "ray-worker"])
+def test_ray__begins_as_root_and_keeps_what_it_takes_to_give_teams_users_of_their_own(service: str) -> None:
+    found = COMPOSE["services"][service]
+    (begin,) = found["entrypoint"]
+    script = (DOCKER / Path(begin).name).read_text()
+    assert Path(begin).name in DOCKERFILE
+    assert {f"CAP_{name}" for name in found["cap_add"]} == set(process.RIGHTS) | {"CAP_DAC_OVERRIDE"}
+    assert {f"+{name.lower()}" for name in found["cap_add"]} == set(re.findall(r"\+\w+", script))
+    assert "--reuid=xsam --regid=xsam" in script
 
 
 def _is_setting(name: str) -> bool:

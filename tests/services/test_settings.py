@@ -74,7 +74,14 @@ def test_settings__never_show_a_key_of_secrets() -> None:
     settings = Settings(secrets=SecretSettings(key=SecretStr(f"{SECRET_KEY}, {SECRET_KEY}")))
     assert settings.secrets.keys == (SECRET_KEY, SECRET_KEY)
     assert SECRET_KEY not in repr(settings) + str(settings) + settings.model_dump_json()
-    assert Settings().secrets.keys == SecretSettings(key=SecretStr("")).keys == ()
+    assert Settings().secrets.keys == ()
+
+
+def test_variable__that_is_empty_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("XSAM_SECRETS__KEY", "XSAM_ISOLATION__FIRST_USER_ID", "XSAM_DATABASE__URL"):
+        monkeypatch.setenv(name, "")
+    assert get_settings() == Settings()
+    assert get_settings().isolation.first_user_id is None
 
 
 @pytest.mark.parametrize("key", ["hunter2", SECRET_KEY[:-1], f"{SECRET_KEY},", f"{SECRET_KEY},short"])
