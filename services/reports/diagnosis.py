@@ -26,6 +26,7 @@ from xsam.services.errors import StorageError
 from xsam.services.jobs.models import Job
 from xsam.services.reports import gauges, isolation
 from xsam.services.reports.gauges import Gauges
+from xsam.services.secrets import service as team_secrets
 from xsam.services.settings import Settings
 from xsam.services.stores.store import ArtifactStore
 
@@ -81,6 +82,7 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
             yield from _leases(found)
             yield from _files(session, store)
             yield from _isolation(session, settings)
+            yield from _secrets(session, settings)
     except AWAY as e:
         yield _failure(
             "database",
@@ -289,6 +291,19 @@ def _isolation(session: Session, settings: Settings) -> Iterator[Finding]:
         return
     found = [_failure("isolation", text, to_do) for text, to_do in isolation.obstacles(session, settings)]
     yield from found or [_ok("isolation", f"users of teams begin with {settings.isolation.first_user_id}")]
+
+
+def _secrets(session: Session, settings: Settings) -> Iterator[Finding]:
+    shut = team_secrets.unopened(session, settings.secrets.keys)
+    if shut:
+        yield _failure(
+            "secrets",
+            f"no key of XSAM_SECRETS__KEY opens {len(shut)} of them, {shut[0].name} of team {shut[0].team} for one",
+            "Add the key that they were set with, behind a comma (API and dispatchers need the same keys), or set them "
+            "again. Until then jobs that name them fail.",
+        )
+    elif settings.secrets.keys:
+        yield _ok("secrets", "the keys open all that teams have set")
 
 
 def _timed(call: Callable[[], object]) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from xsam.services.errors import InvalidRequestError
+from xsam.services.errors import ForbiddenError, InvalidRequestError, StorageError
 from xsam.services.secrets import sealing
 from xsam.services.secrets.models import Secret
 from xsam.services.teams import service as teams
@@ -25,6 +25,19 @@ def list_all(session: Session, principal: Principal, team: str) -> Sequence[Secr
 def number_of(session: Session, team: str) -> int:
     """Return how many secrets a team has."""
     return session.scalar(select(func.count()).where(Secret.team == team)) or 0
+
+
+def unopened(session: Session, keys: Sequence[str]) -> Sequence[Secret]:
+    """Return the secrets of all teams that none of the keys opens: those that no job can have."""
+    return [row for row in session.scalars(select(Secret).order_by(Secret.team, Secret.name)) if not _opens(row, keys)]
+
+
+def _opens(row: Secret, keys: Sequence[str]) -> bool:
+    try:
+        sealing.unseal(row.sealed, team=row.team, name=row.name, keys=keys)
+    except (ForbiddenError, StorageError):
+        return False
+    return True
 
 
 def check(session: Session, names: Sequence[str], *, team: str) -> None:

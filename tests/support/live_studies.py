@@ -30,7 +30,7 @@ TINY: dict[str, Any] = {
 }
 SLOW = {**TINY["base"], "epochs": 300, "dataset": {"name": "synthetic", "num_train": 4096, "num_eval": 64}}
 """A trial of this runs far longer than any test waits."""
-LONG = {**SLOW, "epochs": 12}
+LONG = {**SLOW, "epochs": 8}
 """A trial of this can be caught while it runs, and ends."""
 
 

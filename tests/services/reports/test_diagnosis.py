@@ -6,10 +6,12 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 from pydantic import SecretStr
 from sqlalchemy import update
 
 from tests.support import jobs, planning
+from tests.support.callers import SECRET_KEY, make_secret, make_team
 from xsam.services.artifacts import service as artifacts
 from xsam.services.artifacts.store import JobFolder
 from xsam.services.cluster import leader
@@ -23,7 +25,7 @@ from xsam.services.jobs.models import Job
 from xsam.services.metrics.records import CheckpointRecord
 from xsam.services.reports import diagnosis, isolation
 from xsam.services.reports.diagnosis import Finding, Level, diagnose
-from xsam.services.settings import ArtifactSettings, DatabaseSettings, IsolationSettings, Settings
+from xsam.services.settings import ArtifactSettings, DatabaseSettings, IsolationSettings, SecretSettings, Settings
 from xsam.services.stores.store import ArtifactStore, StorePlace
 
 NODE = NodeSeen("n1", "node-1", num_cpus=4, num_gpus=2)
@@ -200,3 +202,18 @@ def test_isolation__names_what_keeps_teams_from_their_files(
     about = {finding.about for finding in diagnose(isolated)}
     assert "isolation" in about
     assert "isolation" not in {finding.about for finding in diagnose(settings)}
+
+
+@pytest.mark.usefixtures("healthy")
+def test_secrets_that_no_key_opens__are_named_before_a_job_fails(settings: Settings, database: Database) -> None:
+    def with_keys(*keys: str) -> Settings:
+        return settings.model_copy(update={"secrets": SecretSettings(key=SecretStr(",".join(keys)))})
+
+    lost = Fernet.generate_key().decode()
+    assert "secrets" not in {finding.about for finding in diagnose(settings)}, "there are none, and no key"
+    make_team(database, "red")
+    make_secret(database, "red", "HF_TOKEN", key=lost)
+    make_secret(database, "red", "WANDB_API_KEY")
+    assert "opens 2 of them" in _wrong(settings)["secrets"].text
+    assert "opens 1 of them, HF_TOKEN of team red for one" in _wrong(with_keys(SECRET_KEY))["secrets"].text
+    assert _wrong(with_keys(SECRET_KEY, lost)) == {}

@@ -98,20 +98,20 @@ def test_two_worker_trials__share_one_alpha_each(studies: LiveStudies) -> None:
 
 
 def test_killed_runner__study_goes_on_where_it_was(studies: LiveStudies) -> None:
-    study_id = studies.submit(base=LONG, num_trials=5)
+    study_id = studies.submit(base=LONG, num_trials=4)
     studies.reach(study_id, 1)
-    running = studies.reach_epoch(study_id, 3)
+    running = studies.reach_epoch(study_id, 2)
     finished = {trial.job_id for trial in studies.in_state(study_id, JobState.SUCCEEDED)}
     ray.kill(studies.runner(study_id))
     job = studies.finish(study_id)
     assert (job.state, job.attempt) == (JobState.SUCCEEDED, 2)
     trials = studies.trials(study_id)
-    assert len(trials) == 5
-    assert len({trial.point["optimizer.rho"] for trial in trials}) == 5
+    assert len(trials) == 4
+    assert len({trial.point["optimizer.rho"] for trial in trials}) == 4
     assert all(studies.live.job(trial_id).attempt == 1 for trial_id in finished)
     resumed = studies.live.job(running[0].job_id)
     assert resumed.attempt == 2
-    assert [row.epoch for row in studies.live.epochs(resumed.id)] == list(range(1, 13))
+    assert [row.epoch for row in studies.live.epochs(resumed.id)] == list(range(1, LONG["epochs"] + 1))
     assert any(row.attempt == 1 for row in studies.live.epochs(resumed.id))
     studies.live.turn_until(studies.live.all_resources_are_free)
 
@@ -148,14 +148,14 @@ def test_trials__whose_place_ray_does_not_give_wait_without_losing_attempts(
 
 
 def test_pause__lets_running_trials_finish_and_resume_goes_on(studies: LiveStudies) -> None:
-    study_id = studies.submit(base=LONG, num_trials=4)
+    study_id = studies.submit(base=LONG, num_trials=3)
     studies.reach_epoch(study_id, 1, num=2)
     studies.tell(verbs.pause, study_id)
     studies.live.turn_until(lambda: studies.rows(study_id)[0].state == JobState.PAUSED)
     assert [trial.state for trial in studies.trials(study_id)] == [JobState.SUCCEEDED] * 2
     studies.tell(verbs.resume, study_id)
     assert studies.finish(study_id).state == JobState.SUCCEEDED
-    assert len(studies.in_state(study_id, JobState.SUCCEEDED)) == 4
+    assert len(studies.in_state(study_id, JobState.SUCCEEDED)) == 3
 
 
 def test_cancel__ends_everything_in_seconds_and_gives_the_cluster_back(studies: LiveStudies) -> None:
@@ -198,7 +198,7 @@ def test_failing_trials__end_the_study_at_the_limit_with_the_cause(studies: Live
 def test_study__shrinks_for_a_job_of_higher_priority_and_grows_again(studies: LiveStudies) -> None:
     study_id = studies.submit(base=LONG, num_trials=200)  # more than end beside the job
     studies.reach(study_id, 2, JobState.RUNNING)
-    job_id = studies.live.submit(**{**LONG, "epochs": 25}, priority=10)
+    job_id = studies.live.submit(**{**LONG, "epochs": 15}, priority=10)
     studies.live.turn_until(lambda: studies.live.job(job_id).state == JobState.RUNNING)
     most_beside_it = 0
     while True:
@@ -233,7 +233,7 @@ def test_preempted_trial__gives_its_place_and_resumes_from_its_checkpoint(studie
     studies.finish(study_id)
     outcomes = [attempt.outcome for attempt in studies.live.attempts(caught.job_id)]
     assert outcomes == [FailureKind.PREEMPTED, "succeeded"]
-    assert [row.epoch for row in studies.live.epochs(caught.job_id)] == list(range(1, 13))
+    assert [row.epoch for row in studies.live.epochs(caught.job_id)] == list(range(1, LONG["epochs"] + 1))
 
 
 def test_control_arms__run_on_the_same_compute_and_are_confirmed(studies: LiveStudies) -> None:
