@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO, cast
 
 from xsam.services.bundles.ignoring import ALWAYS_OUT, SECRETS, Rule, is_left_out, read_rules, rules_of
 from xsam.services.errors import InvalidRequestError
@@ -185,13 +186,19 @@ def unpack(packed: Path, target: Path, bundle_id: str) -> Path:
 
 
 def _extract(packed: Path, scratch: Path, bundle_id: str) -> None:
+    paths: list[Path] = []
+    # Not `extractall`: its filters came with a later Python 3.11 than Debian's, and these checks are stricter.
     with tarfile.open(packed, mode="r:gz") as tar:
-        tar.extractall(scratch, filter="data")
-    paths = [path for path in scratch.rglob("*") if path.is_file()]
+        for member in tar:
+            _check_member(member)
+            path = scratch / member.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with cast("IO[bytes]", tar.extractfile(member)) as source, path.open("wb") as file:
+                shutil.copyfileobj(source, file)
+            path.chmod(0o555 if member.mode & stat.S_IXUSR else 0o444)
+            paths.append(path)
     if id_of([_entry(scratch, path) for path in paths]) != bundle_id:
         raise InvalidRequestError(f"{packed} is not bundle {bundle_id}: its content has another sum", field="code")
-    for path in paths:
-        path.chmod(path.stat().st_mode & 0o555)
 
 
 def digest_of(bundle_id: str) -> str:

@@ -133,6 +133,8 @@ class Team:
         if study.state is not JobState.SUCCEEDED:
             raise EngineError(f"the study {study.state}: {study.failure}")
         self._studies[study_id] = self._values(study_id)
+        if None in self._studies[study_id]:
+            raise EngineError(f"trials of the study have no value: {self._studies[study_id]}")
 
     def use_tls(self) -> None:
         """Sign in to the page, look at a job, and hear of another while the event stream is open.
@@ -169,7 +171,7 @@ class Team:
         own = {"name": "attacked", "code": ".", "task": {"target": "prices:task"}, "batch_size": 32, "epochs": 100_000}
         spec, _ = self._member.bundles.resolve(own, EXAMPLE)
         victim = self._member.submit(spec).id
-        wait_until("the job trains", lambda: self._member.get(victim).progress.epochs_done >= _CAUGHT_AT)
+        self._reach(victim)
         self._admin.admin.create_team("audio")
         self._admin.admin.put_user("eve", is_admin=False)
         self._admin.admin.put_member("audio", "eve", Role.MEMBER)
@@ -210,6 +212,22 @@ class Team:
             "processes": {"rank": trains["rank_pid"], "runner": trains["runner_pid"], "dispatcher": 1},
         }
 
+    def _reach(self, job_id: str) -> None:
+        """Wait until a job can be caught in its middle.
+
+        Raises:
+            EngineError: it has ended.
+        """
+
+        def is_caught() -> bool:
+            job = self._member.get(job_id)
+            return is_terminal(job.state) or job.progress.epochs_done >= _CAUGHT_AT
+
+        wait_until("the job trains", is_caught)
+        job = self._member.get(job_id)
+        if is_terminal(job.state):
+            raise EngineError(f"the job had ended before it was to be caught: {job.state}, {job.failure}")
+
     def _head(self) -> NodeRead:
         head = self._stack.inside("ray-head", "hostname", "-i").split()[0]
         (node,) = (node for node in self._admin.cluster().nodes if node.is_alive and node.host == head)
@@ -226,9 +244,7 @@ class Team:
             self._admin.admin.cordon(node.id, reason="deploy-test")
         before = self._live_nodes()
         job_id = self._member.submit({**LONG, "name": f"without {service}"}).id
-        wait_until("the job trains", lambda: self._member.get(job_id).progress.epochs_done >= _CAUGHT_AT)
-        if is_terminal(self._member.get(job_id).state):
-            raise EngineError("the job had ended before anything was killed")
+        self._reach(job_id)
         pid, killed_at = self._stack.kill(service), time.monotonic()
         wait_until(f"{service} is started again", lambda: self._stack.pid(service) not in (0, pid))
         started_s = time.monotonic() - killed_at

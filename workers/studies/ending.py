@@ -51,15 +51,21 @@ def decide(state: StudyState, wish: Wish | None) -> End | None:
     if wish is Wish.CANCEL:
         return End(How.CANCELLED, "cancelled", Wish.CANCEL)
     if state.space_error is not None or state.has_failed:
-        return End(How.FAILED, str(state.space_error or _failures(state)), Wish.CANCEL)
+        limit = f"the limit is {state.spec.max_failures}"
+        return End(How.FAILED, str(state.space_error or _failures(state, limit)), Wish.CANCEL)
     if wish is not None:
         how = How.PAUSED if wish is Wish.PAUSE else How.QUEUED
         return End(how, f"asked to {wish}", Wish.PREEMPT)
     if state.orders.hold == trials.PAUSE:
         return End(How.PAUSED, "paused: its running trials have finished")
-    if state.is_over:
-        return End(How.SUCCEEDED, "", summary=_summary(state))
-    return None
+    return _over(state) if state.is_over else None
+
+
+def _over(state: StudyState) -> End:
+    summary = _summary(state)
+    if state.failures and summary["best_trial_id"] is None:
+        return End(How.FAILED, _failures(state, "and no other has a value"))
+    return End(How.SUCCEEDED, "", summary=summary)
 
 
 def stop_trials(session: Session, study_lease: Lease, end: End) -> None:
@@ -97,16 +103,13 @@ def write(session: Session, lease: Lease, end: End) -> None:
     get(session, lease.job_id)[1].runner_name = None
 
 
-def _failures(state: StudyState) -> str:
+def _failures(state: StudyState, and_so: str) -> str:
     failures = state.failures
     reasons = Counter((trial.failure_kind, trial.failure_message) for trial in failures)
     (kind, message), num = reasons.most_common(1)[0]
     same = [trial for trial in failures if (trial.failure_kind, trial.failure_message) == (kind, message)]
     numbers = ", ".join(str(trial.number) for trial in same[:_MAX_NUMBERS]) + (", ..." if num > _MAX_NUMBERS else "")
-    return (
-        f"{len(failures)} trials failed, the limit is {state.spec.max_failures}; "
-        f"{num} of them (trials {numbers}): {kind}: {message}"
-    )
+    return f"{len(failures)} trials failed, {and_so}; {num} of them (trials {numbers}): {kind}: {message}"
 
 
 def _summary(state: StudyState) -> dict[str, Any]:

@@ -208,6 +208,23 @@ def test_failures__end_the_study_at_the_limit_with_the_cause_named(sqlite_databa
     assert end.message == "2 trials failed, the limit is 2; 2 of them (trials 2, 3): user: no such file"
 
 
+@pytest.mark.parametrize("kinds", [[FailureKind.USER] * 3, [FailureKind.USER, FailureKind.DIVERGED, FailureKind.USER]])
+def test_failures__of_all_trials_end_the_study_below_the_limit_too(sqlite_database, kinds):
+    runner, state = start(sqlite_database, **GRID, max_failures=5)
+    for kind in kinds:
+        assert decide(state, None) is None
+        new = state.propose()
+        assert new is not None
+        enqueue(runner, new)
+        runner.fail(runner.claim(new.job_id), kind, "no such file")
+        sync(runner, state)
+    assert state.is_over
+    end = decide(state, None)
+    assert end is not None
+    assert end.how is How.FAILED
+    assert f"{kinds.count(FailureKind.USER)} trials failed, and no other has a value; " in end.message
+
+
 def test_retried_failure__no_longer_counts(sqlite_database):
     runner, state = start(sqlite_database, max_failures=1)
     new = state.propose()
