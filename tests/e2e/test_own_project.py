@@ -32,7 +32,8 @@ from xsam.sdk import service_trainable
 
 url, folder, epochs = sys.argv[1], sys.argv[2], int(sys.argv[3])
 optimizer = {"variant": "sam", "base": {"name": "sgd"}}
-base = {"optimizer": optimizer, "model": {"name": "mlp"}, "epochs": epochs, "name": "of-tune"}
+# Small batches: an epoch takes longer than Tune to stop a trial.
+base = {"optimizer": optimizer, "model": {"name": "mlp"}, "batch_size": 8, "epochs": epochs, "name": "of-tune"}
 trainable = service_trainable(url, base)
 if tune.Tuner.can_restore(f"{folder}/search"):
     tuner = tune.Tuner.restore(f"{folder}/search", trainable)
