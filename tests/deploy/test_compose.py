@@ -12,11 +12,10 @@ import yaml
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
-from pydantic import BaseModel
 
 from tests.deploy.containers import DEBIAN, OURS, REGISTRY, SERVICES
+from tests.support.setting_names import is_setting
 from xsam.services import process
-from xsam.services.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "deploy/docker"
@@ -49,7 +48,7 @@ def test_service__of_ours_is_confined_and_names_settings_that_there_are(service:
     assert (found["cap_drop"], found["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
     assert re.search(rf"AS {found['build']['target']}\n(?:(?!FROM ).*\n)*?USER xsam\n", DOCKERFILE)
     ours = [name for name in found["environment"] if name.startswith("XSAM_")]
-    assert [name for name in ours if not _is_setting(name)] == []
+    assert [name for name in ours if not is_setting(name)] == []
 
 
 @pytest.mark.parametrize("service", ["ray-head", "ray-worker"])
@@ -61,17 +60,6 @@ def test_ray__begins_as_root_and_keeps_what_it_takes_to_give_teams_users_of_thei
     assert {f"CAP_{name}" for name in found["cap_add"]} == set(process.RIGHTS) | {"CAP_DAC_OVERRIDE"}
     assert {f"+{name.lower()}" for name in found["cap_add"]} == set(re.findall(r"\+\w+", script))
     assert "--reuid=xsam --regid=xsam" in script
-
-
-def _is_setting(name: str) -> bool:
-    model: type[BaseModel] = Settings
-    *groups, field = name.removeprefix("XSAM_").lower().split("__")
-    for group in groups:
-        inner = model.model_fields[group].annotation
-        assert isinstance(inner, type)
-        assert issubclass(inner, BaseModel)
-        model = inner
-    return field in model.model_fields
 
 
 def test_ray_workers__are_started_without_the_database_s_address() -> None:
