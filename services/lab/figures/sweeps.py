@@ -160,7 +160,7 @@ def _setting(spec: LabSpec) -> str:
     job = JobSpec.model_validate(job_of(spec, {"variant": "sgd"}))
     noise = f" with {job.dataset.label_noise:.0%} of the labels redrawn" if job.dataset.label_noise else ""
     same = "gradient evaluations" if spec.compute == "grad_evals" else "epochs"
-    return f"{job.model.name} on {job.dataset.name}{noise}, batch {job.batch_size}, equal {same}"
+    return f"{job.model.name} on {job.dataset.name}{noise}, {job.epochs} epochs, batch {job.batch_size}, equal {same}"
 
 
 def _plan_frequencies(spec: LabSpec) -> list[Stage]:

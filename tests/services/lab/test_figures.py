@@ -101,7 +101,7 @@ def test_sweep__shows_what_methods_differ_by_beside_runs_that_broke_down() -> No
 def test_sweep__tells_the_job_as_it_was_read() -> None:
     spec = LabSpec(figure="3b", base={"dataset": {"label_noise": "0.25"}, "batch_size": "32"})
     found = FIGURES["3b"].find(spec, {"methods": Evidence(trials=sweep((0.02, 0.03, 0.025)))})
-    assert "small_cnn on fashion_mnist with 25% of the labels redrawn, batch 32" in found.caption
+    assert "small_cnn on fashion_mnist with 25% of the labels redrawn, 36 epochs, batch 32" in found.caption
 
 
 def test_sweep__says_how_many_trials_have_no_value() -> None:
