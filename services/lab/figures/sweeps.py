@@ -6,7 +6,18 @@ from functools import partial
 from typing import Any
 
 from xsam.services.lab.figures.figure import Evidence, Figure
-from xsam.services.lab.finding import Estimate, Finding, Panel, Series, estimate, is_above, is_within, paired, told
+from xsam.services.lab.finding import (
+    Estimate,
+    Finding,
+    Panel,
+    Series,
+    Verdict,
+    estimate,
+    is_above,
+    is_within,
+    paired,
+    told,
+)
 from xsam.services.lab.scales import SCALES, held_out, job_of, search_of
 from xsam.services.lab.spec import LabSpec, Stage
 from xsam.services.metrics.records import VALIDATION
@@ -79,11 +90,16 @@ def _find_sweep(num_steps: int, claim: str, spec: LabSpec, evidence: Mapping[str
         f"on fresh seeds: {against or 'no seed has both'}. rho was chosen by {chosen_by}."
         + (f" {lost} trials diverged or failed and have no value." if lost else "")
     )
+    verdict = is_above(decisive)
+    loser = {Verdict.HOLDS: "sam", Verdict.DOES_NOT: "xsam"}.get(verdict)
+    if loser is not None and _is_at_an_end(best[loser], trials):
+        verdict = Verdict.UNDECIDED
+        caption += f" {loser.upper()} was best at an end of the radii tried; beyond it it may be better: not decided."
     panel, is_cut = _panel(tested, arms, f"k = {num_steps}")
     if is_cut:
         caption += " Means below the lower edge are drawn on it; the table has them."
     return Finding(
-        verdict=is_above(decisive),
+        verdict=verdict,
         claim=claim,
         caption=caption,
         estimates=list(ahead.values()),
@@ -105,6 +121,14 @@ def _confirmed(trials: Sequence[TrialState], won: ConfigResult) -> dict[int, flo
 
 def _ahead(other: str, confirmed: Mapping[str, Mapping[int, float]]) -> Estimate | None:
     return paired(f"XSAM - {other.upper()} over fresh seeds", confirmed.get("xsam", {}), confirmed.get(other, {}))
+
+
+def _is_at_an_end(won: ConfigResult | None, trials: Sequence[TrialState]) -> bool:
+    """Return whether a method's best radius is the smallest or largest one of its grid, if that has several."""
+    if won is None or _RHO not in won.point:
+        return False
+    rhos = {trial.point[_RHO] for trial in trials if trial.arm == won.arm and _RHO in trial.point}
+    return len(rhos) > 1 and won.point[_RHO] in (min(rhos), max(rhos))
 
 
 def _points(found: Estimate) -> str:
