@@ -1,10 +1,12 @@
 """Studies on a live service: submitted, told things, looked at, and harmed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
+from ray.exceptions import RayActorError
 
 from tests.support.live_service import LiveService
 from xsam.services.jobs.models import Job
@@ -30,8 +32,8 @@ TINY: dict[str, Any] = {
 }
 SLOW = {**TINY["base"], "epochs": 300, "dataset": {"name": "synthetic", "num_train": 4096, "num_eval": 64}}
 """A trial of this runs far longer than any test waits."""
-LONG = {**SLOW, "epochs": 8}
-"""A trial of this can be caught while it runs, and ends."""
+LONG = {**SLOW, "epochs": 16}
+"""A trial of this can be caught while it runs, also on a machine that pauses for seconds, and ends."""
 
 
 class LiveStudies:
@@ -81,12 +83,26 @@ class LiveStudies:
         caught: list[TrialState] = []
 
         def has_caught() -> bool:
-            running = self.in_state(study_id, JobState.RUNNING)
-            caught[:] = [trial for trial in running if self.live.job(trial.job_id).epochs_done >= epoch]
+            caught[:] = self._running_past(study_id, epoch)
             return len(caught) >= num
 
         self._turn_until(study_id, has_caught)
         return caught
+
+    @contextmanager
+    def held_at_epoch(self, study_id: str, epoch: int) -> Iterator[list[TrialState]]:
+        """Give the running trials that have finished an epoch; nobody writes in the block, so none of them ends there."""
+        caught: list[TrialState] = []
+        while not caught:
+            self.reach_epoch(study_id, epoch)
+            with self.live.database.unit_of_work():
+                caught = self._running_past(study_id, epoch)
+                if caught:
+                    yield caught
+
+    def _running_past(self, study_id: str, epoch: int) -> list[TrialState]:
+        running = self.in_state(study_id, JobState.RUNNING)
+        return [trial for trial in running if self.live.job(trial.job_id).epochs_done >= epoch]
 
     def _turn_until(self, study_id: str, condition: Callable[[], bool]) -> None:
         def holds() -> bool:
@@ -106,3 +122,11 @@ class LiveStudies:
         name = self.rows(study_id)[1].runner_name
         assert name is not None
         return ray.get_actor(name)
+
+    def kill_runner(self, study_id: str) -> None:
+        """Kill the actor that runs the study and return once it is dead."""
+        runner = self.runner(study_id)
+        ray.kill(runner)
+        with suppress(RayActorError):
+            while True:
+                ray.get(runner.__ray_ready__.remote())

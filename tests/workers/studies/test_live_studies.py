@@ -100,9 +100,9 @@ def test_two_worker_trials__share_one_alpha_each(studies: LiveStudies) -> None:
 def test_killed_runner__study_goes_on_where_it_was(studies: LiveStudies) -> None:
     study_id = studies.submit(base=LONG, num_trials=4)
     studies.reach(study_id, 1)
-    running = studies.reach_epoch(study_id, 2)
-    finished = {trial.job_id for trial in studies.in_state(study_id, JobState.SUCCEEDED)}
-    ray.kill(studies.runner(study_id))
+    with studies.held_at_epoch(study_id, 2) as running:
+        finished = {trial.job_id for trial in studies.in_state(study_id, JobState.SUCCEEDED)}
+        studies.kill_runner(study_id)
     job = studies.finish(study_id)
     assert (job.state, job.attempt) == (JobState.SUCCEEDED, 2)
     trials = studies.trials(study_id)
