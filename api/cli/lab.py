@@ -50,6 +50,13 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command line
     counterparts: Annotated[
         bool | None, typer.Option("--counterparts/--no-counterparts", help="ASAM, WSAM and GSAM as well.")
     ] = None,
+    rhos: Annotated[
+        list[float] | None,
+        typer.Option("--rho", help="Of 3b and 3c: a radius to try instead of the scale's; repeated."),
+    ] = None,
+    rho_max_ratio: Annotated[
+        float | None, typer.Option(help="Of 3b and 3c: how far XSAM looks, in units of its rho; 2 if not said.")
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change the job under it; may be repeated."),
@@ -68,10 +75,8 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command line
     """Make a figure: queue its jobs and studies, end with a picture and a verdict."""
     base = spec_files.from_overrides(overrides or ())
     spec: dict[str, Any] = {"figure": figure, "scale": scale, "seeds": seeds, "compute": compute, "base": base}
-    if counterparts is not None:
-        spec["counterparts"] = counterparts
-    if job is not None:
-        spec["job"] = job
+    said = {"counterparts": counterparts, "rhos": rhos or None, "rho_max_ratio": rho_max_ratio, "job": job}
+    spec |= {name: value for name, value in said.items() if value is not None}
     with connected(url) as client:
         if preview:
             show(output, client.lab.preview(spec), _preview)

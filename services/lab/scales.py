@@ -107,11 +107,16 @@ def job_of(spec: LabSpec, optimizer: Mapping[str, Any]) -> dict[str, Any]:
 def search_of(spec: LabSpec, variant: str, num_steps: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the job and the space of a sweep of rho of one method."""
     factor = ASAM_RHO_FACTOR if variant == "asam" else 1.0
-    rhos = [round(rho * factor, 6) for rho in SCALES[spec.scale].rhos]
+    rhos = [round(rho * factor, 6) for rho in spec.rhos or SCALES[spec.scale].rhos]
     space: dict[str, Any] = {"optimizer.rho": {"type": "choice", "values": rhos}}
     if variant == "xsam":
-        space["optimizer.rho_max"] = {"type": "ratio", "of": "optimizer.rho", "factor": DEFAULT_RHO_MAX_RATIO}
+        space["optimizer.rho_max"] = {"type": "ratio", "of": "optimizer.rho", "factor": rho_max_ratio(spec)}
     return job_of(spec, {"variant": variant, "ascent_steps": num_steps}), space
+
+
+def rho_max_ratio(spec: LabSpec) -> float:
+    """Return how far XSAM looks in a sweep, in units of its rho."""
+    return DEFAULT_RHO_MAX_RATIO if spec.rho_max_ratio is None else spec.rho_max_ratio
 
 
 def held_out(spec: LabSpec, job: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,9 +6,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from xsam.services.specs.base import Options, Spec, field_error
+from xsam.services.specs.optimizer import Radius
 from xsam.services.specs.plane import TrainedJob
 
 PLANE_FIGURE = "1a"
+SWEEP_FIGURES = ("3b", "3c")
 FigureName = Literal["1a", "1b", "2", "3a", "3b", "3c", "4", "prop1"]
 ScaleName = Literal["digits", "laptop", "paper"]
 MIN_SEEDS = 3
@@ -28,6 +30,11 @@ class LabSpec(Spec):
     """What methods get the same of: gradient evaluations (SGD trains twice as many epochs as SAM), or epochs."""
     counterparts: bool | None = None
     """ASAM, WSAM and GSAM as well, where methods are compared; by default at the scales laptop and paper."""
+    rhos: Annotated[list[Radius], Field(min_length=2, max_length=20)] | None = None
+    """Of figures 3b and 3c: the radii to try, instead of the scale's. A method that is best at an end of them may be
+    better beyond it, and then nothing is decided."""
+    rho_max_ratio: Annotated[float, Field(gt=0, le=20)] | None = None
+    """Of figures 3b and 3c: how far XSAM looks for the highest loss, in units of its rho; by default twice."""
     base: Options = Field(default_factory=dict)
     """Changes of the scale's job: `{"epochs": 5, "dataset": {"label_noise": 0}}`."""
     job: TrainedJob | None = None
@@ -39,6 +46,16 @@ class LabSpec(Spec):
             raise field_error("job", f"job is {self.job!r}; only figure {PLANE_FIGURE} looks at a job that is there")
         if self.job is not None and self.base:
             raise field_error("base", "base changes the scale's job; with `job` there is none, leave one of them out")
+        return self
+
+    @model_validator(mode="after")
+    def _radii_are_what_is_varied(self) -> Self:
+        for name in ("rhos", "rho_max_ratio"):
+            if getattr(self, name) is not None and self.figure not in SWEEP_FIGURES:
+                allowed = " and ".join(SWEEP_FIGURES)
+                raise field_error(name, f"{name} is {getattr(self, name)!r}; only figures {allowed} vary rho")
+        if self.rhos is not None and len(set(self.rhos)) < len(self.rhos):
+            raise field_error("rhos", f"rhos is {self.rhos!r}; each radius may be there once")
         return self
 
 

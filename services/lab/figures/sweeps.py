@@ -18,7 +18,7 @@ from xsam.services.lab.finding import (
     paired,
     told,
 )
-from xsam.services.lab.scales import SCALES, held_out, job_of, search_of
+from xsam.services.lab.scales import SCALES, held_out, job_of, rho_max_ratio, search_of
 from xsam.services.lab.spec import LabSpec, Stage
 from xsam.services.metrics.records import VALIDATION
 from xsam.services.specs.job import JobSpec
@@ -86,7 +86,7 @@ def _find_sweep(num_steps: int, claim: str, spec: LabSpec, evidence: Mapping[str
     against = "; ".join(f"{other.upper()} {_points(one)}" for other, one in ahead.items())
     caption = (
         f"Test accuracy in the last epoch over rho at k = {num_steps}: {_setting(spec)}, {spec.seeds} seeds a point, "
-        f"bands are 95 % intervals. Best mean {seen}: {places}. XSAM less the others, each at its best rho, "
+        f"bands are 95 % intervals; XSAM looks at rho_max = {rho_max_ratio(spec):g} rho. Best mean {seen}: {places}. XSAM less the others, each at its best rho, "
         f"on fresh seeds: {against or 'no seed has both'}. rho was chosen by {chosen_by}."
         + (f" {lost} trials diverged or failed and have no value." if lost else "")
     )

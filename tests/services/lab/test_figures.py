@@ -233,6 +233,32 @@ def test_base__that_makes_no_job_is_named(base: Any, field: str) -> None:
     assert caught.value.field.startswith(field)
 
 
+def test_radii__and_how_far_xsam_looks_are_the_run_s() -> None:
+    methods, asam, *_ = service.plan(LabSpec(figure="3c", rhos=[0.01, 0.4], rho_max_ratio=4, counterparts=True))
+    study = StudySpec.model_validate(methods.document)
+    assert study.space[RHO].values == (0.01, 0.4)
+    assert study.space["optimizer.rho_max"].factor == 4
+    assert StudySpec.model_validate(asam.document).space[RHO].values == (0.1, 4)
+    found = FIGURES["3b"].find(LabSpec(figure="3b", rho_max_ratio=4), {"methods": Evidence(trials=sweep((0.02,) * 3))})
+    assert "rho_max = 4 rho" in found.caption
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"figure": "2", "rhos": [0.1, 0.2]}, "rhos"),
+        ({"figure": "1a", "rho_max_ratio": 2}, "rho_max_ratio"),
+        ({"figure": "3b", "rhos": [0.1]}, "rhos"),
+        ({"figure": "3b", "rhos": [0.1, 0.1]}, "rhos"),
+        ({"figure": "3b", "rhos": [0.0, 0.1]}, "rhos"),
+        ({"figure": "3b", "rho_max_ratio": 0}, "rho_max_ratio"),
+    ],
+)
+def test_radii__that_mean_nothing_are_named(spec: Any, field: str) -> None:
+    with pytest.raises(ValidationError, match=field):
+        LabSpec.model_validate(spec)
+
+
 def test_merged__replaces_a_part_of_another_name() -> None:
     before = {"model": {"name": "small_cnn", "width": 8}, "epochs": 3}
     assert merged(before, {"model": {"width": 4}}) == {"model": {"name": "small_cnn", "width": 4}, "epochs": 3}
