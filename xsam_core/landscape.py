@@ -131,7 +131,7 @@ def loss_plane(  # noqa: PLR0913 - one keyword per option
     """Return the loss on the plane of g_0 and g_k around the model's parameters.
 
     Costs `ascent_steps` + 1 forward and backward passes and `num_points` squared forward passes, with a hundred more
-    for the circle and for alpha. Needs three more copies of the model.
+    for the circle and for alpha. Needs two more copies of the model where it is, and one in the host's memory.
 
     Args:
         model: Where it is trained, in the mode in which it is trained; running statistics stay as they are.
@@ -262,7 +262,8 @@ class _Surroundings:
         self._params = [p for p in model.parameters() if p.requires_grad]
         if not self._params:
             raise ArgumentError("model has no parameter that requires a gradient")
-        self._origin = [p.detach().clone() for p in self._params]
+        # In the host's memory, which has room beside the axes' two copies on a device; it is read once a row.
+        self._origin = [p.detach().to("cpu", copy=True) for p in self._params]
 
     @contextmanager
     def at_rest(self) -> Iterator[_Surroundings]:
@@ -281,29 +282,37 @@ class _Surroundings:
         """Climb from theta_0 and lay the axes."""
         if num_steps < 1:
             raise ArgumentError(f"ascent_steps must be at least 1, got {num_steps}")
-        loss, gradient = self._gradient(is_first=True)
-        first = [g.clone() for g in gradient]
+        loss, first = self._gradient(is_first=True)
+        gradient = first
         for _ in range(num_steps):
             with torch.no_grad():
                 length = float(root(sum_of_squares(gradient)))
                 add_scaled_(self._params_data(), gradient, rho / num_steps / (length + NORM_EPS))
+            gradient = []  # its memory is free for the next one
             _, gradient = self._gradient()
-        displacement = [p.detach() - o for p, o in zip(self._params, self._origin, strict=True)]
-        self._go_home()
         up_norm, last_norm = _normalise_(first), _normalise_(gradient)
         if up_norm == 0 or last_norm == 0:
             raise StepError("the gradient is zero: it spans no plane to look at")
         last_up = float(dot(gradient, first))
-        moved = float(root(sum_of_squares(displacement))) + NORM_EPS
-        moved_up = float(dot(displacement, first)) / moved
         add_scaled_(gradient, first, -last_up)
         across = gradient  # what g_k has beside g_0
         last_across = _normalise_(across)
         if last_across < _PARALLEL:
             last_across = 0.0
             torch._foreach_zero_(across)
-        moved_across = float(dot(displacement, across)) / moved
-        return _Ascent(loss, across, first, (last_across, last_up), (moved_across, moved_up))
+        moved_across, moved_up, moved = self._displacement_along(across, first)
+        self._go_home()
+        return _Ascent(loss, across, first, (last_across, last_up), (moved_across / moved, moved_up / moved))
+
+    def _displacement_along(self, across: list[Tensor], up: list[Tensor]) -> tuple[float, float, float]:
+        """Return how far the parameters are from theta_0 along both axes, and in all; one tensor at a time."""
+        along_across = along_up = squares = 0.0
+        for param, origin, x, y in zip(self._params, self._origin, across, up, strict=True):
+            moved = [param.detach() - origin.to(param.device)]
+            along_across += float(dot(moved, [x]))
+            along_up += float(dot(moved, [y]))
+            squares += float(sum_of_squares(moved))
+        return along_across, along_up, math.sqrt(squares) + NORM_EPS
 
     def row(self, ascent: _Ascent, xs: Sequence[float], y: float) -> tuple[float, ...]:
         """Return the losses at (x, y): the parameters walk along the row, one addition a point."""

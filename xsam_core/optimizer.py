@@ -181,6 +181,7 @@ class SharpnessAware(WalkingOptimizer):
         closure: Closures | type[NoClosure] | None = NoClosure,
         *,
         search_alpha: bool | None = None,
+        search_closure: Closure | None = None,
         weights: Sequence[float] | None = None,
         grad_scaler: GradScaler | None = None,
     ) -> Tensor | None:
@@ -193,13 +194,16 @@ class SharpnessAware(WalkingOptimizer):
                 None is also what torch.distributed.checkpoint gives, with lr 0 and zero gradients, to make a
                 base optimizer create its state; that is done, and is no step.
             search_alpha: XSAM only: search alpha in this step, or not; None leaves it to the optimizer's options.
+            search_closure: XSAM only: what a search measures at each alpha, if this step searches: the loss of more
+                data than the step's, which steadies alpha. It returns a scalar loss, called without gradients. None
+                is the step's own loss.
             weights: Share of each micro-batch in the loss, >= 0 and summing to 1; None means equal shares, right
                 for mean losses of micro-batches of one size.
             grad_scaler: For fp16. If any pass overflows the step changes nothing; call its `update()` afterwards.
 
         Raises:
-            ArgumentError: `weights` does not fit, a group holds a number that is out of range, or `search_alpha`
-                asks for a search that this optimizer does not have.
+            ArgumentError: `weights` does not fit, a group holds a number that is out of range, or `search_alpha` or
+                `search_closure` is of a search that this optimizer does not have.
             ClosureError: There is no closure, it touched gradients, returned no scalar loss with a graph, or reached
                 no parameter; gradients of a backward() of the caller's are there, or two orders at once.
             NonFiniteError: A loss or gradient is NaN or infinite (see `nonfinite`) and there is no scaler.
@@ -217,7 +221,7 @@ class SharpnessAware(WalkingOptimizer):
                 "goes down. In a loop that owns the backward pass, call add_closure(closure) for each micro-batch "
                 "instead of loss.backward(), then step()"
             )
-        computed = self._compute(closure, search_alpha, weights, grad_scaler)
+        computed = self._compute(closure, search_alpha, weights, grad_scaler, search_closure)
         self._finish(computed)
         return computed.loss
 
@@ -239,6 +243,7 @@ class SharpnessAware(WalkingOptimizer):
         closure: Closures | None = None,
         *,
         search_alpha: bool | None = None,
+        search_closure: Closure | None = None,
         weights: Sequence[float] | None = None,
         grad_scaler: GradScaler | None = None,
     ) -> Tensor:
@@ -252,7 +257,7 @@ class SharpnessAware(WalkingOptimizer):
             raise ClosureError("backward() has computed a step already; call step(), or zero_grad() to drop it")
         if closure is None and not self._queue:
             raise ClosureError("backward() needs a closure, or some that add_closure() has queued")
-        self._computed = self._compute(closure, search_alpha, weights, grad_scaler)
+        self._computed = self._compute(closure, search_alpha, weights, grad_scaler, search_closure)
         return self._computed.loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:

@@ -27,6 +27,7 @@ class Passes:
         param_groups: Whose gradients are cleared before a backward pass.
         replicas: How this rank's passes meet those of other ranks, and the model.
         scaling: Loss scaling for fp16; None for every other precision.
+        search_closure: What a probe measures; None is the loss of `closures`.
 
     Attributes:
         first_loss: Loss of the first pass, at theta_0.
@@ -43,12 +44,14 @@ class Passes:
         param_groups: Sequence[dict[str, Any]],
         replicas: Replicas,
         scaling: LossScaling | None,
+        search_closure: Closure | None = None,
     ) -> None:
         self._closures = [closures] if callable(closures) else list(closures)
         self._weights = _checked_weights(weights, len(self._closures))
         self.params = [p for group in param_groups for p in group["params"]]
         self._replicas = replicas
         self._scaling = scaling
+        self._probed = [(search_closure, 1.0)] if search_closure else [*zip(self._closures, self._weights, strict=True)]
         self.first_loss: Tensor | None = None
 
     def backward(self) -> Tensor:
@@ -108,7 +111,7 @@ class Passes:
         """Return the loss at the present parameters, without gradients, statistics or collectives."""
         self._forget_old_weights()
         with self._stats_context(), torch.no_grad(), self._replicas.probe_context():
-            losses = [checked_scalar(c()) * w for c, w in zip(self._closures, self._weights, strict=True)]
+            losses = [checked_scalar(closure()) * weight for closure, weight in self._probed]
         return sum(losses[1:], start=losses[0])
 
     def _stats_context(self) -> AbstractContextManager[None]:

@@ -89,10 +89,13 @@ class WalkingOptimizer(Optimizer):
         """Return the rho of a group in this step, before its warm-up."""
         return checked_rho(group)
 
-    def _check_search(self, wanted: bool | None) -> None:
+    def _check_search(self, wanted: bool | None, search_closure: Closure | None) -> None:
         """Refuse to be asked for a search that there is none of."""
+        has_none = f"{type(self).__name__} has no alpha to search"
         if wanted:
-            raise ArgumentError(f"search_alpha must not be True: {type(self).__name__} has no alpha to search")
+            raise ArgumentError(f"search_alpha must not be True: {has_none}")
+        if search_closure is not None:
+            raise ArgumentError(f"search_closure must be None: {has_none}")
 
     def _compute(
         self,
@@ -100,12 +103,13 @@ class WalkingOptimizer(Optimizer):
         search_alpha: bool | None,
         weights: Sequence[float] | None,
         grad_scaler: GradScaler | None,
+        search_closure: Closure | None,
     ) -> Computed:
         """Leave the update gradient in `.grad`, the same on all ranks and clipped."""
         self._guard.raise_pending()
-        passes = self._new_passes(closure, weights, grad_scaler)
+        passes = self._new_passes(closure, weights, grad_scaler, search_closure)
         try:
-            self._check_search(search_alpha)
+            self._check_search(search_alpha, search_closure)
             walk = self._walk(passes, search_alpha)
             self._exchange_and_clip(walk, passes)
         except NonFiniteError:
@@ -124,6 +128,7 @@ class WalkingOptimizer(Optimizer):
         closure: Closures | type[NoClosure] | None,
         weights: Sequence[float] | None,
         grad_scaler: GradScaler | None,
+        search_closure: Closure | None,
     ) -> Passes:
         queued, self._queue = self._queue, []
         if closure is None or isinstance(closure, type):
@@ -134,7 +139,7 @@ class WalkingOptimizer(Optimizer):
                 "the other"
             )
         scaling = None if grad_scaler is None else LossScaling(grad_scaler, self.param_groups)
-        passes = Passes(closure, weights, self.param_groups, self._replicas, scaling)
+        passes = Passes(closure, weights, self.param_groups, self._replicas, scaling, search_closure)
         if any(plain(grad).any() for grad in foreign_grads(passes.params)):
             raise ClosureError(
                 "there were gradients before the step, of a backward() that was not the optimizer's, and it would "

@@ -24,7 +24,7 @@ from xsam_core.directions import Direction, Geometry, SlerpDirection
 from xsam_core.errors import ArgumentError
 from xsam_core.optimizer import SharpnessAware
 from xsam_core.passes import Passes
-from xsam_core.types import AlphaCurve
+from xsam_core.types import AlphaCurve, Closure
 
 # The paper searches once an epoch, every 400 steps of its setting, and reports that the frequency matters little (its
 # figure 4). On small data an epoch may be 10 steps, or on large data 10,000, so steps are counted: the 21 forwards of a
@@ -141,7 +141,7 @@ class XSAM(SharpnessAware):
         super().load_state_dict(state_dict)
         self._angle = None
 
-    def _check_search(self, wanted: bool | None) -> None:
+    def _check_search(self, wanted: bool | None, search_closure: Closure | None) -> None:
         if wanted and self._is_alpha_fixed:
             raise ArgumentError(f"search_alpha must not be True: alpha is fixed to {self._initial_alpha}")
 

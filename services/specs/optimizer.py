@@ -202,6 +202,8 @@ class XsamVariant(_SharpnessAware):
     """grid: every point, as in the paper. adaptive: the same maximum in a few forward passes."""
     alpha_every: Literal["epoch"] | Annotated[int, Field(ge=1)] = "epoch"
     """Search on the first step of each epoch, or every N steps."""
+    alpha_batches: Annotated[int, Field(ge=1, le=100)] = 1
+    """Batches whose loss a search looks at: the step's own, and those that come next in the epoch."""
 
     @model_validator(mode="after")
     def _grid_has_points(self) -> Self:
@@ -219,8 +221,8 @@ class XsamVariant(_SharpnessAware):
         return self.rho_max if self.rho_max is not None else DEFAULT_RHO_MAX_RATIO * self.rho
 
     def grid_probes(self) -> int:
-        """Forward passes of one search on the paper's grid."""
-        return round(self.alpha_max / self.alpha_delta) + 1
+        """Forward passes of one search on the paper's grid, of a batch each."""
+        return (round(self.alpha_max / self.alpha_delta) + 1) * self.alpha_batches
 
 
 Optimizer = Annotated[

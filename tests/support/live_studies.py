@@ -91,7 +91,7 @@ class LiveStudies:
 
     @contextmanager
     def held_at_epoch(self, study_id: str, epoch: int) -> Iterator[list[TrialState]]:
-        """Give the running trials that have finished an epoch; nobody writes in the block, so none of them ends there."""
+        """Give the running trials that have finished an epoch; nobody writes in the block, so they run on."""
         caught: list[TrialState] = []
         while not caught:
             self.reach_epoch(study_id, epoch)

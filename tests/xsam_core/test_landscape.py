@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.xsam_core.live_memory import LiveMemory
 from xsam_core import ArgumentError, ClosureError, NonFiniteError, StepError, loss_plane, radius_profile
 from xsam_core.landscape import LossPlane
 
@@ -137,6 +138,22 @@ def test_looking__leaves_no_trace(network: nn.Sequential) -> None:
     assert plane.losses[1][1] == plane.origin_loss
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(p.grad is None for p in network.parameters())
+
+
+@pytest.mark.parametrize("num_steps", [1, 3])
+def test_looking__needs_the_axes_and_one_copy_of_theta_0(num_steps: int) -> None:
+    model = nn.Linear(256, 256, bias=False)
+    size = model.weight.numel() * model.weight.element_size()
+    direction = torch.linspace(-1, 1, 256)
+
+    def loss() -> Tensor:
+        return (model.weight @ direction).pow(4).mean()
+
+    memory = LiveMemory()
+    with memory:
+        loss_plane(model, loss, rho=0.1, ascent_steps=num_steps, num_points=3)
+    # The gradient of the last pass is one axis, and its backward pass has a temporary of its size.
+    assert memory.peak_bytes < 4.2 * size
 
 
 def test_closure_that_fails_half_way__leaves_no_trace(network: nn.Sequential) -> None:

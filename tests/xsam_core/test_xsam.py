@@ -6,6 +6,7 @@ from torch import nn
 
 from tests.xsam_core.problems import build, classification
 from xsam_core import (
+    SAM,
     XSAM,
     ArgumentError,
 )
@@ -51,6 +52,40 @@ def test_step__counts_passes_and_probes():
 
     optimizer.step(closure)
     assert grad_modes == [True] * 4 + [False] * 21
+
+
+def test_step__searches_on_what_it_is_told_and_steps_on_its_own_loss():
+    problem, other = classification(), classification()
+    steps, probes = [], []
+
+    def step_loss():
+        steps.append(torch.is_grad_enabled())
+        return problem.loss(0)
+
+    def search_loss():
+        probes.append(torch.is_grad_enabled())
+        return (problem.loss(0) + problem.loss(1)) / 2
+
+    optimizer = build(problem)
+    optimizer.step(step_loss, search_closure=search_loss)
+    assert (steps, probes) == ([True] * 2, [False] * 21)
+    by_hand = build(other)
+    by_hand.step(other.closure(0), search_closure=lambda: (other.loss(0) + other.loss(1)) / 2)
+    assert optimizer.telemetry.curve == by_hand.telemetry.curve
+    alone = classification()
+    own = build(alone)
+    own.step(alone.closure(0))
+    assert own.telemetry.curve.losses != optimizer.telemetry.curve.losses
+    probes.clear()
+    optimizer.step(step_loss, search_alpha=False, search_closure=search_loss)
+    assert probes == []
+
+
+def test_search_closure__of_an_optimizer_without_a_search_is_refused():
+    weights = nn.Parameter(torch.ones(2))
+    optimizer = SAM([weights], torch.optim.SGD, rho=0.1, lr=0.1)
+    with pytest.raises(ArgumentError, match="search_closure must be None: SAM has no alpha"):
+        optimizer.step(lambda: weights.square().sum(), search_closure=weights.sum)
 
 
 def test_step__first_step_searches_unless_told_otherwise():

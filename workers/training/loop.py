@@ -14,10 +14,11 @@ from xsam.services.specs.optimizer import XsamVariant
 from xsam.workers.messages import FirstStep, RankContext, StartedRecord, StopReason
 from xsam.workers.training.build import build_parts
 from xsam.workers.training.checkpoints.store import CheckpointStore
+from xsam.workers.training.data.lookahead import Lookahead
 from xsam.workers.training.errors import CheckpointError, DivergenceError, TargetError
 from xsam.workers.training.evaluation import Measured, evaluate
 from xsam.workers.training.memory import named_memory_errors
-from xsam.workers.training.optimizers import is_search_step, read_alpha
+from xsam.workers.training.optimizers import is_search_step, num_search_batches, read_alpha
 from xsam.workers.training.progress import EpochLosses, Progress
 from xsam.workers.training.ranks import Ranks
 from xsam.workers.training.stepping import Stepper
@@ -125,8 +126,9 @@ class _Run:
         self._losses.restart(progress.step_in_epoch)
         self._train_signal.start()
         started_at = time.perf_counter() - progress.epoch_train_s
-        for batch in self._timed(self._parts.train_feed.batches(progress.epochs_done, progress.step_in_epoch)):
-            self._step(batch)
+        coming = Lookahead(self._parts.train_feed.batches(progress.epochs_done, progress.step_in_epoch))
+        for batch in self._timed(coming):
+            self._step(batch, coming)
             progress.epoch_train_s = time.perf_counter() - started_at
             reason, bad_step = self._train_signal.check()
             if bad_step:
@@ -148,21 +150,22 @@ class _Run:
                 return
             yield batch
 
-    def _step(self, batch: Any) -> None:
+    def _step(self, batch: Any, coming: Lookahead) -> None:
         progress, spec = self._progress, self._spec
         self._set_lr()
         searches = progress.is_search_due or is_search_step(
             spec.optimizer, step=progress.step, step_in_epoch=progress.step_in_epoch
         )
+        next_batches = coming.next_ones(num_search_batches(spec.optimizer) - 1) if searches else []
         try:
-            stepped = self._stepper.step(batch, number=progress.step, search_alpha=searches)
+            stepped = self._stepper.step(batch, number=progress.step, search_alpha=searches, next_batches=next_batches)
         except NonFiniteError as e:
             raise DivergenceError(f"training diverged in {progress.position()}: {e}") from e
         self._losses.record(stepped.loss, stepped.values)
         progress.take_step(spec.optimizer.grad_evals_per_step)
         progress.is_search_due = searches and stepped.is_skipped
         if searches and not stepped.is_skipped:
-            self._take_alpha()
+            self._take_alpha(1 + len(next_batches))
         self._report_step()
 
     def _set_lr(self) -> None:
@@ -172,10 +175,10 @@ class _Run:
         for group in self._parts.optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
 
-    def _take_alpha(self) -> None:
+    def _take_alpha(self, num_batches: int) -> None:
         progress = self._progress
         record = read_alpha(self._parts.optimizer, epoch=progress.epochs_done + 1, step=progress.step)
-        progress.take_alpha(record)
+        progress.take_alpha(record, num_batches=num_batches)
         self._telemetry.report(record)
 
     def _report_step(self) -> None:

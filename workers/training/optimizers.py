@@ -95,6 +95,11 @@ def is_search_step(spec: Optimizer, *, step: int, step_in_epoch: int) -> bool:
     return step_in_epoch == 0 if spec.alpha_every == "epoch" else step % spec.alpha_every == 0
 
 
+def num_search_batches(spec: Optimizer) -> int:
+    """Return of how many batches a search for alpha* looks at the loss."""
+    return spec.alpha_batches if isinstance(spec, XsamVariant) else 1
+
+
 def read_alpha(optimizer: torch.optim.Optimizer, *, epoch: int, step: int) -> AlphaRecord:
     """Return what the last step, which searched for alpha*, found; waits for the device."""
     seen = optimizer.telemetry if isinstance(optimizer, XSAM) else None

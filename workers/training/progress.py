@@ -64,9 +64,9 @@ class Progress:
         self.step_in_epoch += 1
         self.grad_evals += grad_evals
 
-    def take_alpha(self, record: AlphaRecord) -> None:
-        """Count a search for alpha*."""
-        self.probe_forwards += len(record.alphas)
+    def take_alpha(self, record: AlphaRecord, *, num_batches: int = 1) -> None:
+        """Count a search for alpha* that looked at the loss of so many batches."""
+        self.probe_forwards += len(record.alphas) * num_batches
         self.alpha_sum += record.alpha
         self.num_alphas += 1
 

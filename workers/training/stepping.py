@@ -52,36 +52,50 @@ class Stepper:
         )
         """Context of every forward pass."""
 
-    def step(self, batch: Any, *, number: int, search_alpha: bool) -> Stepped:
+    def step(self, batch: Any, *, number: int, search_alpha: bool, next_batches: Sequence[Any] = ()) -> Stepped:
         """Do one step.
 
         Args:
             batch: this rank's.
             number: of the step in the run, from 0.
             search_alpha: whether XSAM searches.
+            next_batches: whose loss the search looks at beside the batch's.
         """
         micro_batches = split(batch, self._num_parts)
         values: list[Mapping[str, Value]] = []
         closures = [self._closure(one, values, place) for place, one in enumerate(micro_batches)]
         weights = self._weights(micro_batches)
+        searched = self._searched([batch, *next_batches]) if search_alpha and next_batches else None
         optimizer = self._parts.optimizer
         if isinstance(optimizer, SharpnessAware):
-            loss, is_skipped = self._sharp(optimizer, closures, weights, search_alpha)
+            loss, is_skipped = self._sharp(optimizer, closures, weights, search_alpha, searched)
         else:
             loss, is_skipped = self._plain(optimizer, closures, weights)
         if self._parts.average is not None:
             self._parts.average.update(self._parts.model, number)
         return Stepped(loss, values[0] if len(values) == 1 else _joined(values), is_skipped)
 
-    def _closure(self, batch: Any, values: list[Mapping[str, Value]], place: int) -> Closure:
+    def _closure(self, batch: Any, values: list[Mapping[str, Value]] | None = None, place: int = 0) -> Closure:
         task, model, autocast = self._parts.task, self._parts.wrapped, self.autocast
 
         def closure() -> Tensor:
             with autocast:
                 loss, named = task.loss(model, batch)
-            if len(values) == place:
+            if values is not None and len(values) == place:
                 values.append(named)
             return loss
+
+        return closure
+
+    def _searched(self, batches: Sequence[Any]) -> Closure:
+        """Return the mean loss of several batches as a closure; what else they measure is not kept."""
+        micro_batches = [one for batch in batches for one in split(batch, self._num_parts)]
+        weights = self._weights(micro_batches) or [1 / len(micro_batches)] * len(micro_batches)
+        closures = [self._closure(one) for one in micro_batches]
+
+        def closure() -> Tensor:
+            losses = [one() * weight for one, weight in zip(closures, weights, strict=True)]
+            return sum(losses[1:], start=losses[0])
 
         return closure
 
@@ -94,10 +108,17 @@ class Stepper:
         return None if len(set(lengths)) == 1 or not total else [length / total for length in lengths]
 
     def _sharp(
-        self, optimizer: SharpnessAware, closures: list[Closure], weights: list[float] | None, search_alpha: bool
+        self,
+        optimizer: SharpnessAware,
+        closures: list[Closure],
+        weights: list[float] | None,
+        search_alpha: bool,
+        searched: Closure | None,
     ) -> tuple[Tensor, bool]:
         scaler = self._parts.scaler
-        loss = optimizer.step(closures, search_alpha=search_alpha, weights=weights, grad_scaler=scaler)
+        loss = optimizer.step(
+            closures, search_alpha=search_alpha, search_closure=searched, weights=weights, grad_scaler=scaler
+        )
         if loss is None:
             raise RuntimeError(f"{type(optimizer).__name__}.step(closures) returned no loss")
         if scaler is None:

@@ -3,6 +3,7 @@
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from xsam.services.lab.figures.figure import Evidence, Figure
@@ -16,7 +17,23 @@ SCATTER = 2.0
 """The ratio of `roughness` for values that have nothing to do with each other (von Neumann, 1941)."""
 SLOW = 1.0
 """Below it, neighbours share more than half of the variance."""
-_BATCH_FACTORS = {"small": 4, "usual": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What a group of runs has its own way, against the scale's job."""
+
+    smaller: int = 1
+    """By so much the batch."""
+    searched: int = 1
+    """Batches whose loss a search looks at."""
+
+    def title(self, batch: int) -> str:
+        words = f"batch {max(1, batch // self.smaller)}"
+        return words if self.searched == 1 else f"{words} searched on {self.searched} batches"
+
+
+_KINDS = {"small": _Kind(smaller=4), "usual": _Kind(), "wide": _Kind(searched=4)}
 
 
 def roughness(values: Sequence[float]) -> float | None:
@@ -31,15 +48,17 @@ def roughness(values: Sequence[float]) -> float | None:
 
 
 def _plan(spec: LabSpec) -> list[Stage]:
-    """Return a job for each seed and batch size; the smaller batch shows what the noise of a batch does."""
+    """Return a job for each seed of each kind: a smaller batch, and more than one batch to search on."""
     scale = SCALES[spec.scale]
     usual = job_of(spec, {"variant": "xsam", "rho": scale.rho, "alpha_every": scale.search_every})
     stages = []
-    for name, factor in _BATCH_FACTORS.items():
-        every = usual["optimizer"]["alpha_every"] * factor  # as many searches an epoch
+    for name, kind in _KINDS.items():
+        every = usual["optimizer"]["alpha_every"] * kind.smaller  # as many searches an epoch
         optimizer = {**usual["optimizer"], "alpha_every": every}
+        if kind.searched > 1:
+            optimizer["alpha_batches"] = kind.searched
         for seed in range(spec.seeds):
-            batch = max(1, usual["batch_size"] // factor)
+            batch = max(1, usual["batch_size"] // kind.smaller)
             job = {**usual, "batch_size": batch, "optimizer": optimizer, "seed": seed}
             stages.append(Stage(name=f"{name}-{seed}", kind="job", document=job))
     return stages
@@ -53,9 +72,11 @@ def _find(spec: LabSpec, evidence: Mapping[str, Evidence]) -> Finding:
         Panel(title="alpha*", x_label="epoch", y_label="alpha*"),
         Panel(title="angle between v0 and v1", x_label="epoch", y_label="rad"),
     ]
-    for group, factor in _BATCH_FACTORS.items():
+    for group, kind in _KINDS.items():
         runs = [list(one.alphas) for name, one in evidence.items() if name.startswith(f"{group}-")]
-        title = f"batch {max(1, batch // factor)}"
+        title = kind.title(batch)
+        if not any(runs):
+            continue
         rough = [one for run in runs if (one := roughness([record.alpha for record in run])) is not None]
         if rough:
             found[group] = estimate(f"roughness of alpha*, {title}, over seeds", rough)

@@ -86,8 +86,9 @@ def _find_sweep(num_steps: int, claim: str, spec: LabSpec, evidence: Mapping[str
     against = "; ".join(f"{other.upper()} {_points(one)}" for other, one in ahead.items())
     caption = (
         f"Test accuracy in the last epoch over rho at k = {num_steps}: {_setting(spec)}, {spec.seeds} seeds a point, "
-        f"bands are 95 % intervals; XSAM looks at rho_max = {rho_max_ratio(spec):g} rho. Best mean {seen}: {places}. XSAM less the others, each at its best rho, "
-        f"on fresh seeds: {against or 'no seed has both'}. rho was chosen by {chosen_by}."
+        f"bands are 95 % intervals, rho_max of XSAM is {rho_max_ratio(spec):g} rho. "
+        f"Best mean {seen}: {places}. XSAM less the others, each at its best rho, on fresh seeds: "
+        f"{against or 'no seed has both'}. rho was chosen by {chosen_by}."
         + (f" {lost} trials diverged or failed and have no value." if lost else "")
     )
     verdict = is_above(decisive)

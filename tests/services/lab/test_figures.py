@@ -163,12 +163,17 @@ def test_searches__slow_curves_hold_and_scatter_does_not() -> None:
     for values, verdict in ((slow, Verdict.HOLDS), (wild, Verdict.DOES_NOT)):
         evidence = {
             f"{group}-{seed}": Evidence(alphas=alphas(values[seed]), num_epochs=15)
-            for group in ("small", "usual")
+            for group in ("small", "usual", "wide")
             for seed in range(3)
         }
         found = FIGURES["2"].find(LabSpec(figure="2"), evidence)
         assert found.verdict is verdict
-        assert len(found.rows) == 6 * 60
+        assert len(found.rows) == 9 * 60
+        assert [line.name for line in found.panels[0].series] == [
+            "batch 31",
+            "batch 125",
+            "batch 125 searched on 4 batches",
+        ]
         assert found.panels[0].series[0].points[-1][0] == 15  # in epochs
 
 
@@ -240,7 +245,7 @@ def test_radii__and_how_far_xsam_looks_are_the_run_s() -> None:
     assert study.space["optimizer.rho_max"].factor == 4
     assert StudySpec.model_validate(asam.document).space[RHO].values == (0.1, 4)
     found = FIGURES["3b"].find(LabSpec(figure="3b", rho_max_ratio=4), {"methods": Evidence(trials=sweep((0.02,) * 3))})
-    assert "rho_max = 4 rho" in found.caption
+    assert "rho_max of XSAM is 4 rho" in found.caption
 
 
 @pytest.mark.parametrize(

@@ -46,9 +46,9 @@ def test_turns__queue_each_stage_once(database: Database) -> None:
     run_id = begin(database)
     turn(database, run_id)
     turn(database, run_id)
-    names = [f"{group}-{seed}" for group in ("small", "usual") for seed in range(3)]
+    names = [f"{group}-{seed}" for group in ("small", "usual", "wide") for seed in range(3)]
     assert keys(database) == [f"lab/{run_id}/{name}" for name in names]
-    assert [stage.state for stage in LabRunRead.of(read(database, run_id)).stages] == ["queued"] * 6
+    assert [stage.state for stage in LabRunRead.of(read(database, run_id)).stages] == ["queued"] * 9
     with database.read() as session:
         assert advance.running(session) == [run_id]
 
@@ -59,7 +59,7 @@ def test_turn__that_dies_before_its_commit_is_taken_again(database: Database) ->
         advance.advance(session, run_id, allowed=NO_CODE)
     assert keys(database) == []
     turn(database, run_id)
-    assert len(keys(database)) == 6
+    assert len(keys(database)) == 9
 
 
 def test_turn__finds_the_jobs_of_a_row_that_does_not_know_them(database: Database) -> None:
@@ -71,7 +71,7 @@ def test_turn__finds_the_jobs_of_a_row_that_does_not_know_them(database: Databas
         service.get(session, run_id).work = {}
     turn(database, run_id)
     assert read(database, run_id).work == work
-    assert len(keys(database)) == 6
+    assert len(keys(database)) == 9
 
 
 def test_computation__is_wanted_until_it_is_there_and_ends_in_a_verdict(database: Database) -> None:
@@ -120,7 +120,7 @@ def test_job__that_ends_badly_ends_the_run_until_it_is_resumed(database: Databas
     turn(database, run_id)
     assert read(database, run_id).state == "running"
     assert jobs.state(database, job_id) == "queued"
-    assert len(keys(database)) == 6
+    assert len(keys(database)) == 9
 
 
 def test_cancel__takes_the_jobs_with_it(database: Database) -> None:

@@ -88,6 +88,21 @@ def test_mean_alpha__is_the_fixed_one_or_none(optimizer: dict[str, Any], expecte
     assert ran.telemetry.alphas == []
 
 
+def test_search__looks_at_the_batches_that_come_next(tmp_path: Path) -> None:
+    # 240 examples in batches of 48 are 5 steps an epoch: of the last ones there are fewer left.
+    fields = {"dataset": {"name": "digits", "train_size": 240}, "batch_size": 48, "epochs": 1}
+    fields["model"] = {"name": "small_cnn", "batch_norm": False}  # which would see the micro-batches one by one
+    own = run(spec_of(**fields, optimizer={"variant": "xsam", "alpha_every": 1}), tmp_path / "own")
+    wide = run(spec_of(**fields, optimizer={"variant": "xsam", "alpha_every": 1, "alpha_batches": 3}), tmp_path / "w")
+    assert own.outcome.summary.probe_forwards == 21 * 5
+    assert wide.outcome.summary.probe_forwards == 21 * (3 + 3 + 3 + 2 + 1)
+    assert own.telemetry.alphas[0].losses != wide.telemetry.alphas[0].losses
+    assert own.telemetry.epochs[0].step == wide.telemetry.epochs[0].step == 5
+    micro = {**fields, "recipe": {"micro_batches": 4}}
+    cut = run(spec_of(**micro, optimizer={"variant": "xsam", "alpha_batches": 3}), tmp_path / "cut")
+    assert cut.telemetry.alphas[0].losses == pytest.approx(wide.telemetry.alphas[0].losses, rel=1e-5)
+
+
 def test_first_epoch__has_the_loss_and_accuracy_of_the_forward_passes(tmp_path: Path) -> None:
     # With a rate of almost zero the weights stay, so the means over the epoch can be computed afterwards.
     optimizer = {"variant": "sgd", "base": {"name": "sgd", "lr": 1e-30}}

@@ -13,6 +13,7 @@ OPTIMIZERS = {
     "sam": {"variant": "sam", "ascent_steps": 2},
     "sam_local": {"variant": "sam", "scope": "local"},
     "xsam": {"variant": "xsam", "rho_warmup_steps": 12},
+    "xsam_on_3_batches": {"variant": "xsam", "alpha_every": 2, "alpha_batches": 3},
     "xsam_every_3": {"variant": "xsam", "alpha_every": 3, "base": {"name": "adam"}},
 }
 # 240 examples in batches of 48 are 5 steps an epoch.
