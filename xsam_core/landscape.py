@@ -263,7 +263,7 @@ class _Surroundings:
         if not self._params:
             raise ArgumentError("model has no parameter that requires a gradient")
         # In the host's memory, which has room beside the axes' two copies on a device; it is read once a row.
-        self._origin = [p.detach().to("cpu", copy=True) for p in self._params]
+        self._origin = [_in_host_memory(p.detach()) for p in self._params]
 
     @contextmanager
     def at_rest(self) -> Iterator[_Surroundings]:
@@ -340,7 +340,7 @@ class _Surroundings:
 
     def _go_home(self) -> None:
         with torch.no_grad():
-            torch._foreach_copy_(self._params_data(), self._origin)
+            torch._foreach_copy_(self._params_data(), self._origin, non_blocking=True)
 
     def _params_data(self) -> list[Tensor]:
         return [p.detach() for p in self._params]
@@ -358,6 +358,11 @@ class _Surroundings:
         if is_first and not math.isfinite(float(loss.detach()) + float(sum_of_squares(filled))):
             raise NonFiniteError(f"the loss at theta_0 ({float(loss.detach())}) or its gradient is not finite", 0)
         return float(loss.detach()), filled
+
+
+def _in_host_memory(tensor: Tensor) -> Tensor:
+    """Return a copy, page-locked if it is to go to a GPU again and again."""
+    return torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda).copy_(tensor)
 
 
 def _normalise_(vector: list[Tensor]) -> float:

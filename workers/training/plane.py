@@ -72,7 +72,7 @@ def run_planes(
 
     def describe() -> str:
         return (
-            f"out of memory on {context.device}: besides the network there are three copies of its weights and one "
+            f"out of memory on {context.device}: besides the network there are two copies of its weights and one "
             f"batch of {spec.batch_size} examples"
         )
 
