@@ -163,7 +163,9 @@ class SchemaForm:
         text = given.get(path, "").strip()
         if not text:
             return None
-        value = understood(text, _kind(self._plain(node))[0])
+        plain = self._plain(node)
+        choices = {written(one): one for one in plain.get("enum", ())}
+        value = choices[text] if text in choices else understood(text, _kind(plain)[0])
         return None if value == usual else value
 
     def _resolved(self, node: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,9 +175,11 @@ class SchemaForm:
         return {**self._resolved(target), **{name: value for name, value in node.items() if name != "$ref"}}
 
     def _plain(self, node: dict[str, Any]) -> dict[str, Any]:
-        """Return what a value may be besides null."""
+        """Return what a value may be besides null; a flag that may be null is a choice of two."""
         others = [self._resolved(one) for one in node.get("anyOf", ()) if one.get("type") != "null"]
-        return others[0] if len(others) == 1 else node
+        if len(others) != 1:
+            return node
+        return {**others[0], "enum": [True, False]} if others[0].get("type") == "boolean" else others[0]
 
 
 def written(value: Any) -> str:
@@ -206,7 +210,7 @@ def understood(text: str, kind: Kind) -> Any:
 
 def _kind(node: Mapping[str, Any]) -> tuple[Kind, tuple[str, ...], str]:
     if "enum" in node:
-        return "choice", tuple(map(str, node["enum"])), ""
+        return "choice", tuple(map(written, node["enum"])), ""
     if node.get("type") == "boolean":
         return "flag", (), ""
     if node.get("type") in _NUMBERS:

@@ -21,7 +21,7 @@ class LabSpec(Spec):
     """One figure. `{"figure": "3b"}` is a whole run."""
 
     figure: FigureName
-    """A name of `xsam lab list`."""
+    """Of the paper; the lab's list tells their claims."""
     scale: ScaleName = "laptop"
     """digits: minutes, the bundled images. laptop: hours, Fashion-MNIST. paper: the authors' settings, for GPUs."""
     seeds: Annotated[int, Field(ge=MIN_SEEDS, le=20)] = MIN_SEEDS
@@ -36,7 +36,7 @@ class LabSpec(Spec):
     rho_max_ratio: Annotated[float, Field(gt=0, le=20)] | None = None
     """Of figures 3b and 3c: how far XSAM looks for the highest loss, in units of its rho; by default twice."""
     base: Options = Field(default_factory=dict)
-    """Changes of the scale's job: `{"epochs": 5, "dataset": {"label_noise": 0}}`."""
+    """Changes of the scale's job, such as {"epochs": 5, "dataset": {"label_noise": 0}}."""
     job: TrainedJob | None = None
     """Of figure 1a: the job whose checkpoints are looked at, instead of jobs of the scale."""
 
