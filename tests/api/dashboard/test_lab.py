@@ -1,10 +1,13 @@
 """The lab in the browser: the figures, and a run with its picture."""
 
+from collections.abc import Callable
+
 from fastapi.testclient import TestClient
 
 from tests.api.dashboard.conftest import OWN, Look, form_token
 from tests.api.dashboard.reading import read
 from tests.api.dashboard.test_forms import inputs
+from tests.api.token_service import Callers
 from tests.support import lab_runs
 from xsam.services.db.session import Database
 from xsam.services.lab import service
@@ -80,6 +83,20 @@ def test_run__is_cancelled_and_taken_up_again_by_buttons(browser: TestClient, lo
     form = look(f"/lab/{run_id}").one("body")
     assert not form.all("form", action=f"/lab/{run_id}/cancel")
     assert browser.post(f"/lab/{run_id}/explode", data=told, headers=OWN).status_code in (403, 404)
+
+
+def test_run__of_another_team_is_not_there(
+    sign_in: Callable[[str], TestClient], callers: Callers, database: Database
+) -> None:
+    run_id = lab_runs.concluded(database, Actor("ann", "red"))
+    with database.unit_of_work() as session:
+        service.get(session, run_id, lock=True).take_up()
+    for caller, status in (("stranger", 404), ("viewer", 403), ("member", 303)):
+        signed = sign_in(caller)
+        token = form_token(read(signed.get("/home").text))
+        answer = signed.post(f"/lab/{run_id}/cancel", data={"form_token": token}, headers=OWN)
+        assert answer.status_code == status, (caller, answer.text[:300])
+    assert signed.get(f"/v1/lab/runs/{run_id}").json()["state"] == "cancelled"
 
 
 def test_job__is_looked_at_by_a_button_once_it_has_a_checkpoint(

@@ -256,6 +256,7 @@ def test_keyboard__is_enough_to_find_open_and_cancel(site: Site, tab: Page) -> N
     tab.keyboard.press("/")
     tab.keyboard.type("by-keys")
     tab.keyboard.press("Enter")
+    tab.wait_for_url("**by-keys*")
     expect(tab.locator("tbody tr")).to_have_count(1)
     tab.locator("h1").click()
     tab.keyboard.press("j")
