@@ -8,7 +8,9 @@ from xsam.services.lab.finding import Heat, Panel, Series
 
 WIDTH, HEIGHT = 460, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 30, 44
-_LEGEND_ROW = 17
+_LEGEND_ROW, _LEGEND_WIDTH = 17, 402
+_LEGEND_MARK, _LETTER = 32, 6.6
+"""Room for a name's line and the gap behind it, and about what a letter is wide."""
 _COLOURS = ("#1f6feb", "#d1442f", "#2f8f4e", "#8250df", "#b7791f", "#0e7c86", "#c2408f")
 """Told apart on light and on dark."""
 _INK = "#6e7781"
@@ -22,7 +24,7 @@ _Scale = Callable[[float], float]
 def draw(panels: Sequence[Panel]) -> str:
     """Return the panels as an SVG document, two in a row."""
     columns = min(2, max(1, len(panels)))
-    heights = [HEIGHT + _LEGEND_ROW * math.ceil((len(panel.series) + len(panel.arrows)) / 3) for panel in panels]
+    heights = [HEIGHT + _LEGEND_ROW * math.ceil(len(_names(panel)) / _legend_columns(panel)) for panel in panels]
     rows = [max(heights[i : i + columns]) for i in range(0, len(panels), columns)]
     width, height = WIDTH * columns, sum(rows)
     parts = [
@@ -150,13 +152,23 @@ def _arrow(start: tuple[float, float], end: tuple[float, float], colour: str) ->
 
 
 def _legend(panel: Panel) -> Iterator[str]:
-    names = [*(one.name for one in panel.series), *(one.name for one in panel.arrows)]
-    for number, name in enumerate(names):
-        at_x = _LEFT + 134 * (number % 3)
-        at_y = HEIGHT + _LEGEND_ROW * (number // 3)
+    columns = _legend_columns(panel)
+    for number, name in enumerate(_names(panel)):
+        at_x = _LEFT + _LEGEND_WIDTH // columns * (number % columns)
+        at_y = HEIGHT + _LEGEND_ROW * (number // columns)
         colour = _COLOURS[number % len(_COLOURS)]
         yield f'<path d="M{at_x} {at_y}h16" stroke="{colour}" stroke-width="3"/>'
         yield f'<text x="{at_x + 21}" y="{at_y + 4}">{escape(name)}</text>'
+
+
+def _names(panel: Panel) -> list[str]:
+    return [*(one.name for one in panel.series), *(one.name for one in panel.arrows)]
+
+
+def _legend_columns(panel: Panel) -> int:
+    """Return how many names stand side by side, of at most three, so that none runs into the next."""
+    longest = max(map(len, _names(panel)), default=0)
+    return max(1, min(3, int(_LEGEND_WIDTH / (_LEGEND_MARK + _LETTER * longest))))
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -30,7 +30,7 @@ class _Kind:
 
     def title(self, batch: int) -> str:
         words = f"batch {max(1, batch // self.smaller)}"
-        return words if self.searched == 1 else f"{words} searched on {self.searched} batches"
+        return words if self.searched == 1 else f"{words} searched on {self.searched}"
 
 
 _KINDS = {"small": _Kind(smaller=4), "usual": _Kind(), "wide": _Kind(searched=4)}

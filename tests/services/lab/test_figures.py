@@ -172,7 +172,7 @@ def test_searches__slow_curves_hold_and_scatter_does_not() -> None:
         assert [line.name for line in found.panels[0].series] == [
             "batch 31",
             "batch 125",
-            "batch 125 searched on 4 batches",
+            "batch 125 searched on 4",
         ]
         assert found.panels[0].series[0].points[-1][0] == 15  # in epochs
 

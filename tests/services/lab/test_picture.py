@@ -28,6 +28,24 @@ def test_points__lie_in_order_and_log_axes_are_even() -> None:
     assert straight[2][0] - straight[1][0] == pytest.approx(2 * (straight[1][0] - straight[0][0]), abs=0.2)
 
 
+def test_legend__has_room_for_every_name() -> None:
+    def places(names: list[str]) -> list[tuple[float, float]]:
+        lines = [Series(name=name, points=[(0.0, 1.0), (1.0, 2.0)]) for name in names]
+        root = ET.fromstring(draw([Panel(title="t", x_label="x", y_label="y", series=lines)]))
+        texts = [one for one in root.iter(f"{SVG}text") if one.text in names]
+        bottom = float(root.get("height", ""))
+        assert all(float(one.get("y", "")) <= bottom for one in texts)
+        return [(float(one.get("x", "")), float(one.get("y", ""))) for one in texts]
+
+    short = places(["SGD", "SAM", "XSAM", "GSAM"])
+    assert [y for _, y in short] == [short[0][1]] * 3 + [short[3][1]]
+    long = places(["a name of thirty letters or so", "b", "c"])
+    assert len({y for _, y in long}) == 3
+    middling = places(["batch 125 searched on 4", "b", "c"])
+    assert middling[0][1] == middling[1][1] < middling[2][1]
+    assert middling[1][0] - middling[0][0] > 6 * len("batch 125 searched on 4")
+
+
 def test_plane__has_a_cell_for_each_value_and_the_circle_around_the_origin() -> None:
     heat = Heat(xs=[-1.0, 0.0, 1.0], ys=[-1.0, 0.0, 1.0], values=[[0.0, 1.0, 2.0]] * 3)
     panel = Panel(title="plane", x_label="x", y_label="y", heat=heat, circles=[0.5], is_square=True)
