@@ -92,10 +92,13 @@ def _scales(panel: Panel, xs: tuple[float, float], ys: tuple[float, float]) -> t
 def _axes(panel: Panel, x: _Scale, y: _Scale, xs: tuple[float, float], ys: tuple[float, float]) -> Iterator[str]:
     right, top, bottom = x(xs[1]), y(ys[1]), y(ys[0])
     is_log = panel.has_log_x and xs[0] > 0
+    free_from = -math.inf
     for value in _log_ticks(*xs, panel) if is_log else _ticks(*xs):
-        at = x(value)
+        at, half = x(value), _LETTER * len(f"{value:g}") / 2
         yield f'<path d="M{at:.1f} {bottom:.1f}v4" stroke="currentColor"/>'
-        yield f'<text x="{at:.1f}" y="{bottom + 17:.1f}" text-anchor="middle">{value:g}</text>'
+        if at - half >= free_from:  # points that were tried may lie close together
+            yield f'<text x="{at:.1f}" y="{bottom + 17:.1f}" text-anchor="middle">{value:g}</text>'
+            free_from = at + half + _LETTER
     for value in _ticks(*ys):
         at = y(value)
         if panel.heat is None:

@@ -164,13 +164,15 @@ def _line(name: str, points: Sequence[tuple[float, Estimate]], *, is_dashed: boo
     def shown(accuracy: float) -> float:
         return min(max(accuracy * _PERCENT, edge), _PERCENT)
 
+    def band(found: Estimate) -> tuple[float, float]:
+        if found.low is None or found.high is None or found.value * _PERCENT < edge:  # of a mean that is not shown none
+            return shown(found.value), shown(found.value)
+        return shown(found.low), shown(found.high)
+
     return Series(
         name=name,
         points=[(x, shown(y.value)) for x, y in points],
-        band=[
-            (shown(y.value if y.low is None else y.low), shown(y.value if y.high is None else y.high))
-            for _, y in points
-        ],
+        band=[band(y) for _, y in points],
         is_dashed=is_dashed,
         has_marks=not is_dashed,
     )

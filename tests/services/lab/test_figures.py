@@ -108,6 +108,9 @@ def test_sweep__shows_what_methods_differ_by_beside_runs_that_broke_down() -> No
     for one in shown:
         for y in one if isinstance(one, tuple) else (one,):
             assert lowest_best - 5 <= y <= 100
+    cut = next(line for line in panel.series if line.name == "XSAM")
+    assert cut.band is not None
+    assert cut.band[-1] == (lowest_best - 5, lowest_best - 5), "the interval of a mean that is not shown would reach up"
     assert "Means below the lower edge are drawn on it" in found.caption
     assert {row[4] for row in found.rows if row[2] == 0.4} == {0.1, 0.85}
 

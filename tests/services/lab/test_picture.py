@@ -28,6 +28,15 @@ def test_points__lie_in_order_and_log_axes_are_even() -> None:
     assert straight[2][0] - straight[1][0] == pytest.approx(2 * (straight[1][0] - straight[0][0]), abs=0.2)
 
 
+def test_numbers_of_points_close_together__do_not_run_into_each_other() -> None:
+    tried = [0.05, 0.1, 0.2, 0.25, 0.4, 0.5, 1.0, 2.0, 4.0]
+    line = Series(name="a", points=[(x, 1.0 + x) for x in tried])
+    root = ET.fromstring(draw([Panel(title="t", x_label="rho", y_label="%", series=[line], has_log_x=True)]))
+    numbers = [one.text for one in root.iter(f"{SVG}text") if one.text in {f"{x:g}" for x in tried}]
+    assert {"0.05", "0.2", "0.4", "4"} <= set(numbers)
+    assert {"0.25", "0.5"}.isdisjoint(numbers)
+
+
 def test_legend__has_room_for_every_name() -> None:
     def places(names: list[str]) -> list[tuple[float, float]]:
         lines = [Series(name=name, points=[(0.0, 1.0), (1.0, 2.0)]) for name in names]
