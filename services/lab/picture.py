@@ -7,7 +7,7 @@ from html import escape
 from xsam.services.lab.finding import Heat, Panel, Series
 
 WIDTH, HEIGHT = 460, 330
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 30, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 20, 30, 44
 _LEGEND_ROW, _LEGEND_WIDTH = 17, 402
 _LEGEND_MARK, _LETTER = 32, 6.6
 """Room for a name's line and the gap behind it, and about what a letter is wide."""
