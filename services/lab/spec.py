@@ -30,10 +30,14 @@ class LabSpec(Spec):
     """What methods get the same of: gradient evaluations (SGD trains twice as many epochs as SAM), or epochs."""
     counterparts: bool | None = None
     """ASAM, WSAM and GSAM as well, where methods are compared; by default at the scales laptop and paper."""
-    rhos: Annotated[list[Radius], Field(min_length=2, max_length=20)] | None = None
+    rhos: Annotated[list[Radius], Field(min_length=2, max_length=20)] | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )
     """Of figures 3b and 3c: the radii to try, instead of the scale's. A method that is best at an end of them may be
     better beyond it, and then nothing is decided."""
-    rho_max_ratio: Annotated[float, Field(gt=0, le=20)] | None = None
+    rho_max_ratio: Annotated[float, Field(gt=0, le=20)] | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )
     """Of figures 3b and 3c: how far XSAM looks for the highest loss, in units of its rho; by default twice."""
     base: Options = Field(default_factory=dict)
     """Changes of the scale's job, such as {"epochs": 5, "dataset": {"label_noise": 0}}."""

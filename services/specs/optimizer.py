@@ -202,7 +202,7 @@ class XsamVariant(_SharpnessAware):
     """grid: every point, as in the paper. adaptive: the same maximum in a few forward passes."""
     alpha_every: Literal["epoch"] | Annotated[int, Field(ge=1)] = "epoch"
     """Search on the first step of each epoch, or every N steps."""
-    alpha_batches: Annotated[int, Field(ge=1, le=100)] = 1
+    alpha_batches: Annotated[int, Field(ge=1, le=100)] = Field(default=1, exclude_if=lambda value: value == 1)
     """Batches whose loss a search looks at: the step's own, and those that come next in the epoch."""
 
     @model_validator(mode="after")

@@ -36,7 +36,7 @@ def finish(live: LiveService, **fields: Any) -> LabRunRead:
 
 def test_run__of_jobs_ends_with_what_they_have_measured(live: LiveService) -> None:
     found = finish(live, figure="2", scale="digits", base=SMALL)
-    assert (found.state, found.num_done) == ("succeeded", 6)
+    assert (found.state, found.num_done) == ("succeeded", 9)
     assert found.finding is not None
     searched = 0
     for stage in found.stages:
