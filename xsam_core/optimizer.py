@@ -195,7 +195,7 @@ class SharpnessAware(WalkingOptimizer):
                 base optimizer create its state; that is done, and is no step.
             search_alpha: XSAM only: search alpha in this step, or not; None leaves it to the optimizer's options.
             search_closure: XSAM only: what a search measures at each alpha, if this step searches: the loss of more
-                data than the step's, which steadies alpha. It returns a scalar loss, called without gradients. None
+                data than the step's, say. It returns a scalar loss, called without gradients. None
                 is the step's own loss.
             weights: Share of each micro-batch in the loss, >= 0 and summing to 1; None means equal shares, right
                 for mean losses of micro-batches of one size.

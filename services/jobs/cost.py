@@ -69,9 +69,10 @@ def kind_of_work(spec: Mapping[str, Any]) -> str:
 
 
 def _probes(job: JobSpec, steps: int) -> int:
-    """Return the probe forwards; an adaptive search takes fewer than the grid that is counted here."""
+    """Return the probe forwards at most: an adaptive search takes fewer, one near an epoch's end has fewer batches."""
     optimizer = job.optimizer
     if not isinstance(optimizer, XsamVariant) or optimizer.alpha is not None:
         return 0
     searches = job.epochs if optimizer.alpha_every == "epoch" else math.ceil(steps / optimizer.alpha_every)
-    return searches * optimizer.grid_probes()
+    steps_per_epoch = max(1, steps // job.epochs)
+    return searches * optimizer.grid_probes() * min(optimizer.alpha_batches, steps_per_epoch)

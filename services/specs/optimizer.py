@@ -221,8 +221,8 @@ class XsamVariant(_SharpnessAware):
         return self.rho_max if self.rho_max is not None else DEFAULT_RHO_MAX_RATIO * self.rho
 
     def grid_probes(self) -> int:
-        """Forward passes of one search on the paper's grid, of a batch each."""
-        return (round(self.alpha_max / self.alpha_delta) + 1) * self.alpha_batches
+        """Forward passes of one search on the paper's grid, for each batch that it looks at."""
+        return round(self.alpha_max / self.alpha_delta) + 1
 
 
 Optimizer = Annotated[

@@ -142,18 +142,17 @@ def test_looking__leaves_no_trace(network: nn.Sequential) -> None:
 
 @pytest.mark.parametrize("num_steps", [1, 3])
 def test_looking__needs_the_axes_and_one_copy_of_theta_0(num_steps: int) -> None:
-    model = nn.Linear(256, 256, bias=False)
-    size = model.weight.numel() * model.weight.element_size()
-    direction = torch.linspace(-1, 1, 256)
+    model = nn.Sequential(*(nn.Linear(64, 64, bias=False) for _ in range(16)))
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    inputs = torch.linspace(-1, 1, 64)[None]
 
     def loss() -> Tensor:
-        return (model.weight @ direction).pow(4).mean()
+        return model(inputs).square().mean()
 
     memory = LiveMemory()
     with memory:
         loss_plane(model, loss, rho=0.1, ascent_steps=num_steps, num_points=3)
-    # The gradient of the last pass is one axis, and its backward pass has a temporary of its size.
-    assert memory.peak_bytes < 4.2 * size
+    assert memory.peak_bytes < 3.4 * size, memory.peak_bytes / size  # theta_0, the axes, and what passes need
 
 
 def test_closure_that_fails_half_way__leaves_no_trace(network: nn.Sequential) -> None:

@@ -12,10 +12,8 @@ from xsam.api.dashboard.views import submitting
 from xsam.api.dashboard.views.submitting import Draft
 from xsam.api.dashboard.visitors import FormDep
 from xsam.api.http.dependencies import AllowedCodeDep
-from xsam.services.errors import ServiceError
 from xsam.services.lab import service
 from xsam.services.lab.figures.catalog import FIGURES
-from xsam.services.lab.schemas import LabPreview
 from xsam.services.lab.spec import FigureName, LabSpec, ScaleName
 from xsam.services.settings import AllowedCode
 from xsam.services.teams.roles import Role, require_role
@@ -51,20 +49,14 @@ def take_form(page: PageDep, form: FormDep, allowed: AllowedCodeDep) -> Response
     draft = submitting.read_draft(form, LabSpec, form_of_figure().read({name: form.one(name) for name in form.fields}))
     if form.one("action") != "submit":
         return _shown(page, draft, allowed)
-    if draft.spec is not None:
-        try:
-            with page.service.database.unit_of_work() as session:
-                run, _ = service.submit(
-                    session, draft.spec, actor=page.principal, allowed=allowed, idempotency_key=draft.key or None
-                )
-                return page.go(f"/lab/{run.id}")
-        except ServiceError as e:
-            draft.refuse(e)
-    return _shown(page, draft, allowed, status_code=422)
+    run_id = submitting.submitted(page, draft, service.submit, allowed)
+    if run_id is None:
+        return _shown(page, draft, allowed, status_code=422)
+    return page.go(f"/lab/{run_id}")
 
 
 def _shown(page: Page, draft: Draft[LabSpec], allowed: AllowedCode, *, status_code: int = 200) -> Response:
-    taken = _preview(page, draft, allowed)
+    taken = submitting.previewed(page, draft, service.preview, allowed)
     items = form_of_figure().items(draft.document, draft.errors)
     places = {one.path for one in schema_forms.walk(items)} | {"yaml"}
     return page.render(
@@ -76,14 +68,3 @@ def _shown(page: Page, draft: Draft[LabSpec], allowed: AllowedCode, *, status_co
         taken=taken,
         unplaced=submitting.unplaced(draft.errors, places if draft.text is None else {"yaml"}),
     )
-
-
-def _preview(page: Page, draft: Draft[LabSpec], allowed: AllowedCode) -> LabPreview | None:
-    if draft.spec is None:
-        return None
-    try:
-        with page.service.database.read() as session:
-            return service.preview(session, draft.spec, team=page.principal.team, allowed=allowed)
-    except ServiceError as e:
-        draft.refuse(e)
-        return None

@@ -13,10 +13,9 @@ from xsam.api.dashboard.views import submitting
 from xsam.api.dashboard.views.submitting import Draft
 from xsam.api.dashboard.visitors import FormDep
 from xsam.api.http.dependencies import AllowedCodeDep
-from xsam.services.errors import NotFoundError, ServiceError
+from xsam.services.errors import NotFoundError
 from xsam.services.jobs import service as jobs
 from xsam.services.reports import job_preview
-from xsam.services.reports.job_preview import JobPreview
 from xsam.services.settings import AllowedCode
 from xsam.services.specs.job import JobSpec
 from xsam.services.teams.roles import Role, require_role
@@ -60,16 +59,10 @@ def take_form(page: PageDep, form: FormDep, allowed: AllowedCodeDep) -> Response
     draft = submitting.read_draft(form, JobSpec, form_of_job().read({name: form.one(name) for name in form.fields}))
     if form.one("action") != "submit":
         return _shown(page, draft, allowed)
-    if draft.spec is not None:
-        try:
-            with page.service.database.unit_of_work() as session:
-                job, _ = jobs.submit(
-                    session, draft.spec, actor=page.principal, allowed=allowed, idempotency_key=draft.key or None
-                )
-                return page.go(f"/jobs/{job.id}")
-        except ServiceError as e:
-            draft.refuse(e)
-    return _shown(page, draft, allowed, status_code=422)
+    job_id = submitting.submitted(page, draft, jobs.submit, allowed)
+    if job_id is None:
+        return _shown(page, draft, allowed, status_code=422)
+    return page.go(f"/jobs/{job_id}")
 
 
 def _document_of(page: Page, job_id: str) -> dict[str, Any]:
@@ -81,7 +74,7 @@ def _document_of(page: Page, job_id: str) -> dict[str, Any]:
 
 
 def _shown(page: Page, draft: Draft[JobSpec], allowed: AllowedCode, *, status_code: int = 200) -> Response:
-    taken = _preview(page, draft, allowed)
+    taken = submitting.previewed(page, draft, job_preview.preview, allowed)
     items = form_of_job().items(draft.document, draft.errors)
     places = {one.path for one in schema_forms.walk(items)} | {"yaml"}
     return page.render(
@@ -93,14 +86,3 @@ def _shown(page: Page, draft: Draft[JobSpec], allowed: AllowedCode, *, status_co
         taken=taken,
         unplaced=submitting.unplaced(draft.errors, places if draft.text is None else {"yaml"}),
     )
-
-
-def _preview(page: Page, draft: Draft[JobSpec], allowed: AllowedCode) -> JobPreview | None:
-    if draft.spec is None:
-        return None
-    try:
-        with page.service.database.read() as session:
-            return job_preview.preview(session, draft.spec, team=page.principal.team, allowed=allowed)
-    except ServiceError as e:
-        draft.refuse(e)
-        return None

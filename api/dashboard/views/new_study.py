@@ -14,12 +14,11 @@ from xsam.api.dashboard.views import submitting
 from xsam.api.dashboard.views.submitting import Draft
 from xsam.api.dashboard.visitors import Form, FormDep
 from xsam.api.http.dependencies import AllowedCodeDep
-from xsam.services.errors import NotFoundError, ServiceError
+from xsam.services.errors import NotFoundError
 from xsam.services.settings import AllowedCode
 from xsam.services.specs.job import JobSpec
 from xsam.services.studies import reading, service
 from xsam.services.studies.presets import PRESETS, with_preset
-from xsam.services.studies.schemas import StudyPreview
 from xsam.services.studies.spec import StudySpec
 from xsam.services.teams.roles import Role, require_role
 
@@ -77,16 +76,10 @@ def take_form(page: PageDep, form: FormDep, allowed: AllowedCodeDep) -> Response
         draft = _preset(draft, action.removeprefix("preset-"))
     if action != "submit":
         return _shown(page, draft, allowed, num_blank=2 if action == "add" else 1)
-    if draft.spec is not None:
-        try:
-            with page.service.database.unit_of_work() as session:
-                job, _ = service.submit(
-                    session, draft.spec, actor=page.principal, allowed=allowed, idempotency_key=draft.key or None
-                )
-                return page.go(f"/studies/{job.id}")
-        except ServiceError as e:
-            draft.refuse(e)
-    return _shown(page, draft, allowed, status_code=422)
+    job_id = submitting.submitted(page, draft, service.submit, allowed)
+    if job_id is None:
+        return _shown(page, draft, allowed, status_code=422)
+    return page.go(f"/studies/{job_id}")
 
 
 def _document(form: Form) -> dict[str, Any]:
@@ -138,7 +131,7 @@ def _narrowed(dimension: Mapping[str, Any], path: str, ranges: list[str]) -> dic
 def _shown(
     page: Page, draft: Draft[StudySpec], allowed: AllowedCode, *, status_code: int = 200, num_blank: int = 1
 ) -> Response:
-    taken = _preview(page, draft, allowed)
+    taken = submitting.previewed(page, draft, service.preview, allowed)
     items = form_of_study().items(draft.document, draft.errors)
     base = form_of_base().items(draft.document.get("base", {}), draft.errors)
     space = draft.document.get("space", {})
@@ -160,14 +153,3 @@ def _shown(
         taken=taken,
         unplaced=submitting.unplaced(draft.errors, places | shown_rows if draft.text is None else {"yaml"}),
     )
-
-
-def _preview(page: Page, draft: Draft[StudySpec], allowed: AllowedCode) -> StudyPreview | None:
-    if draft.spec is None:
-        return None
-    try:
-        with page.service.database.read() as session:
-            return service.preview(session, draft.spec, team=page.principal.team, allowed=allowed)
-    except ServiceError as e:
-        draft.refuse(e)
-        return None

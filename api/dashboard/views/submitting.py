@@ -2,18 +2,21 @@
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from xsam.api.dashboard import documents
+from xsam.api.dashboard.pages import Page
 from xsam.api.dashboard.visitors import Form
 from xsam.api.http.validation import field_errors
 from xsam.services.errors import InvalidRequestError, ServiceError
+from xsam.services.settings import AllowedCode
 
 _Spec = TypeVar("_Spec", bound=BaseModel)
+_Preview = TypeVar("_Preview")
 
 
 @dataclass(slots=True)
@@ -68,6 +71,36 @@ def checked(document: dict[str, Any], model: type[_Spec]) -> Draft[_Spec]:
         return Draft(document, model.model_validate(document))
     except ValidationError as e:
         return Draft(document, None, {one.field: one.message for one in field_errors(e.errors(), model)})
+
+
+def submitted(
+    page: Page, draft: Draft[_Spec], submit: Callable[..., tuple[Any, bool]], allowed: AllowedCode
+) -> str | None:
+    """Queue what a draft says, once for its key, and return the new row's id; None, with why, where it is refused."""
+    if draft.spec is None:
+        return None
+    try:
+        with page.service.database.unit_of_work() as session:
+            key = draft.key or None
+            row, _ = submit(session, draft.spec, actor=page.principal, allowed=allowed, idempotency_key=key)
+            return str(row.id)
+    except ServiceError as e:
+        draft.refuse(e)
+        return None
+
+
+def previewed(
+    page: Page, draft: Draft[_Spec], preview: Callable[..., _Preview], allowed: AllowedCode
+) -> _Preview | None:
+    """Return what a draft would take; None, with why, where it is refused."""
+    if draft.spec is None:
+        return None
+    try:
+        with page.service.database.read() as session:
+            return preview(session, draft.spec, team=page.principal.team, allowed=allowed)
+    except ServiceError as e:
+        draft.refuse(e)
+        return None
 
 
 def given_document(text: str | None) -> dict[str, Any]:

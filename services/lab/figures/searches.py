@@ -76,7 +76,7 @@ def _find(spec: LabSpec, evidence: Mapping[str, Evidence]) -> Finding:
         runs = [list(one.alphas) for name, one in evidence.items() if name.startswith(f"{group}-")]
         title = kind.title(batch)
         if not any(runs):
-            continue
+            continue  # a run that was planned by a release without this kind
         rough = [one for run in runs if (one := roughness([record.alpha for record in run])) is not None]
         if rough:
             found[group] = estimate(f"roughness of alpha*, {title}, over seeds", rough)

@@ -39,6 +39,10 @@ def test_run__is_begun_listed_shown_and_cancelled(run) -> None:
 def test_preview__counts_and_queues_nothing(run) -> None:
     said = run("run", "3b", "--scale", "paper", "--preview")
     assert "111 trials" in said
+    usual = run("run", "3b", "--scale", "digits", "--preview")
+    said = run("run", "3b", "--scale", "digits", "--rho", "0.1", "--rho", "0.4", "--rho-max-ratio", "3", "--preview")
+    assert "30 trials" in usual
+    assert "24 trials" in said
     assert "No runs yet" in run("list")
 
 
@@ -55,6 +59,8 @@ def test_bad_input__is_named(run) -> None:
     assert "figure" in run("run", "9z", code=1)
     assert "base.epochs" in run("run", "3b", "--set", "epochs=0", code=1)
     assert "seeds" in run("run", "3b", "--seeds", "2", code=1)
+    assert "only figures 3b and 3c vary rho" in run("run", "2", "--rho", "0.1", "--rho", "0.2", code=1)
+    assert "rho_max_ratio" in run("run", "3b", "--rho-max-ratio", "0", code=1)
 
 
 def test_report__is_written_of_what_has_succeeded(run, database: Database, tmp_path: Path) -> None:

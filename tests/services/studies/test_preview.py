@@ -28,6 +28,8 @@ def test_preview__counts_trials_gradients_and_probes(database):
     found = preview(database)
     assert (found.num_trials, found.grad_evals, found.probe_forwards) == (6, 6 * 16, 6 * 4 * 21)
     assert (found.work_s, found.gpu_hours) == (None, None)
+    base = {**studies.SMALL["base"], "optimizer": {"variant": "xsam", "alpha_batches": 16}}
+    assert preview(database, base=base).probe_forwards == 6 * 4 * 21 * 2, "an epoch has two batches"
 
 
 def test_preview__counts_control_arms_and_confirmation(database):
